@@ -1,0 +1,1 @@
+"""Roll vLLM out to AMD GPU clusters: check, build once, deliver, serve, prove."""

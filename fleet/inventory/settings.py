@@ -1,0 +1,121 @@
+"""What `fleet:` says, as frozen values. Every field here has its twin in schema.yaml; a test compares them.
+
+Values are already merged along the groups and valid. `None` and empty mean "not set".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from fleet.secret import Secret
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """What the inventory promises. `count` is what HIP sees in the declared partition (8×MI300X CPX = 64)."""
+
+    model: str = ""  # MI300X, MI250, …
+    count: int = 0
+    compute_partition: str = ""  # SPX, DPX, QPX, CPX, TPX; empty = not promised
+    memory_partition: str = ""  # NPS1, NPS4, …
+
+
+@dataclass(frozen=True)
+class Source:
+    """Build from a git repository. `repository` is a URL or a local path."""
+
+    ref: str
+    repository: str = "https://github.com/vllm-project/vllm.git"
+    dockerfile: str = "docker/Dockerfile.rocm"
+    target: str = ""
+    base_image: str = ""
+    args: Mapping[str, str] = EMPTY
+    patches: tuple[str, ...] = ()
+    gfx: tuple[str, ...] = ()  # empty = the GPUs that the whole inventory declares
+    proxy: Mapping[str, str] = EMPTY  # http_proxy, https_proxy, no_proxy
+    ca_file: str = ""
+    git_username: Secret | None = None
+    git_password: Secret | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """What to run. Exactly one of source, prebuilt (a tag or digest reference) and archive (a tarball) is set.
+
+    `gfx` and `rocm` are said by hand only for images that do not tell themselves.
+    """
+
+    name: str
+    source: Source | None = None
+    prebuilt: str = ""
+    archive: str = ""
+    gfx: tuple[str, ...] = ()
+    rocm: str = ""
+
+
+@dataclass(frozen=True)
+class Registry:
+    host: str  # registry.corp:5000, without a scheme
+    ca_file: str = ""
+    username: Secret | None = None
+    password: Secret | None = None
+    insecure: bool = False  # plain HTTP
+    parallel_pulls: int = 4
+
+
+@dataclass(frozen=True)
+class Verify:
+    """How an answer is asked for. `task`: generate, embed, score, classify."""
+
+    task: str = "generate"
+    prompts: tuple[str, ...] = ()
+    max_tokens: int = 16
+    timeout: float = 120.0  # seconds for one answer
+
+
+@dataclass(frozen=True)
+class Service:
+    """One vLLM deployment. `gpus` is per replica, 0 = the host's GPUs shared out evenly. `args` go to vLLM as they are."""
+
+    name: str
+    model: str
+    port: int = 8000
+    host: str = "0.0.0.0"  # noqa: S104  vLLM's own default; preflight speaks up when no key guards it
+    served_name: str = ""  # empty = model
+    replicas: int = 1
+    gpus: int = 0
+    nodes: int = 1
+    tensor_parallel_size: int | str = "auto"
+    args: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = EMPTY
+    secrets: Mapping[str, Secret] = field(default_factory=dict)  # environment name -> secret
+    image: Image | None = None
+    registry: Registry | None = None
+    hardened: bool = False
+    network: str = "host"
+    ipc: str = "host"
+    shm_size: str = ""
+    ulimits: Mapping[str, int] = field(default_factory=lambda: {"memlock": -1, "nofile": 65536})
+    volumes: tuple[str, ...] = ()
+    restart: str = "unless-stopped"
+    stop_grace: float = 60.0  # seconds
+    progress_deadline: float = 1800.0  # seconds without progress of the start-up
+    hosts: str = ""  # a host pattern; empty = every host that resolves this service
+    verify: Verify = Verify()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of `fleet:` for one host."""
+
+    gpus: Gpus = Gpus()
+    delivery: str = "registry"  # registry | sideload
+    image: Image | None = None
+    registry: Registry | None = None
+    builder: str = ""  # an inventory host; empty = the controller
+    models_dir: str = "/srv/models"
+    staging_dir: str = "/var/tmp/fleet"  # noqa: S108  survives a reboot, which a resumed transfer needs
+    services: Mapping[str, Service] = field(default_factory=dict)
+    accept: Mapping[str, str] = EMPTY  # finding id -> reason
