@@ -1,0 +1,46 @@
+# The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
+.DELETE_ON_ERROR:
+.PHONY: demo test check format lint types unit setup system clean benchmark
+
+BIN := .venv/bin
+
+demo: setup
+	$(BIN)/python -m fleet.lab.demo
+
+test: setup check
+	$(BIN)/pytest tests/probe tests/oracle tests/ssh tests/tools tests/lab --durations=10
+
+# Format, lint, strict types and the unit tests: seconds, no root, no network.
+check: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit
+
+format: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: setup
+	$(BIN)/python benchmarks/preflight.py
+
+setup: system .venv/.installed
+
+system:
+	@tools/system-packages
+
+.venv/.installed: requirements.lock pyproject.toml | system
+	@echo "make: installing the locked Python packages into .venv"
+	python3 -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+# requirements.lock from pyproject.toml: `make lock` after a change of dependencies.
+.PHONY: lock
+lock:
+	python3 -m venv .venv && $(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

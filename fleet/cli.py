@@ -1,0 +1,147 @@
+"""From a function to an Invoke task: common options, defaults from config and environment, errors, exit codes.
+
+A verb is a function `(options, **own flags) -> exit code`. Exit codes: 0 all well, 1 at least one host failed,
+2 bad input and nothing touched, 130 interrupted.
+"""
+
+import inspect
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from invoke import Context, Exit, Task
+from invoke import task as invoke_task
+
+from fleet.errors import FleetError, UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    """The common options, each from its flag, else FLEET_<NAME>, else `fleet:` in Invoke's config, else a default."""
+
+    inventory: tuple[str, ...] = ()
+    limit: str = "all"
+    forks: int = 32
+    check: bool = False
+    diff: bool = False
+    json: bool = False
+    verbose: bool = False
+    accept_new: bool = False
+    started: float = 0.0  # time.monotonic() at the start of the command
+
+
+HELP: Mapping[str, str] = {
+    "inventory": "A YAML inventory, a directory of them, or a name below inventories/. May be repeated.",
+    "limit": "Ansible host pattern, for example 'mi300x:!vault' or '~gpu-0[1-4]'.",
+    "forks": "How many hosts at once (default 32).",
+    "check": "Show what would be done and why, and do nothing.",
+    "diff": "Show what differs, old and new.",
+    "json": "Print one JSON document on standard output.",
+    "verbose": "Say more.",
+    "accept-new": "Write the host keys of hosts never seen before to known_hosts, and say so.",
+}
+HOSTS = ("inventory", "limit")
+CONNECT = (*HOSTS, "forks", "accept_new", "json", "verbose")
+
+_UNSET: Mapping[str, object] = {"inventory": [], "limit": "", "forks": 0}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+def verb(
+    *common: str, example: str, name: str | None = None, default: bool = False, **flag_help: str
+) -> Callable[[Callable[..., int | None]], Task[Any]]:
+    """An Invoke task of a function `(options, **own flags)`; `common` names the common options it takes."""
+
+    def decorate(body: Callable[..., int | None]) -> Task[Any]:
+        own = list(inspect.signature(body).parameters.values())[1:]
+
+        def run(context: Context, **given: Any) -> None:
+            mine = {p.name: given.pop(p.name) for p in own}
+            code = guarded(lambda: body(resolve(given, _configured(context), os.environ), **mine))
+            if code:
+                raise Exit(code=code)
+
+        flags = [
+            inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=_UNSET.get(flag, False)) for flag in common
+        ]
+        context_parameter = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        positional = tuple(p.name for p in own if p.default is inspect.Parameter.empty)
+        run.__signature__ = inspect.Signature([context_parameter, *keyword_only, *flags])  # type: ignore[attr-defined]  # typeshed has no such attribute on functions; inspect documents it
+        run.__name__ = name or body.__name__
+        run.__doc__ = f"{(body.__doc__ or '').strip()}\n\nExample: {example}"
+        texts = {flag.replace("_", "-"): HELP[flag.replace("_", "-")] for flag in common}
+        texts |= {flag.replace("_", "-"): text for flag, text in flag_help.items()}
+        iterable = [flag for flag in ("inventory",) if flag in common]
+        made: Task[Any] = invoke_task(
+            run, name=name or body.__name__, help=texts, iterable=iterable, positional=positional, default=default
+        )
+        return made
+
+    return decorate
+
+
+def resolve(given: Mapping[str, Any], configured: Mapping[str, Any], environ: Mapping[str, str]) -> Options:
+    """Options from flags, FLEET_* and config, in that order. Raises UsageError for a value of the wrong type."""
+    values: dict[str, Any] = {"started": time.monotonic()}
+    for flag in given:
+        value = given[flag] or environ.get(f"FLEET_{flag.upper()}") or configured.get(flag)
+        if value in (None, "", [], ()):
+            continue
+        values[flag] = _typed(flag, value)
+    return Options(**values)
+
+
+def _typed(flag: str, value: Any) -> object:
+    if flag == "inventory":
+        return (value,) if isinstance(value, str) else tuple(value)
+    if flag == "limit":
+        return str(value)
+    if flag == "forks":
+        try:
+            forks = int(value)
+        except (TypeError, ValueError):
+            forks = 0
+        if forks < 1:
+            raise UsageError(f"forks must be a number above 0, not {value!r}", hint="for example --forks 16")
+        return forks
+    return value if isinstance(value, bool) else str(value).lower() in _TRUE
+
+
+def _configured(context: Context) -> Mapping[str, Any]:
+    fleet = context.config.get("fleet", {})
+    return {str(key).replace("-", "_"): value for key, value in fleet.items()}
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Run a verb; turn every ending into an exit code and a message a person can use. SIGTERM ends like Ctrl-C."""
+    from fleet.report import errors  # noqa: PLC0415  `invoke --list` must not wait for rich
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        code = work() or 0
+        sys.stdout.flush()
+    except FleetError as error:
+        errors.show(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        errors.interrupted()
+        code = 130
+    except BrokenPipeError:
+        # The reader (head, less) went away; nobody is left to tell. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001  the last fence before a user: no traceback passes it
+        errors.unexpected(error)
+        code = 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code
