@@ -3,8 +3,9 @@
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 
-from fleet.errors import FleetError, HostError, InputError
+from fleet.errors import FleetError, HostError, InputError, UnreachableError
 
 
 def show(error: FleetError) -> None:
@@ -21,6 +22,19 @@ def show(error: FleetError) -> None:
         _say(f"  | {line}")
     if error.hint:
         _say(f"  next: {error.hint}")
+
+
+def document(failed: Mapping[str, HostError]) -> dict[str, dict[str, object]]:
+    """Failed hosts for machines: `{host: {unreachable, message, hint, tail}}`."""
+    return {
+        host: {
+            "unreachable": isinstance(error, UnreachableError),
+            "message": error.message,
+            "hint": error.hint,
+            "tail": list(error.tail),
+        }
+        for host, error in failed.items()
+    }
 
 
 def interrupted() -> None:

@@ -1,0 +1,40 @@
+"""Short names for many hosts."""
+
+import re
+from collections.abc import Iterable
+
+_NUMBERED = re.compile(r"^(.*?)(\d+)([^\d]*)$")
+
+
+def fold(names: Iterable[str]) -> str:
+    """Host names with runs of numbers written as Ansible ranges: `mi300x-[01:04].dc1, mi250-01`."""
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    single: list[str] = []
+    for name in names:
+        found = _NUMBERED.match(name)
+        if found:
+            head, digits, tail = found.groups()
+            groups.setdefault((head, tail, len(digits)), []).append(int(digits))
+        else:
+            single.append(name)
+    folded = [
+        _range(head, tail, width, run)
+        for (head, tail, width), numbers in groups.items()
+        for run in _runs(sorted(set(numbers)))
+    ]
+    return ", ".join([*folded, *single])
+
+
+def _range(head: str, tail: str, width: int, run: tuple[int, int]) -> str:
+    first, last = (f"{number:0{width}d}" for number in run)
+    return f"{head}{first}{tail}" if first == last else f"{head}[{first}:{last}]{tail}"
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
