@@ -1,6 +1,6 @@
 """From a function to an Invoke task: common options, defaults from config and environment, errors, exit codes.
 
-A verb is a function `(options, **own flags) -> exit code`. Exit codes: 0 all well, 1 at least one host failed,
+A verb is a function of `options` (if it asks for them) and its own flags that gives an exit code or None. Exit codes: 0 all well, 1 at least one host failed,
 2 bad input and nothing touched, 130 interrupted.
 """
 
@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
-from invoke import Context, Exit, Task
-from invoke import task as invoke_task
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import Task
+from invoke.tasks import task as invoke_task
 
 from fleet.errors import FleetError, UsageError
 
@@ -55,14 +57,20 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 def verb(
     *common: str, example: str, name: str | None = None, default: bool = False, **flag_help: str
 ) -> Callable[[Callable[..., int | None]], Task[Any]]:
-    """An Invoke task of a function `(options, **own flags)`; `common` names the common options it takes."""
+    """An Invoke task of a function of its own flags and, if it names them, `options`; `common` says which it takes."""
 
     def decorate(body: Callable[..., int | None]) -> Task[Any]:
-        own = list(inspect.signature(body).parameters.values())[1:]
+        parameters = inspect.signature(body).parameters
+        own = [parameter for name, parameter in parameters.items() if name != "options"]
 
         def run(context: Context, **given: Any) -> None:
             mine = {p.name: given.pop(p.name) for p in own}
-            code = guarded(lambda: body(resolve(given, _configured(context), os.environ), **mine))
+
+            def work() -> int | None:
+                options = resolve(given, _configured(context), os.environ)
+                return body(options=options, **mine) if "options" in parameters else body(**mine)
+
+            code = guarded(work)
             if code:
                 raise Exit(code=code)
 
@@ -78,10 +86,10 @@ def verb(
         texts = {flag.replace("_", "-"): HELP[flag.replace("_", "-")] for flag in common}
         texts |= {flag.replace("_", "-"): text for flag, text in flag_help.items()}
         iterable = [flag for flag in ("inventory",) if flag in common]
-        made: Task[Any] = invoke_task(
+        made = invoke_task(
             run, name=name or body.__name__, help=texts, iterable=iterable, positional=positional, default=default
         )
-        return made
+        return cast("Task[Any]", made)  # invoke types its decorator as a plain callable
 
     return decorate
 
@@ -120,7 +128,7 @@ def _configured(context: Context) -> Mapping[str, Any]:
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Run a verb; turn every ending into an exit code and a message a person can use. SIGTERM ends like Ctrl-C."""
-    from fleet.report import errors  # noqa: PLC0415  `invoke --list` must not wait for rich
+    from fleet.report import errors
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

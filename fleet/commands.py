@@ -75,7 +75,11 @@ def _close(answers: Mapping[str, Answer | HostError], options: Options, recaps: 
     failed = _failures(answers)
     terminal.show_failures(failed)
     lost = {
-        name: HostRecap(name, unreachable=int(isinstance(error, UnreachableError)), failed=int(not isinstance(error, UnreachableError)))
+        name: HostRecap(
+            name,
+            unreachable=int(isinstance(error, UnreachableError)),
+            failed=int(not isinstance(error, UnreachableError)),
+        )
         for name, error in failed.items()
     }
     terminal.show_recap([{**recaps, **lost}[name] for name in answers], options.started)

@@ -1,7 +1,7 @@
 """Ask every host once: connect, probe, and give back facts or the reason why there are none."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fleet.errors import HostError

@@ -3,7 +3,7 @@
 Imports of the library stand inside the tasks: `invoke --list` answers before paramiko and docker could be imported.
 """
 
-from invoke import Collection
+from invoke.collection import Collection
 
 from fleet.cli import CONNECT, HOSTS, Options, verb
 from fleet.lab.tasks import namespace as lab

@@ -1,6 +1,6 @@
 """`lab.*`: boot, look into, break and mend the lab. The only door between the product's command line and the lab."""
 
-from invoke import Collection
+from invoke.collection import Collection
 
 from fleet.cli import Options, verb
 
@@ -15,14 +15,13 @@ NAME = "Name of the lab; two labs with different names run side by side."
 )
 def up(options: Options, nodes: int = 0, lab: str = "lab") -> int:
     """Boot the lab, or repair what is half up: builder, registry, bastion and GPU nodes."""
-    from fleet.lab import Lab
-    from fleet.lab import report
+    from fleet.lab import Lab, report
 
     return report.show(Lab.up(lab, nodes=nodes), as_json=options.json)
 
 
 @verb(example="invoke lab.down", lab=NAME)
-def down(options: Options, lab: str = "lab") -> None:
+def down(lab: str = "lab") -> None:
     """Take the lab down: no process, namespace, mount, bridge, firewall rule or file of it stays."""
     from fleet.lab import Lab
 
@@ -38,7 +37,7 @@ def status(options: Options, lab: str = "lab") -> int:
 
 
 @verb(example="invoke lab.ssh mi300x-01", lab=NAME)
-def ssh(options: Options, host: str, lab: str = "lab") -> int:
+def ssh(host: str, lab: str = "lab") -> int:
     """Open a shell on a node, by ssh with the lab's own key."""
     import subprocess
 
@@ -48,7 +47,7 @@ def ssh(options: Options, host: str, lab: str = "lab") -> int:
 
 
 @verb(example="invoke lab.break kfd-missing mi300x-01", name="break", lab=NAME)
-def break_(options: Options, fault: str, host: str, lab: str = "lab") -> None:
+def break_(fault: str, host: str, lab: str = "lab") -> None:
     """Inject a fault on a node; `lab.break list all` names the faults."""
     from fleet.lab import Lab, report
 
@@ -59,7 +58,7 @@ def break_(options: Options, fault: str, host: str, lab: str = "lab") -> None:
 
 
 @verb(example="invoke lab.mend mi300x-01", lab=NAME)
-def mend(options: Options, host: str, lab: str = "lab") -> None:
+def mend(host: str, lab: str = "lab") -> None:
     """Undo every fault of a node."""
     from fleet.lab import Lab
 

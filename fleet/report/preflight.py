@@ -25,9 +25,7 @@ def show(answers: Mapping[str, Answer], *, verbose: bool) -> None:
     findings.show(console, {name: answer.findings for name, answer in answers.items()}, verbose=verbose)
 
 
-def document(
-    answers: Mapping[str, Answer], fit: Mapping[str, bool], failed: Mapping[str, HostError]
-) -> dict[str, Any]:
+def document(answers: Mapping[str, Answer], fit: Mapping[str, bool], failed: Mapping[str, HostError]) -> dict[str, Any]:
     """`{hosts: {name: {ready, findings: [...]}}, failed: {name: {...}}}`."""
     hosts = {
         name: {"ready": fit[name], "findings": [finding.to_json() for finding in answer.findings]}
