@@ -1,0 +1,114 @@
+"""How a release gets to one host: what is missing, which way it goes, how many bytes. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleet.delivery.holdings import Holdings
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The release that a host must hold under `name` (`NAME:RELEASE`)."""
+
+    name: str
+    manifest_digest: str
+    config_digest: str
+    diff_ids: tuple[str, ...]
+    layer_sizes: tuple[int, ...]  # compressed bytes, as they lie in the layout
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        return (self.config_digest, self.manifest_digest)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Nothing moves."""
+
+    name: str
+    why: str
+    changes = False
+    size = 0
+
+    @property
+    def what(self) -> str:
+        return f"keep image {self.name}"
+
+
+@dataclass(frozen=True)
+class Pull:
+    """The host pulls by digest from `repository` itself."""
+
+    repository: str  # registry.corp:5000/vllm-rocm
+    digest: str
+    size: int  # bytes at most; layers that the host has are not pulled again
+    why: str
+    changes = True
+
+    @property
+    def what(self) -> str:
+        return f"pull {self.repository}@{self.digest}"
+
+
+@dataclass(frozen=True)
+class Load:
+    """The layers at `layers` travel over SSH and the engine loads them with those it has."""
+
+    name: str
+    layers: tuple[int, ...]
+    size: int
+    why: str
+    changes = True
+
+    @property
+    def what(self) -> str:
+        return f"sideload {self.name} ({len(self.layers)} layer{'' if len(self.layers) == 1 else 's'})"
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Give the image its local name."""
+
+    image: str  # an ID or a reference that the engine finds
+    name: str
+    why: str
+    changes = True
+    size = 0
+
+    @property
+    def what(self) -> str:
+        return f"tag {self.name}"
+
+
+Step = Keep | Pull | Load | Tag
+
+
+def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "") -> tuple[Step, ...]:
+    """Steps after which the host holds `wanted` under its name; `repository` empty means sideload.
+
+    Planning again on the result gives a single Keep.
+    """
+    held = holdings.find(wanted.digests, wanted.diff_ids)
+    if held and wanted.name in held.names:
+        return (Keep(wanted.name, "the host holds this release under this name"),)
+    moved = any(wanted.name in image.names for image in holdings.images)
+    retag = "the name points to another image" if moved else "the name is not there"
+    if held:
+        return (Tag(held.id, wanted.name, retag),)
+    if repository:
+        reference = f"{repository}@{wanted.manifest_digest}"
+        size = _bytes(wanted, holdings.missing_layers(wanted.diff_ids))
+        pull = Pull(repository, wanted.manifest_digest, size, "the host does not hold this release")
+        return (pull, Tag(reference, wanted.name, retag))
+    layers = tuple(range(len(wanted.diff_ids)))
+    why = "the host does not hold this release and has no registry"
+    if holdings.containerd_store:
+        why += "; its containerd store takes whole images only"
+    else:
+        layers = holdings.missing_layers(wanted.diff_ids)
+    # The archive carries the name, so loading is also the tagging.
+    return (Load(wanted.name, layers, _bytes(wanted, layers), why),)
+
+
+def _bytes(wanted: Wanted, layers: Sequence[int]) -> int:
+    return sum(wanted.layer_sizes[index] for index in layers)
