@@ -2,7 +2,7 @@
 
 `python -m fleet.lab.accountant PID_FILE... [--config FILE]`: the files hold the init pids of one or more nodes. It reads
 the host's /proc a few times a second and writes below /proc/PID/root. It ends when none of its nodes has lived for a few
-seconds. Standard library only, so that it stays small.
+seconds. Little is imported, so that it stays small.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from fleet.lab import processes
 
 INTERVAL = 0.2  # seconds between two looks
 PATIENCE = 5.0  # seconds without any node before the accountant goes
@@ -171,14 +173,15 @@ class Accountant:
             try:
                 node.settle(frozenset(found[init]), settings, now)
             except OSError:
-                if _alive(init):  # a fault or the lab is changing the same files: the next look will find them whole
+                if processes.start_time(
+                    init
+                ):  # a fault or the lab is changing the same files: the next look will find them whole
                     continue
                 del self.nodes[init]
         return bool(self.nodes)
 
     def _find_nodes(self) -> None:
-        said = {int(text) for file in self.pid_files if (text := _read(file).strip()).isdigit()}
-        inits = {init for init in said if _alive(init)}
+        inits = {init for file in self.pid_files if (init := processes.recall(file))}
         for init in self.nodes.keys() - inits:
             del self.nodes[init]
         for init in inits - self.nodes.keys():
@@ -265,13 +268,6 @@ def _status(pid: int, key: str) -> list[str]:
         if name == key:
             return value.split()
     return []
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return _status(pid, "State")[0] not in {"Z", "X"}
-    except (OSError, IndexError):
-        return False
 
 
 def _names(path: str) -> list[str]:

@@ -9,6 +9,7 @@ from fleet.lab.gpu_model import Machine
 MODULE = "/sys/module/amdgpu"
 MODULE_INFO = "/usr/local/lib/amdgpu/modinfo"
 ABSENT = "/usr/local/lib/amdgpu/absent"
+UNLOADED = "/usr/local/lib/amdgpu/unloaded.tar"
 KERNEL_LOG = "/var/log/dmesg"
 IN_TREE_PATH = "kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko"
 DKMS_PATH = "updates/dkms/amdgpu.ko"
@@ -95,13 +96,15 @@ sed "s/@KERNEL@/$(uname -r)/" {MODULE_INFO} | if [ -n "$field" ]; then sed -n "s
 """
 
 MODPROBE = f"""#!/bin/sh
-# modprobe: `amdgpu` is loaded unless it is marked absent; every other module is the host kernel's own affair.
+# modprobe: `amdgpu` comes back if it was taken away; every other module is the host kernel's own affair.
 for module; do :; done
 if [ "$module" != amdgpu ]; then
     [ -x /sbin/modprobe ] && exec /sbin/modprobe "$@"
     exit 0
 fi
-if [ -e {ABSENT} ]; then
+if [ -r {UNLOADED} ]; then
+    tar -xpf {UNLOADED} -C / && rm -f {ABSENT} {UNLOADED}
+elif [ -e {ABSENT} ]; then
     echo "modprobe: ERROR: could not insert 'amdgpu': No such device" >&2
     exit 1
 fi

@@ -1,8 +1,10 @@
 """The pretended GPUs of a lab node, as files and devices: `tree(profile, node)` is all that the lab needs to know."""
 
+import io
 import os
 import shutil
 import stat
+import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +79,33 @@ def apply(before: Tree, after: Tree, root: Path) -> None:
     for path in gone:
         (root / path.lstrip("/")).unlink(missing_ok=True)
     make_devices(tuple(device for device in after.devices if not _stands(device, root)), root)
+
+
+def driver_archive(loaded: Tree, unloaded: Tree) -> bytes:
+    """A tar of everything that loading the driver brings back; the node's modprobe unpacks it over its root."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, text in loaded.files.items():
+            if path not in unloaded.files:
+                _pack(tar, path, text)
+        for device in loaded.devices:
+            if device not in unloaded.devices:
+                entry = tarfile.TarInfo(device.path.lstrip("/"))
+                entry.type, entry.mode, entry.gid = tarfile.CHRTYPE, device.mode, device.gid
+                entry.devmajor, entry.devminor = device.major, device.minor
+                tar.addfile(entry)
+    return packed.getvalue()
+
+
+def _pack(tar: tarfile.TarFile, path: str, text: str) -> None:
+    entry = tarfile.TarInfo(path.strip("/"))
+    if path.endswith("/"):
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(entry)
+        return
+    data = text.encode()
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
 
 
 def _differs(path: str, before: Tree, after: Tree, root: Path) -> bool:
