@@ -1,11 +1,12 @@
-"""The GPU accountant: VRAM and KFD process entries of a lab's nodes follow whoever holds /dev/kfd there.
+"""The GPU accountant: a node's VRAM and KFD process entries follow whoever holds /dev/kfd there.
 
-`python -m fleet.lab.accountant PID_FILE... [--config FILE]`: the files hold the init pids of one or more nodes. It reads
-the host's /proc a few times a second and writes below /proc/PID/root. It ends when none of its nodes has lived for a few
-seconds. Little is imported, so that it stays small.
+`python -m fleet.lab.accountant --node-pid PID`: one small process a node, PID being the node's first process as the
+machine numbers it. It reads /proc a few times a second, writes below /proc/PID/root, and ends with the node. Its settings
+are a file on the node, CONFIG, which may come, change and go at any time. Little is imported, so that it stays small.
 """
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -18,13 +19,12 @@ from pathlib import Path
 from fleet.lab import processes
 
 INTERVAL = 0.2  # seconds between two looks
-PATIENCE = 5.0  # seconds without any node before the accountant goes
 IDLE_VRAM = 299_892_736  # bytes, as in gpu_drm
 NS_GET_PARENT = 0xB702  # ioctl_ns(2)
+CONFIG = "usr/local/lib/amdgpu/accountant.json"
 KFD = "sys/class/kfd/kfd"
 DRM = "sys/class/drm"
 COUNTERS = ("mem_info_vram_used", "mem_info_vis_vram_used")
-QUIET = frozenset(("dockerd", "containerd", "docker-proxy", "registry"))  # never hold a GPU, and have many files open
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,13 @@ def masked(minors: Iterable[int], mask: str | None) -> frozenset[int]:
 
 
 @dataclass
-class Node:
-    """One node as the accountant sees it: its init's pid outside, its PID namespace, what was last written there."""
+class Ledger:
+    """What the node's files show at the moment, and how to change it. `root` is the node's / seen from outside."""
 
-    init: int
-    namespace: int
-    depth: int
+    root: Path
     holders: frozenset[Holder] = frozenset()
     fading: dict[Holder, float] = field(default_factory=dict)
-    written: tuple[object, ...] = ()  # what the files show
-
-    @property
-    def root(self) -> Path:
-        return Path(f"/proc/{self.init}/root")
+    written: tuple[object, ...] = ()
 
     def settle(self, holders: frozenset[Holder], settings: Settings, now: float) -> None:
         """Write what changed since the last look."""
@@ -144,95 +138,61 @@ def read_parts(root: Path) -> Iterator[Part]:
 
 
 class Accountant:
-    """All nodes of a lab; `look` is one round."""
+    """One node's accountant; `look` is one round."""
 
-    def __init__(self, pid_files: Iterable[Path], config: Path | None) -> None:
-        self.pid_files = tuple(pid_files)
-        self.config = config
-        self.nodes: dict[int, Node] = {}
-        self.places: dict[int, Node | None] = {}  # pid outside -> its node
+    def __init__(self, init: int) -> None:
+        self.started = processes.start_time(init)
+        self.init = init
+        self.ledger = Ledger(Path(f"/proc/{init}/root"))
+        self.inside: dict[int, bool] = {}  # pid outside -> whether it belongs to the node
         self.own = _inode("/proc/self/ns/pid")
+        self.namespace = _inode(f"/proc/{init}/ns/pid")
+        self.depth = len(_status(init, "NSpid"))
 
     def run(self) -> None:
-        """Look until no node is left for PATIENCE seconds."""
-        alive = time.monotonic()
-        while time.monotonic() - alive < PATIENCE:
-            if self.look(time.monotonic()):
-                alive = time.monotonic()
+        """Look until the node is gone."""
+        while self.started and processes.start_time(self.init) == self.started:
+            # A fault or the lab may be changing the same files: the next look will find them whole.
+            with contextlib.suppress(OSError, KeyError, ValueError):
+                self.look(time.monotonic())
             time.sleep(INTERVAL)
 
-    def look(self, now: float) -> bool:
-        """Bring every node's files up to date; says whether there is any node."""
-        self._find_nodes()
-        settings = self._settings()
-        found: dict[int, set[Holder]] = {init: set() for init in self.nodes}
-        for pid, node in self._processes():
-            if holder := read_holder(pid, node.depth):
-                found[node.init].add(holder)
-        for init, node in list(self.nodes.items()):
-            try:
-                node.settle(frozenset(found[init]), settings, now)
-            except OSError:
-                if processes.start_time(
-                    init
-                ):  # a fault or the lab is changing the same files: the next look will find them whole
-                    continue
-                del self.nodes[init]
-        return bool(self.nodes)
+    def look(self, now: float) -> None:
+        """Bring the node's files up to date."""
+        found = (read_holder(pid, self.depth) for pid in self._processes())
+        self.ledger.settle(frozenset(filter(None, found)), read_settings(self.ledger.root / CONFIG), now)
 
-    def _find_nodes(self) -> None:
-        inits = {init for file in self.pid_files if (init := processes.recall(file))}
-        for init in self.nodes.keys() - inits:
-            del self.nodes[init]
-        for init in inits - self.nodes.keys():
-            try:
-                namespace = _inode(f"/proc/{init}/ns/pid")
-                depth = len(_status(init, "NSpid"))
-            except OSError:
-                continue
-            if namespace != self.own:
-                self.nodes[init] = Node(init, namespace, depth)
-                self.places.clear()
-
-    def _processes(self) -> Iterator[tuple[int, Node]]:
-        """Every process inside a node, its containers included."""
+    def _processes(self) -> Iterator[int]:
+        """Every process inside the node, its containers included."""
         pids = {int(name) for name in _names("/proc") if name.isdigit()}
-        self.places = {pid: node for pid, node in self.places.items() if pid in pids}
-        for pid in pids:
-            if pid not in self.places:
-                self.places[pid] = self._place(pid)
-            node = self.places[pid]
-            if node is not None and node.init in self.nodes:
-                yield pid, node
+        self.inside = {pid: self.inside[pid] if pid in self.inside else self._belongs(pid) for pid in pids}
+        return (pid for pid, inside in self.inside.items() if inside)
 
-    def _place(self, pid: int) -> Node | None:
-        """The node whose PID namespace is the process's own or one above it."""
-        spaces = {node.namespace: node for node in self.nodes.values()}
+    def _belongs(self, pid: int) -> bool:
+        """Whether the node's PID namespace is the process's own or one above it."""
         try:
-            if _read(Path(f"/proc/{pid}/comm")).strip() in QUIET:
-                return None
             here = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
         except OSError:
-            return None
+            return False
         while True:
             try:
                 inode = os.fstat(here).st_ino
-                if inode in spaces or inode == self.own:
-                    return spaces.get(inode)
+                if inode in {self.namespace, self.own}:
+                    return inode == self.namespace
                 above = fcntl.ioctl(here, NS_GET_PARENT)
             except OSError:
-                return None
+                return False
             finally:
                 os.close(here)
             here = above
 
-    def _settings(self) -> Settings:
-        if self.config is None or not (text := _read(self.config)):
-            return Settings()
-        try:
-            return Settings(**json.loads(text))
-        except (ValueError, TypeError):  # half written: the next look reads it whole
-            return Settings()
+
+def read_settings(file: Path) -> Settings:
+    """The settings in `file`; the defaults where it is missing or half written."""
+    try:
+        return Settings(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return Settings()
 
 
 def read_holder(pid: int, depth: int) -> Holder | None:
@@ -310,10 +270,10 @@ def _replace(path: Path, text: str) -> None:
 def main() -> None:
     """Parse the command line and run; started by the lab, not by people."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pid_file", type=Path, nargs="+", help="holds a node's init pid, as the machine counts")
-    parser.add_argument("--config", type=Path, help="JSON: share, release_seconds; read again at every look")
-    arguments = parser.parse_args()
-    Accountant(arguments.pid_file, arguments.config).run()
+    parser.add_argument("--node-pid", type=int, required=True)
+    init = parser.parse_args().node_pid
+    if processes.start_time(init):
+        Accountant(init).run()
 
 
 if __name__ == "__main__":
