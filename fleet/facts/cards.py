@@ -1,0 +1,57 @@
+"""Which card a PCI device id is, and what its partition modes look like. Data: pci_ids.yaml."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    table: Mapping[str, Any] = yaml.safe_load(files("fleet.facts").joinpath("pci_ids.yaml").read_text("utf-8"))
+    return table
+
+
+def model_of(device_id: int | None, cus: int | None) -> str | None:
+    """The card's name as AMD sells it, or None for an id nobody wrote down."""
+    row = _table()["devices"].get(device_id)
+    if row is None:
+        return None
+    return str(row.get("by_cus", {}).get(cus, row["model"]))
+
+
+def gfx_of(device_id: int | None) -> str | None:
+    """The target of a known card, for kernels that do not tell it."""
+    row = _table()["devices"].get(device_id)
+    return None if row is None else str(row["gfx"])
+
+
+def nodes_per_card(model: str, compute_partition: str) -> int | None:
+    """How many GPU nodes one card shows in a mode; None when that pair is unknown."""
+    count = _table()["partitions"].get(family(model), {}).get(compute_partition.upper())
+    return None if count is None else int(count)
+
+
+def mode_of(model: str | None, xccs: int | None) -> str | None:
+    """The compute partition mode told by the compute dies of one node, where the driver's own word is missing."""
+    whole = _table()["card_xccs"].get(family(model or ""))
+    if not whole or not xccs:
+        return None
+    for mode, nodes in _table()["partitions"][family(model or "")].items():
+        if xccs * nodes == whole:
+            return str(mode)
+    return None
+
+
+def family(model: str) -> str:
+    """MI300X for MI300X, MI300X VF and MI300X HF."""
+    return model.split(" ", maxsplit=1)[0].upper()
+
+
+def gfx_of_version(version: int) -> str | None:
+    """`gfx_target_version` as a target: 90402 -> gfx942, 90010 -> gfx90a. Zero is no GPU. Source: kfd_device.c."""
+    if version <= 0:
+        return None
+    return f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"

@@ -1,0 +1,124 @@
+"""Run the probe: over a session, or against a tree that somebody captured."""
+
+import secrets
+import subprocess
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+from fleet.errors import FleetError, HostError
+from fleet.facts.frames import Frames, split
+from fleet.facts.model import Facts
+from fleet.facts.parse import parse
+
+PROBE = files("fleet.facts").joinpath("probe.sh").read_text("utf-8")
+RECORD = "probe.txt"  # the probe's own output inside a captured tree
+_SECTION_ROOTS = {
+    "files": "",
+    "memory": "",
+    "listeners": "",
+    "node": "sys/class/kfd/kfd/topology/nodes/",
+    "process": "sys/class/kfd/kfd/proc/",
+    "drm": "sys/class/drm/",
+}
+
+
+class ProbeNeeds(Protocol):
+    """What the probe must be told: which directories matter."""
+
+    @property
+    def models_dir(self) -> str: ...
+    @property
+    def staging_dir(self) -> str: ...
+
+
+class _Output(Protocol):
+    @property
+    def exit_code(self) -> int: ...
+    @property
+    def stdout(self) -> str: ...
+    @property
+    def stderr(self) -> str: ...
+
+
+class ScriptSession(Protocol):
+    """The one thing that the probe wants of a fleet.transport.Session."""
+
+    @property
+    def host(self) -> Any: ...
+
+    def script(
+        self,
+        text: str,
+        *,
+        args: Sequence[str] = (),
+        sudo: bool = False,
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> _Output: ...
+
+
+def collect(session: ScriptSession, needs: ProbeNeeds, *, timeout: float = 120.0) -> Facts:
+    """Facts of a live host: one round trip, under sudo where `become` is set. Raises HostError."""
+    return _parsed(session, _ask(session, needs, timeout))
+
+
+def capture(session: ScriptSession, needs: ProbeNeeds, directory: Path, *, timeout: float = 120.0) -> Facts:
+    """Like collect, and leave the host as a tree in `directory` for `read_tree` to replay, docker and all."""
+    text = _ask(session, needs, timeout)
+    facts = _parsed(session, text)
+    frames = split(text)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / RECORD).write_text(text, encoding="utf-8")
+        _unpack(frames, directory)
+    except OSError as error:
+        raise FleetError(f"could not write the capture to {directory}: {error.strerror}") from error
+    return facts
+
+
+def read_tree(root: Path, *, models_dir: str = "/srv/models") -> Facts:
+    """Facts of a captured tree (ROOT/sys/…, ROOT/proc/…) by the same script, run here.
+
+    A tree made by `capture` holds the probe's whole answer, which is then replayed. Raises FleetError.
+    """
+    record = root / RECORD
+    if record.is_file():
+        return parse(record.read_text("utf-8", errors="replace"))
+    argv = ["sh", "-s", "--", _token(), str(root.resolve()), models_dir]
+    try:
+        done = subprocess.run(argv, input=PROBE.encode(), capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FleetError(f"the probe could not read {root}: {error}") from error
+    if done.returncode == 3:
+        raise FleetError(f"{root} cannot be entered", hint="it must be a directory that holds sys/ and proc/")
+    return parse(done.stdout.decode("utf-8", errors="replace"))
+
+
+def _token() -> str:
+    return f"@{secrets.token_hex(6)}"
+
+
+def _ask(session: ScriptSession, needs: ProbeNeeds, timeout: float) -> str:
+    args = (_token(), "", needs.models_dir, needs.staging_dir)
+    return session.script(PROBE, args=args, sudo=True, timeout=timeout, check=False).stdout
+
+
+def _parsed(session: ScriptSession, text: str) -> Facts:
+    try:
+        return parse(text)
+    except HostError:
+        raise
+    except FleetError as error:
+        tail = tuple(text.splitlines()[-5:])
+        raise HostError(session.host.name, error.message, hint=error.hint, tail=tail) from error
+
+
+def _unpack(frames: Frames, directory: Path) -> None:
+    """The files that were read, in their places; for people to look into."""
+    for section, base in _SECTION_ROOTS.items():
+        for name, text in frames.files(section).items():
+            path = directory / base / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,263 @@
+"""KFD nodes and DRM devices put together: which GPUs there are, how they hang together, what they say of themselves.
+
+Devices are matched by render minor, then by place on the bus, then by unique id; never by card number, because card0
+may be the VGA of a BMC. Sources: kfd_topology.c, amdgpu sysfs documentation, the dumps in tests/data/kfd.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fleet.facts.cards import gfx_of, gfx_of_version, mode_of, model_of
+from fleet.facts.frames import Frames
+from fleet.facts.model import Gpu, Link, PciGpu, Topology
+
+LINK_KINDS = {2: "pcie", 11: "xgmi"}
+
+
+@dataclass
+class _Node:
+    number: int
+    properties: dict[str, int] = field(default_factory=dict)
+    readable: bool = False
+    gpu_id: int | None = None
+    banks: list[int] = field(default_factory=list)
+    links: list[Link] | None = None
+
+    @property
+    def is_gpu(self) -> bool:
+        """Old kernels have no gfx_target_version, but shader units all the same."""
+        return bool(self.properties.get("gfx_target_version") or self.properties.get("simd_count"))
+
+    @property
+    def bdf(self) -> str | None:
+        location = self.properties.get("location_id")
+        if not location:
+            return None
+        domain = self.properties.get("domain", 0)
+        return f"{domain:04x}:{location >> 8 & 0xFF:02x}:{location >> 3 & 31:02x}.{location & 7}"
+
+
+@dataclass
+class _Drm:
+    name: str
+    files: dict[str, str] = field(default_factory=dict)
+    minors: set[int] = field(default_factory=set)
+
+    @property
+    def bdf(self) -> str | None:
+        match = re.search(r"^PCI_SLOT_NAME=(\S+)", self.files.get("uevent", ""), re.MULTILINE)
+        return match[1].lower() if match else None
+
+    @property
+    def is_amd(self) -> bool:
+        uevent = self.files.get("uevent", "")
+        vendor = self.files.get("vendor", "")
+        return vendor == "0x1002" or (not vendor and ("amdgpu" in uevent or "=1002:" in uevent or not uevent))
+
+
+def topology(frames: Frames) -> Topology:
+    """Every GPU node in KFD's order. A node that could not be read is counted among the hidden ones."""
+    present = set(frames.lines("present") or ())
+    nodes = _nodes(frames)
+    drms = _drms(frames)
+    gpus = [node for node in nodes if node.is_gpu]
+    hidden = tuple(node.number for node in nodes if not node.readable and node.gpu_id != 0)
+    return Topology(
+        kfd=any(path.startswith("sys/class/kfd/kfd") for path in present) or bool(nodes),
+        nodes=len(nodes) if frames.lines("nodes") is not None else None,
+        gpus=tuple(_gpu(index, node, drms) for index, node in enumerate(gpus)),
+        hidden_nodes=hidden,
+        pci=_pci(frames),
+    )
+
+
+def _nodes(frames: Frames) -> list[_Node]:
+    names = " ".join(frames.lines("nodes") or ()).split()
+    nodes = {int(name): _Node(int(name)) for name in names if name.isdigit()}
+    for path, text in frames.files("node").items():
+        number, _, rest = path.partition("/")
+        node = nodes.get(int(number)) if number.isdigit() else None
+        if node is None:
+            continue
+        if rest == "properties":
+            node.properties = _numbers(text)
+            node.readable = bool(node.properties)
+        elif rest == "gpu_id":
+            node.gpu_id = _int(text)
+        elif rest.endswith("/properties"):
+            node.banks.append(_numbers(text).get("size_in_bytes", 0))
+    _add_links(frames, nodes)
+    return [nodes[number] for number in sorted(nodes)]
+
+
+def _add_links(frames: Frames, nodes: Mapping[int, _Node]) -> None:
+    """Links of both kinds. Each record begins with `type`; p2p_links repeat direct ones only by way of the CPU."""
+    for section in ("io_links", "p2p_links"):
+        records: list[dict[str, int]] = []
+        for line in frames.lines(section) or ():
+            key, _, value = line.partition(" ")
+            if key == "type":
+                records.append({})
+            number = _int(value)
+            if records and number is not None:
+                records[-1][key] = number
+        for record in records:
+            node = nodes.get(record.get("node_from", -1))
+            if node is None or "node_to" not in record:
+                continue
+            kind = LINK_KINDS.get(record.get("type", 0), "other")
+            link = Link(record["node_to"], kind, record.get("weight"), record.get("max_bandwidth"))
+            node.links = [*(node.links or []), link]
+
+
+def _drms(frames: Frames) -> list[_Drm]:
+    drms: dict[str, _Drm] = {}
+    unread = {entry.path for entry in frames.unread}
+    for path, text in frames.files("drm").items():
+        name, _, rest = path.partition("/device/")
+        drms.setdefault(name, _Drm(name)).files[rest] = text.strip()
+    for drm in drms.values():
+        if drm.name.startswith("renderD"):
+            drm.minors.add(int(drm.name[7:]))
+    for line in frames.lines("drm_map") or ():
+        card, _, render = line.partition(" ")
+        if card in drms and render[7:].isdigit():
+            drms[card].minors.add(int(render[7:]))
+        pages = f"{render}/device/ras/gpu_vram_bad_pages"
+        if card == "pages" and render in drms and f"sys/class/drm/{pages}" not in unread:
+            drms[render].files.setdefault("ras/gpu_vram_bad_pages", "")
+    return [drm for drm in drms.values() if drm.is_amd]
+
+
+def _match(node: _Node, unique: str | None, drms: list[_Drm]) -> tuple[_Drm | None, bool]:
+    """The DRM device of a node, and whether it is the whole card of which the node is one partition."""
+    minor = node.properties.get("drm_render_minor")
+    own = next((drm for drm in drms if minor and minor in drm.minors), None)
+    if own is not None and "mem_info_vram_total" in own.files:
+        return own, False
+    exact = next((drm for drm in drms if node.bdf and drm.bdf == node.bdf), None)
+    if exact is not None:
+        return exact, False
+    place = (node.bdf or "").rpartition(".")[0]
+    card = next((drm for drm in drms if place and (drm.bdf or "").rpartition(".")[0] == place), None)
+    card = card or next((drm for drm in drms if unique and drm.files.get("unique_id", "").lower() == unique), None)
+    return (card, True) if card is not None else (own, False)
+
+
+def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
+    values = node.properties
+    raw_unique = values.get("unique_id")
+    unique = f"{raw_unique:016x}" if raw_unique else None
+    drm, shared = _match(node, unique, drms)
+    files = drm.files if drm is not None else {}
+    device_id = values.get("device_id") or _int(files.get("device", ""), 16)
+    simds, per_cu = values.get("simd_count"), values.get("simd_per_cu")
+    cus = simds // per_cu if simds and per_cu else None
+    model = model_of(device_id, cus)
+    target = values.get("gfx_target_version")
+    banks = sum(node.banks)
+    total = None if shared else _int(files.get("mem_info_vram_total", ""))
+    temperature, critical = _temperature(files)
+    return Gpu(
+        index=index,
+        node=node.number,
+        gpu_id=node.gpu_id,
+        model=model,
+        gfx=gfx_of_version(target) if target else gfx_of(device_id),
+        device_id=device_id,
+        cus=cus,
+        xccs=values.get("num_xcc"),
+        vram_bytes=banks or total or values.get("local_mem_size") or None,
+        vram_used_bytes=_int(files.get("mem_info_vram_used", "")),
+        render_minor=values.get("drm_render_minor") or None,
+        unique_id=unique or files.get("unique_id", "").lower().removeprefix("0x") or None,
+        bdf=node.bdf or (drm.bdf if drm is not None else None),
+        numa_node=_int(files.get("numa_node", "")),
+        compute_partition=files.get("current_compute_partition") or mode_of(model, values.get("num_xcc")),
+        memory_partition=files.get("current_memory_partition") or None,
+        available_partitions=tuple(re.findall(r"\w+", files.get("available_compute_partition", ""))),
+        hive=f"{values['hive_id']:016x}" if values.get("hive_id") else None,
+        drm=drm.name if drm is not None else None,
+        drm_shared=shared,
+        links=tuple(node.links) if node.links is not None else None,
+        ras=_ras(files),
+        bad_pages=_bad_pages(files),
+        pcie_speed=_number(files.get("current_link_speed", "")),
+        pcie_width=_int(files.get("current_link_width", "")),
+        pcie_speed_max=_number(files.get("max_link_speed", "")),
+        pcie_width_max=_int(files.get("max_link_width", "")),
+        pcie_replays=_int(files.get("pcie_replay_count", "")),
+        temperature_c=temperature,
+        temperature_crit_c=critical,
+        power_cap_w=_micro(files, "power1_cap"),
+        power_cap_default_w=_micro(files, "power1_cap_default"),
+    )
+
+
+def _ras(files: Mapping[str, str]) -> Mapping[str, Mapping[str, int]] | None:
+    """Error counters by block; "Query currently inaccessible" leaves the block out. None when no block could be read."""
+    blocks = {}
+    for path, text in files.items():
+        if path.startswith("ras/") and path.endswith("_err_count"):
+            counters = {key: int(value) for key, value in re.findall(r"^(ue|ce|de):\s*(\d+)\s*$", text, re.MULTILINE)}
+            if counters:
+                blocks[path[4 : -len("_err_count")]] = counters
+    return blocks or None
+
+
+def _bad_pages(files: Mapping[str, str]) -> int | None:
+    text = files.get("ras/gpu_vram_bad_pages")
+    if text is None:
+        return None
+    return len(re.findall(r"^0x[0-9a-f]+ : 0x[0-9a-f]+ : [RPF]\s*$", text, re.MULTILINE))
+
+
+def _temperature(files: Mapping[str, str]) -> tuple[float | None, float | None]:
+    """The sensor that is nearest to its critical mark, in degrees Celsius."""
+    found: list[tuple[float, float | None]] = []
+    for path, text in files.items():
+        value = _int(text) if re.fullmatch(r"hwmon/[^/]+/temp\d+_input", path) else None
+        if value is not None:
+            critical = _int(files.get(path.replace("_input", "_crit"), ""))
+            found.append((value / 1000, critical / 1000 if critical else None))
+    if not found:
+        return None, None
+    return max(found, key=lambda pair: pair[0] - (pair[1] or 1000.0))
+
+
+def _micro(files: Mapping[str, str], name: str) -> float | None:
+    value = next(
+        (_int(text) for path, text in files.items() if path.startswith("hwmon/") and path.endswith(name)), None
+    )
+    return value / 1e6 if value is not None else None
+
+
+def _pci(frames: Frames) -> tuple[PciGpu, ...] | None:
+    lines = frames.lines("pci")
+    if lines is None:
+        return None
+    rows = [(line + "  ").split(" ") for line in lines]
+    return tuple(PciGpu(row[0], _int(row[1], 16), row[2] == "bound") for row in rows)
+
+
+def _numbers(text: str) -> dict[str, int]:
+    found = {}
+    for line in text.splitlines():
+        key, _, value = line.strip().partition(" ")
+        number = _int(value)
+        if key and number is not None:
+            found[key] = number
+    return found
+
+
+def _int(text: str, base: int = 10) -> int | None:
+    try:
+        return int(text.strip(), base)
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> float | None:
+    match = re.match(r"\s*(\d+(?:\.\d+)?)", text)
+    return float(match[1]) if match else None

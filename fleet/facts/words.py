@@ -1,0 +1,27 @@
+"""Small readers that every parser here shares."""
+
+import re
+import shlex
+from collections.abc import Sequence
+
+_SECRET = re.compile(r"^--?[\w-]*(?:api[-_]?key|token|password|secret)[\w-]*$", re.IGNORECASE)
+_SECRET_PAIR = re.compile(
+    r"^(--?[\w-]*(?:api[-_]?key|token|password|secret)[\w-]*=|\w*(?:KEY|TOKEN|PASSWORD|SECRET)\w*=).+"
+)
+
+
+def integer(text: str | None) -> int | None:
+    """A whole number, or None for anything else."""
+    if text is None or re.fullmatch(r"\s*-?\d+\s*", text) is None:
+        return None
+    return int(text)
+
+
+def redact(argv: Sequence[str]) -> str:
+    """A command line for people to read: quoted, cut at 2,000 characters, with secrets as ***."""
+    shown, hide = [], False
+    for word in argv:
+        pair = _SECRET_PAIR.match(word)
+        shown.append("***" if hide else f"{pair[1]}***" if pair else word)
+        hide = _SECRET.match(word) is not None
+    return shlex.join(shown)[:2000].replace("'***'", "***")
