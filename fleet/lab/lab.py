@@ -1,0 +1,224 @@
+"""The lab: up, found again, looked at, taken down. Every step may be repeated, and `down` needs no memory of `up`."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet.errors import FleetError, UsageError
+from fleet.lab import cgroups, host, inventory, keys, network, processes, rootfs
+from fleet.lab.node import Node, NodeStatus
+from fleet.lab.paths import DATA, RUN, Paths
+from fleet.lab.prepare import prepare
+from fleet.lab.topology import FIRST_OCTET, MAX_LABS, NodeSpec, Topology, default_specs
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")
+WORKERS = 3  # nodes that boot at once; more only wait for the same two cores
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A handle on one lab. `timings` tells the seconds of each phase of the `up` that returned it."""
+
+    topology: Topology
+    inventory: Path
+    timings: dict[str, float] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def up(
+        cls,
+        name: str = "lab",
+        specs: Sequence[NodeSpec] | None = None,
+        *,
+        nodes: int = 0,
+        inventories: Path | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> "Lab":
+        """Boot a lab, or repair one that is half up; nodes that are new in `specs` are added to it.
+
+        `nodes` further MI300X nodes join the default ones; `inventories` is where NAME.yaml goes (./inventories).
+        What a first `up` made is taken down again when it fails or is interrupted. Raises FleetError.
+        """
+        if not NAME.fullmatch(name):
+            raise UsageError(f"a lab cannot be called {name!r}", hint="a letter, then up to 19 letters, digits and -")
+        host.require()
+        wanted = tuple(specs) if specs is not None else default_specs(nodes)
+        directory = (inventories or Path("inventories")).resolve()
+        paths = Paths(name)
+        with _locked(paths.lock), contextlib.ExitStack() as undo:
+            if not paths.record.exists():
+                undo.callback(_remove, paths)
+            lab = cls(_register(paths, wanted, directory / f"{name}.yaml"), directory / f"{name}.yaml")
+            lab._raise_up(say)
+            undo.pop_all()
+        return lab
+
+    @classmethod
+    def find(cls, name: str = "lab") -> "Lab":
+        """The lab with this name, whole or half. Raises FleetError when there is none."""
+        try:
+            record = json.loads(Paths(name).record.read_text())
+        except OSError as error:
+            raise FleetError(f"there is no lab {name!r}", hint=f"invoke lab.up --lab {name}") from error
+        return cls(Topology.from_json(record["topology"]), Path(record["inventory"]))
+
+    @property
+    def name(self) -> str:
+        return self.topology.name
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.name)
+
+    @property
+    def registry(self) -> str:
+        """`address:port` of the registry, empty without one."""
+        return self.topology.registry
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(self.node(spec.name) for spec in self.topology.specs)
+
+    def node(self, name: str) -> Node:
+        """A handle on one node. Raises UsageError for a name that is not in the lab."""
+        for spec in self.topology.specs:
+            if spec.name == name:
+                return Node(self.topology, spec, self.paths.node(name))
+        known = ", ".join(spec.name for spec in self.topology.specs)
+        raise UsageError(f"lab {self.name} has no node {name!r}", hint=f"it has {known}")
+
+    def status(self) -> tuple[NodeStatus, ...]:
+        """A look at every node."""
+        return tuple(node.status() for node in self.nodes)
+
+    def ssh_argv(self, name: str, *command: str) -> tuple[str, ...]:
+        """The `ssh` command line that opens a node with the lab's own key, through the bastion where that is needed."""
+        return ("ssh", "-F", str(self.paths.ssh_config), self.node(name).name, *command)
+
+    def break_(self, fault: str, name: str) -> None:
+        """Inject a fault on a node. Raises UsageError for an unknown one."""
+        from fleet.lab import faults
+
+        faults.inject(self, fault, name)
+
+    def mend(self, name: str) -> None:
+        """Undo every fault of a node."""
+        from fleet.lab import faults
+
+        faults.mend(self, name)
+
+    def down(self) -> None:
+        """Take everything down: processes, namespaces, links, rules, control groups, files. Half a lab is fine too."""
+        host.require()
+        with _locked(self.paths.lock):
+            _remove(self.paths)
+
+    def _raise_up(self, say: Callable[[str], None]) -> None:
+        with self._phase("root filesystem", say):
+            bases = {spec.base for spec in self.topology.specs}
+            lowers = {base: rootfs.trixie(say) if base == "trixie" else Path("/") for base in bases}
+        with self._phase("keys", say):
+            keys.make(self.paths, self.topology)
+        with self._phase("network", say):
+            network.ensure_bridges(self.topology)
+        with self._phase("nodes on disk", say):
+            _each(self.nodes, lambda node: prepare(self.topology, self.paths, node.spec, lowers[node.spec.base]))
+            keys.write_known_hosts(self.paths, self.topology)
+            keys.write_ssh_config(self.paths, self.topology)
+        with self._phase("boot", say):
+            _each(self.nodes, Node.start)
+        self.inventory.parent.mkdir(parents=True, exist_ok=True)
+        self.inventory.write_text(inventory.inventory_text(self.topology, self.paths))
+
+    @contextlib.contextmanager
+    def _phase(self, name: str, say: Callable[[str], None]) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.timings[name] = time.monotonic() - started
+        say(f"{name}: {self.timings[name]:.1f} s")
+
+
+def _each(nodes: Sequence[Node], work: Callable[[Node], None]) -> None:
+    """Do `work` on every node, a few at a time; each one finishes, then the first failure is raised."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        running = [pool.submit(work, node) for node in nodes]
+        try:
+            problems = [problem for problem in (one.exception() for one in running) if problem]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    if problems:
+        raise problems[0]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file. `down` removes it, so whoever waited for one that is gone takes the new one."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                if path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+                    continue
+            except FileNotFoundError:
+                continue
+            yield
+            return
+
+
+def _register(paths: Paths, wanted: tuple[NodeSpec, ...], inventory_path: Path) -> Topology:
+    """Write what the lab is made of before anything of it exists. A lab that is there keeps its number and nodes."""
+    with _locked(RUN / "index.lock"):
+        known: tuple[NodeSpec, ...] = ()
+        if paths.record.exists():
+            before = Topology.from_json(json.loads(paths.record.read_text())["topology"])
+            index, known = before.index, before.specs
+        else:
+            index = _free_index()
+        names = {spec.name for spec in known}
+        topology = Topology(paths.name, index, (*known, *(spec for spec in wanted if spec.name not in names)))
+        paths.run.mkdir(parents=True, exist_ok=True)
+        new = paths.record.with_suffix(".new")
+        new.write_text(json.dumps({"topology": topology.to_json(), "inventory": str(inventory_path)}, indent=2))
+        new.replace(paths.record)
+    return topology
+
+
+def _free_index() -> int:
+    taken = {json.loads(record.read_text())["topology"]["index"] for record in RUN.glob("*/lab.json")}
+    octets = network.used_octets()
+    for index in range(MAX_LABS):
+        if index not in taken and FIRST_OCTET + index not in octets:
+            return index
+    raise FleetError(f"all {MAX_LABS} networks for labs are taken", hint="invoke lab.down in one of them")
+
+
+def _remove(paths: Paths) -> None:
+    """Remove all that a lab of this name can have left behind, from what is there rather than from memory."""
+    record = json.loads(paths.record.read_text()) if paths.record.exists() else None
+    for file in sorted(paths.run.glob("*.pid")):
+        processes.end(file)
+    cgroups.kill(paths.cgroup)
+    cgroups.remove(paths.cgroup)
+    if record:
+        network.remove(Topology.from_json(record["topology"]))
+        inventory_path = Path(record["inventory"])
+        for file in (inventory_path, inventory_path.with_suffix(".lock.yaml")):
+            file.unlink(missing_ok=True)
+    shutil.rmtree(paths.data, ignore_errors=True)
+    shutil.rmtree(paths.run, ignore_errors=True)
+    paths.lock.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        DATA.rmdir()
+    with contextlib.suppress(OSError):
+        if not any(entry.name != "index.lock" for entry in RUN.iterdir()):
+            (RUN / "index.lock").unlink(missing_ok=True)
+            RUN.rmdir()
