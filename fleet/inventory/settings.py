@@ -31,10 +31,10 @@ class Source:
     dockerfile: str = "docker/Dockerfile.rocm"
     target: str = ""
     base_image: str = ""
-    args: Mapping[str, str] = EMPTY
+    args: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     patches: tuple[str, ...] = ()
     gfx: tuple[str, ...] = ()  # empty = the GPUs that the whole inventory declares
-    proxy: Mapping[str, str] = EMPTY  # http_proxy, https_proxy, no_proxy
+    proxy: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # http_proxy, https_proxy, no_proxy
     ca_file: str = ""
     git_username: Secret | None = None
     git_password: Secret | None = None
@@ -89,7 +89,7 @@ class Service:
     nodes: int = 1
     tensor_parallel_size: int | str = "auto"
     args: Mapping[str, object] = field(default_factory=dict)
-    env: Mapping[str, str] = EMPTY
+    env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     secrets: Mapping[str, Secret] = field(default_factory=dict)  # environment name -> secret
     image: Image | None = None
     registry: Registry | None = None
@@ -118,4 +118,4 @@ class Settings:
     models_dir: str = "/srv/models"
     staging_dir: str = "/var/tmp/fleet"  # noqa: S108  survives a reboot, which a resumed transfer needs
     services: Mapping[str, Service] = field(default_factory=dict)
-    accept: Mapping[str, str] = EMPTY  # finding id -> reason
+    accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # finding id -> reason
