@@ -1,0 +1,314 @@
+"""Desired specs and real containers -> steps. Pure, and aware of every half state a killed controller leaves.
+
+A new container is created beside the old one under NAME-new with restart=no, and carries in a label what it
+replaces. Then the old ones are held (restart=no) and stopped, the new one is started, waited for and verified. Only
+then the old ones go and the new one takes the name. So NAME-new always means "not proved yet", and a held container
+is one that has to come back if its successor fails.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fleet.serving.diff import Difference, Recreate, Same, Update, compare
+from fleet.serving.inspection import CANDIDATE, Held, Inspection, listening, overlap, replica_of, spec_gpus
+from fleet.serving.spec import ContainerSpec
+from fleet.serving.steps import (
+    Change,
+    Create,
+    FreeVram,
+    Remove,
+    Rename,
+    SaveLogs,
+    ServingPlan,
+    SetRestart,
+    Start,
+    Step,
+    Stop,
+    Verify,
+    Wait,
+    WriteSecrets,
+)
+
+DEFAULT_GRACE = 60  # seconds
+
+
+@dataclass
+class _Work:
+    """What planning has found so far; lives only inside `plan`."""
+
+    real: dict[str, Inspection]
+    wanted: Mapping[str, ContainerSpec]
+    written: frozenset[str]
+    prune: bool
+    take_over: frozenset[str]
+    changes: list[Change]
+    kept: list[str]
+    notes: list[str]
+    problems: list[str]
+    held: dict[str, Held]  # what dropped candidates had replaced
+
+
+def plan(
+    desired: Iterable[ContainerSpec],
+    found: Iterable[Inspection],
+    *,
+    written: frozenset[str] = frozenset(),
+    prune: bool = False,
+    take_over: frozenset[str] = frozenset(),
+) -> ServingPlan:
+    """The steps of one host. `written` are the secrets files that already have the right content there.
+
+    `found` are all containers of the host, stopped and foreign ones too.
+    """
+    wanted = {spec.name: spec for spec in desired}
+    work = _Work({one.name: one for one in found}, wanted, written, prune, take_over, [], [], [], [], {})
+    _drop_stale_candidates(work)
+    for spec in wanted.values():
+        _replica(work, spec)
+    _orphans(work)
+    problems = tuple(dict.fromkeys(work.problems))
+    return ServingPlan(tuple(work.changes), tuple(work.kept), tuple(work.notes), problems)
+
+
+def differences(spec: ContainerSpec, real: Inspection, written: frozenset[str]) -> tuple[Difference, ...]:
+    """All that keeps a container from being the wanted one, its restart policy aside."""
+    verdict = compare(spec, real, restart=False)
+    found = () if isinstance(verdict, Same) else verdict.differences
+    if real.state in ("dead", "removing"):
+        found += (Difference("state", real.state, "running"),)
+    if spec.secrets_file and spec.secrets_file not in written and not any(d.what.startswith("mount") for d in found):
+        found += (Difference("secrets file", "other or missing content", "the present values"),)
+    return found
+
+
+def plan_stop(found: Iterable[Inspection], services: frozenset[str]) -> ServingPlan:
+    """Stop the containers of these services (all where empty); they stay, and the next deploy starts them again."""
+    ours = [one for one in found if one.owned and (not services or one.service in services)]
+    changes = tuple(
+        Change(one.name, "asked to stop", (Stop(one.name, _grace(one), "asked to stop"),)) for one in ours if one.alive
+    )
+    return ServingPlan(changes, tuple(f"{one.name}: already stopped" for one in ours if not one.alive))
+
+
+def _drop_stale_candidates(work: _Work) -> None:
+    """Candidates of a deploy that was cut off, when they are not what is wanted now."""
+    for candidate in [one for one in work.real.values() if one.candidate]:
+        spec = work.wanted.get(replica_of(candidate))
+        if spec is None:
+            continue
+        current = work.real.get(spec.name)
+        settled = current is not None and current.owned and not differences(spec, current, work.written)
+        if not settled and not differences(spec, candidate, work.written):
+            continue
+        reason = "left over by an earlier run, the serving one is right" if settled else "left over by an earlier run"
+        _drop(work, candidate, reason)
+
+
+def _drop(work: _Work, candidate: Inspection, why: str) -> None:
+    """Nothing about the old ones may be forgotten with it.
+
+    Ours remember their policy by label, and one that stays held is known to have served; a stranger's is given back.
+    """
+    steps: list[Step] = []
+    for held in candidate.replaces:
+        old = work.real.get(held.name)
+        if old is None:
+            continue
+        work.held[old.name] = held
+        if not old.owned and old.restart != held.restart:
+            steps.append(SetRestart(old.name, held.restart, f"{candidate.name} does not replace it any more"))
+            work.real[old.name] = _with_policy(old, held.restart)
+    steps.append(SaveLogs(candidate.name, why))
+    if candidate.alive:
+        steps += [
+            Stop(candidate.name, _grace(candidate), why),
+            FreeVram(candidate.gpus, f"{candidate.name} was stopped"),
+        ]
+    steps.append(Remove(candidate.name, why))
+    del work.real[candidate.name]
+    work.changes.append(Change(candidate.name, why, tuple(steps)))
+
+
+def _replica(work: _Work, spec: ContainerSpec) -> None:
+    current = work.real.get(spec.name)
+    if current is not None and not current.owned and spec.name not in work.take_over:
+        work.problems.append(_foreign(current, f"has the name of {spec.service}'s container"))
+        return
+    found = differences(spec, current, work.written) if current is not None else ()
+    if current is not None and current.owned and not found:
+        _settled(work, spec, current)
+        return
+    candidate = work.real.get(spec.name + CANDIDATE)
+    if current is None:
+        why = f"no container of {spec.name} is there"
+    else:
+        why = "; ".join(map(str, found)) if current.owned else f"takes over {current.name}"
+    _replace(work, spec, current, candidate, why)
+
+
+def _settled(work: _Work, spec: ContainerSpec, current: Inspection) -> None:
+    """The right container: at most its policy and its state are wrong."""
+    steps: list[Step] = []
+    why: list[str] = []
+    verdict = compare(spec, current)
+    if isinstance(verdict, Update | Recreate):
+        why += map(str, verdict.differences)
+        steps.append(SetRestart(spec.name, spec.restart, why[0]))
+    blockers: list[Inspection] = []
+    undo: list[Step] = []
+    if current.state != "running":
+        blockers = _blockers(work, spec)
+        down = f"it is {current.state}" + (f" with exit code {current.exit_code}" if current.exit_code else "")
+        why.append(down)
+        if current.alive:
+            steps.append(Stop(spec.name, _grace(current), down))
+        for old in blockers:
+            steps.append(Stop(old.name, _grace(old), f"it holds the port or GPUs of {spec.name}"))
+            undo += [Start(old.name, f"{spec.name} did not answer")]
+        if current.alive or blockers:
+            steps.append(FreeVram(spec_gpus(spec), "something was stopped on these GPUs"))
+        steps.append(Start(spec.name, down))
+        steps += _prove(spec, spec.name)
+        if undo:
+            undo.insert(0, Stop(spec.name, spec.stop_timeout, "it did not answer"))
+        undo.insert(0, SaveLogs(spec.name, "it did not answer"))
+    if not steps:
+        work.kept.append(f"{spec.name}: runs {spec.image.release} as wanted")
+        return
+    commit = tuple(Remove(old.name, f"{spec.name} serves in its place") for old in blockers)
+    work.changes.append(Change(spec.name, "; ".join(why), tuple(steps), commit, tuple(undo)))
+    for old in blockers:
+        del work.real[old.name]
+
+
+def _replace(
+    work: _Work, spec: ContainerSpec, current: Inspection | None, candidate: Inspection | None, why: str
+) -> None:
+    """Create (or take up again) NAME-new, and put it in the place of all that stand in its way."""
+    name = spec.name + CANDIDATE
+    known = {held.name: held for held in candidate.replaces} if candidate else {}
+    old = [work.real[held] for held in known if held in work.real]
+    blockers = [*old, *([current] if current and current not in old else [])]
+    blockers += [one for one in _blockers(work, spec, frozenset(known)) if one not in blockers]
+    held = tuple(known.get(one.name) or work.held.get(one.name) or _held(one) for one in blockers)
+    steps: list[Step] = []
+    if spec.secrets_file and spec.secrets_file not in work.written:
+        steps.append(WriteSecrets(spec.service, spec.secrets_file, "the values are new or have changed"))
+    if candidate is None:
+        steps.append(Create(spec, name, held, why))
+    for one in blockers:
+        reason = f"{name} replaces it"
+        if one.restart != "no":
+            steps.append(SetRestart(one.name, "no", f"{reason}; a reboot must not start both"))
+        if one.alive:
+            steps.append(Stop(one.name, _grace(one), reason))
+    if blockers:
+        steps.append(FreeVram(spec_gpus(spec), "the next start needs the memory back"))
+    if candidate is None or candidate.state != "running":
+        steps.append(Start(name, why))
+    steps += _prove(spec, name)
+    commit: list[Step] = []
+    if (candidate is None or candidate.restart != spec.restart) and spec.restart != "no":
+        commit.append(SetRestart(name, spec.restart, "it has answered"))
+    commit += [Remove(one.name, f"{name} has answered in its place") for one in blockers]
+    commit.append(Rename(name, spec.name, "it has answered"))
+    said = why if candidate is None else f"taken up where an earlier run was cut off: {why}"
+    work.changes.append(Change(spec.name, said, tuple(steps), tuple(commit), _put_back(spec, name, held, blockers)))
+    for one in blockers:
+        work.real.pop(one.name, None)
+
+
+def _put_back(spec: ContainerSpec, name: str, held: Iterable[Held], blockers: Iterable[Inspection]) -> tuple[Step, ...]:
+    failed = f"{name} did not prove itself"
+    steps: list[Step] = [SaveLogs(name, failed), Stop(name, spec.stop_timeout, failed)]
+    steps.append(FreeVram(spec_gpus(spec), f"{name} was stopped"))
+    by_name = {one.name: one for one in blockers}
+    # Before the candidate goes, because its label is the record of what to give back.
+    steps += [SetRestart(one.name, one.restart, failed) for one in held]
+    steps += [Start(one.name, f"put back: {failed}") for one in held if one.running]
+    steps.append(Remove(name, failed))
+    steps += [
+        Wait(one.name, by_name[one.name].service, by_name[one.name].port, "put back")
+        for one in held
+        if one.running and by_name[one.name].owned
+    ]
+    return tuple(steps)
+
+
+def _held(one: Inspection) -> Held:
+    """A container of ours with restart=no that should have another policy was stopped by us and did serve."""
+    return Held(one.name, one.policy, one.alive or (one.restart == "no" and one.policy != "no"))
+
+
+def _blockers(work: _Work, spec: ContainerSpec, known: frozenset[str] = frozenset()) -> list[Inspection]:
+    """Living containers on the port or the GPUs of this replica that may be replaced; the others are problems.
+
+    `known` are those that a candidate already replaces. A stranger that merely may use our GPUs is only said: metrics
+    exporters have every device and use none; preflight names the processes that really hold one.
+    """
+    found = []
+    for one in work.real.values():
+        if not one.alive or one.name in known or replica_of(one) == spec.name:
+            continue
+        reasons = []
+        if spec.port in listening(one) and (spec.network == "host" or spec.published):
+            reasons.append(f"port {spec.port}")
+        if overlap(spec_gpus(spec), one.gpus):
+            reasons.append("GPUs")
+        if not reasons:
+            continue
+        holds = f"holds the {' and the '.join(reasons)} of {spec.name}"
+        if one.owned and replica_of(one) in work.wanted:
+            other = work.wanted[replica_of(one)]
+            if differences(other, one, work.written):
+                found.append(one)
+            else:
+                work.problems.append(f"{one.name} {holds}, though it runs as wanted: two services want the same")
+        elif one.owned and work.prune:
+            found.append(one)
+        elif one.owned:
+            work.problems.append(f"{one.name} {holds} and belongs to no service any more: run again with --prune")
+        elif one.name in work.take_over:
+            found.append(one)
+        elif reasons == ["GPUs"]:
+            work.notes.append(f"{one.name} is not ours and may use the GPUs of {spec.name} too")
+        else:
+            work.problems.append(_foreign(one, holds))
+    return found
+
+
+def _orphans(work: _Work) -> None:
+    """Ours, but of no service that is wanted here."""
+    for one in list(work.real.values()):
+        if not one.owned or replica_of(one) in work.wanted:
+            continue
+        if not work.prune:
+            work.notes.append(f"{one.name} ({one.state}) belongs to no service here: --prune removes it")
+        elif one.candidate:
+            _drop(work, one, "no service wants it")
+        else:
+            steps: list[Step] = [Stop(one.name, _grace(one), "no service wants it")] if one.alive else []
+            steps.append(Remove(one.name, "no service wants it"))
+            work.changes.append(Change(one.name, "no service wants it", tuple(steps)))
+            del work.real[one.name]
+
+
+def _prove(spec: ContainerSpec, name: str) -> list[Step]:
+    return [
+        Wait(name, spec.service, spec.port, "it was started"),
+        Verify(name, spec.service, spec.port, "only an answer proves that it serves"),
+    ]
+
+
+def _foreign(one: Inspection, holds: str) -> str:
+    line = one.command_line
+    shown = line if len(line) <= 160 else f"{line[:157]}..."
+    return f"container {one.name} is not ours and {holds}; it runs `{shown}`: stop it, or --take-over {one.name}"
+
+
+def _grace(one: Inspection) -> int:
+    return max(one.stop_timeout, DEFAULT_GRACE if not one.stop_timeout else 1)
+
+
+def _with_policy(one: Inspection, policy: str) -> Inspection:
+    return Inspection(**{**vars(one), "restart": policy})

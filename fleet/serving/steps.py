@@ -1,0 +1,172 @@
+"""The steps that change a host's containers, as values: one line of what, one of why."""
+
+from dataclasses import dataclass
+
+from fleet.serving.inspection import Held
+from fleet.serving.spec import ContainerSpec
+
+
+@dataclass(frozen=True)
+class WriteSecrets:
+    """The values are not part of the plan: the executor asks for them when it gets here."""
+
+    service: str
+    path: str
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"write the secrets of {self.service} to {self.path} (0600)"
+
+
+@dataclass(frozen=True)
+class Create:
+    """Created with restart=no, so that an unproved container never starts in a loop."""
+
+    spec: ContainerSpec
+    name: str
+    held: tuple[Held, ...]
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"create {self.name} from {self.spec.image.reference}"
+
+
+@dataclass(frozen=True)
+class SetRestart:
+    name: str
+    policy: str
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"set restart={self.policy} on {self.name}"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """SIGTERM, then SIGKILL after `grace` seconds: killing in the middle of GPU work can leak VRAM until a reset."""
+
+    name: str
+    grace: int
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"stop {self.name} (grace {self.grace} s)"
+
+
+@dataclass(frozen=True)
+class FreeVram:
+    """Wait until the GPUs have given their memory back. `minors` None is every GPU."""
+
+    minors: frozenset[int] | None
+    why: str
+
+    @property
+    def what(self) -> str:
+        which = "all GPUs" if self.minors is None else ", ".join(f"renderD{minor}" for minor in sorted(self.minors))
+        return f"wait until VRAM is free on {which}"
+
+
+@dataclass(frozen=True)
+class Start:
+    name: str
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"start {self.name}"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Follow the start-up by log phases until /health answers."""
+
+    name: str
+    service: str
+    port: int
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"wait until {self.name} is ready"
+
+
+@dataclass(frozen=True)
+class Verify:
+    name: str
+    service: str
+    port: int
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"verify {self.name} by a real answer on port {self.port}"
+
+
+@dataclass(frozen=True)
+class SaveLogs:
+    name: str
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"save the logs of {self.name}"
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Only a stopped container is removed, with the secrets file that it alone mounts."""
+
+    name: str
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"remove {self.name}"
+
+
+@dataclass(frozen=True)
+class Rename:
+    name: str
+    to: str
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"rename {self.name} to {self.to}"
+
+
+Step = WriteSecrets | Create | SetRestart | Stop | FreeVram | Start | Wait | Verify | SaveLogs | Remove | Rename
+
+
+@dataclass(frozen=True)
+class Change:
+    """Steps that belong together.
+
+    If one of `steps` fails, `undo` puts back what was there (each of its steps is harmless when there is nothing to
+    do). `commit` follows once the new container has proved itself; it is not undone but finished by the next run.
+    """
+
+    name: str
+    why: str
+    steps: tuple[Step, ...]
+    commit: tuple[Step, ...] = ()
+    undo: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """`kept` says why nothing happens to a replica; `problems` forbid to carry the plan out."""
+
+    changes: tuple[Change, ...]
+    kept: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def replaces(self) -> bool:
+        """Does it take something down that serves? Such hosts go one at a time."""
+        return any(isinstance(step, Stop) for change in self.changes for step in change.steps)
