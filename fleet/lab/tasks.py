@@ -16,8 +16,10 @@ NAME = "Name of the lab; two labs with different names run side by side."
 def up(options: Options, nodes: int = 0, lab: str = "lab") -> int:
     """Boot the lab, or repair what is half up: builder, registry, bastion and GPU nodes."""
     from fleet.lab import Lab, report
+    from fleet.report import terminal
 
-    return report.show(Lab.up(lab, nodes=nodes), as_json=options.json)
+    made = Lab.up(lab, nodes=nodes, say=lambda text: terminal.event("lab", text))
+    return report.show(made, as_json=options.json)
 
 
 @verb(example="invoke lab.down", lab=NAME)
