@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.errors import FleetError, UsageError
-from fleet.lab import cgroups, host, inventory, keys, network, processes, rootfs
+from fleet.lab import cgroups, faults, host, inventory, keys, network, processes, rootfs
 from fleet.lab.node import Node, NodeStatus
 from fleet.lab.paths import DATA, RUN, Paths
 from fleet.lab.prepare import prepare
@@ -104,38 +104,50 @@ class Lab:
 
     def break_(self, fault: str, name: str) -> None:
         """Inject a fault on a node. Raises UsageError for an unknown one."""
-        from fleet.lab import faults
-
         faults.inject(self, fault, name)
 
     def mend(self, name: str) -> None:
         """Undo every fault of a node."""
-        from fleet.lab import faults
-
         faults.mend(self, name)
 
     def down(self) -> None:
         """Take everything down: processes, namespaces, links, rules, control groups, files. Half a lab is fine too."""
+        self.remove(self.name)
+
+    @staticmethod
+    def remove(name: str) -> None:
+        """Take down whatever there is of a lab called `name`, if anything."""
         host.require()
-        with _locked(self.paths.lock):
-            _remove(self.paths)
+        with _locked(Paths(name).lock):
+            _remove(Paths(name))
 
     def _raise_up(self, say: Callable[[str], None]) -> None:
         with self._phase("root filesystem", say):
             bases = {spec.base for spec in self.topology.specs}
             lowers = {base: rootfs.trixie(say) if base == "trixie" else Path("/") for base in bases}
         with self._phase("keys", say):
+            if not self.paths.client_key.exists():
+                for node in self.nodes:  # they trust a key that is lost, so they are made again
+                    node.stop()
+                    node.paths.prepared.unlink(missing_ok=True)
             keys.make(self.paths, self.topology)
         with self._phase("network", say):
             network.ensure_bridges(self.topology)
         with self._phase("nodes on disk", say):
-            _each(self.nodes, lambda node: prepare(self.topology, self.paths, node.spec, lowers[node.spec.base]))
+            _each(self.nodes, lambda node: self._prepare(node, lowers[node.spec.base]))
             keys.write_known_hosts(self.paths, self.topology)
             keys.write_ssh_config(self.paths, self.topology)
         with self._phase("boot", say):
+            for name in faults.recorded(self):
+                faults.mend(self, name)
             _each(self.nodes, Node.start)
         self.inventory.parent.mkdir(parents=True, exist_ok=True)
         self.inventory.write_text(inventory.inventory_text(self.topology, self.paths))
+
+    def _prepare(self, node: Node, lower: Path) -> None:
+        if not node.paths.prepared.exists():
+            node.stop()
+            prepare(self.topology, self.paths, node.spec, lower)
 
     @contextlib.contextmanager
     def _phase(self, name: str, say: Callable[[str], None]) -> Iterator[None]:
@@ -179,13 +191,17 @@ def _register(paths: Paths, wanted: tuple[NodeSpec, ...], inventory_path: Path) 
     with _locked(RUN / "index.lock"):
         known: tuple[NodeSpec, ...] = ()
         if paths.record.exists():
-            before = Topology.from_json(json.loads(paths.record.read_text())["topology"])
+            record = json.loads(paths.record.read_text())
+            before = Topology.from_json(record["topology"])
             index, known = before.index, before.specs
+            if record["inventory"] != str(inventory_path):  # another checkout takes the lab over
+                Path(record["inventory"]).unlink(missing_ok=True)
         else:
             index = _free_index()
         names = {spec.name for spec in known}
         topology = Topology(paths.name, index, (*known, *(spec for spec in wanted if spec.name not in names)))
-        paths.run.mkdir(parents=True, exist_ok=True)
+        for directory in (paths.run, paths.data):
+            directory.mkdir(parents=True, exist_ok=True)
         new = paths.record.with_suffix(".new")
         new.write_text(json.dumps({"topology": topology.to_json(), "inventory": str(inventory_path)}, indent=2))
         new.replace(paths.record)
@@ -193,7 +209,7 @@ def _register(paths: Paths, wanted: tuple[NodeSpec, ...], inventory_path: Path) 
 
 
 def _free_index() -> int:
-    taken = {json.loads(record.read_text())["topology"]["index"] for record in RUN.glob("*/lab.json")}
+    taken = {json.loads(record.read_text())["topology"]["index"] for record in DATA.glob("*/lab.json")}
     octets = network.used_octets()
     for index in range(MAX_LABS):
         if index not in taken and FIRST_OCTET + index not in octets:
@@ -213,8 +229,12 @@ def _remove(paths: Paths) -> None:
         inventory_path = Path(record["inventory"])
         for file in (inventory_path, inventory_path.with_suffix(".lock.yaml")):
             file.unlink(missing_ok=True)
-    shutil.rmtree(paths.data, ignore_errors=True)
     shutil.rmtree(paths.run, ignore_errors=True)
+    if paths.data.exists():
+        for entry in paths.data.iterdir():
+            if entry != paths.record:  # it goes last: killed here, the next `down` still finds the lab
+                shutil.rmtree(entry, ignore_errors=True)
+    shutil.rmtree(paths.data, ignore_errors=True)
     paths.lock.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         DATA.rmdir()

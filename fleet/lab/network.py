@@ -14,6 +14,11 @@ def interfaces() -> frozenset[str]:
     return frozenset(link["ifname"] for link in json.loads(host.run(("ip", "-j", "link")).stdout))
 
 
+def alias(lab: str) -> str:
+    """What `ip link` shows beside the lab's links, for people who wonder."""
+    return f"fleet lab {lab}"
+
+
 def used_octets() -> frozenset[int]:
     """The second octets of 10.0.0.0/8 that the machine already has routes or addresses in."""
     found = set()
@@ -30,6 +35,7 @@ def ensure_bridges(topology: Topology) -> None:
     for name in topology.bridges:
         if name not in present:
             host.run(("ip", "link", "add", name, "type", "bridge"))
+            host.run(("ip", "link", "set", name, "alias", alias(topology.name)))
             # Without this a bridge says for a moment of every link that it is only listening.
             host.run(("ip", "link", "set", name, "type", "bridge", "forward_delay", "0"))
         host.run(("ip", "link", "set", name, "up"))
@@ -51,13 +57,13 @@ def _open_firewall(topology: Topology) -> None:
             host.run(("iptables", "-w", "-I", *_rule(bridge)))
 
 
-def connect(links: tuple[Link, ...], pid: int) -> None:
+def connect(lab: str, links: tuple[Link, ...], pid: int) -> None:
     """Give the node whose first process is `pid` its links and addresses. It gets no default route, ever."""
     for link in links:
         host.run(("ip", "link", "delete", link.outside), check=False)
         peer = ("peer", "name", link.inside, "address", link.mac, "netns", str(pid))
         host.run(("ip", "link", "add", link.outside, "type", "veth", *peer))
-        host.run(("ip", "link", "set", link.outside, "master", link.bridge, "up"))
+        host.run(("ip", "link", "set", link.outside, "alias", alias(lab), "master", link.bridge, "up"))
     lines = ["link set lo up"]
     for link in links:
         lines += [f"address replace {link.address}/{PREFIX} dev {link.inside}", f"link set {link.inside} up"]
@@ -65,9 +71,12 @@ def connect(links: tuple[Link, ...], pid: int) -> None:
 
 
 def connected(links: tuple[Link, ...]) -> bool:
-    """Whether every link is there and up."""
-    states = {link["ifname"]: link["flags"] for link in json.loads(host.run(("ip", "-j", "link")).stdout)}
-    return all("UP" in states.get(link.outside, ()) for link in links)
+    """Whether every link is there, up and plugged into its bridge."""
+    found = {link["ifname"]: link for link in json.loads(host.run(("ip", "-j", "link")).stdout)}
+    return all(
+        "UP" in found.get(link.outside, {}).get("flags", ()) and found[link.outside].get("master") == link.bridge
+        for link in links
+    )
 
 
 def set_links(links: tuple[Link, ...], *, up: bool) -> None:

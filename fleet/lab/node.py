@@ -133,7 +133,7 @@ class Node:
             self.stop()
             self._boot()
         if not network.connected(self.links):
-            network.connect(self.links, self.pid)
+            network.connect(self.topology.name, self.links, self.pid)
         self._start_accountant()
         for service in self.spec.services:
             self.launch_service(service)

@@ -37,6 +37,11 @@ class NodePaths:
         return self.data / "docker.img"
 
     @property
+    def prepared(self) -> Path:
+        """Stands once everything above was made."""
+        return self.data / "prepared"
+
+    @property
     def plan(self) -> Path:
         return self.run / f"{self.name}.plan.json"
 
@@ -78,8 +83,8 @@ class Paths:
 
     @property
     def record(self) -> Path:
-        """What the lab is made of, written before the first thing is made."""
-        return self.run / "lab.json"
+        """What the lab is made of: written before the first thing is made, removed after the last."""
+        return self.data / "lab.json"
 
     @property
     def keys(self) -> Path:

@@ -16,11 +16,8 @@ OPAQUE = "trusted.overlay.opaque"  # overlayfs: this directory hides the one bel
 
 
 def prepare(topology: Topology, paths: Paths, spec: NodeSpec, lower: Path) -> None:
-    """Make the node's files unless it has them. A half-made node, from a killed `up`, is made again from the start."""
+    """Make the files of a node that is not running; whatever a killed `up` left of them is thrown away first."""
     node = paths.node(spec.name)
-    done = node.data / "prepared"
-    if done.exists():
-        return
     shutil.rmtree(node.data, ignore_errors=True)
     node.work.mkdir(parents=True)
     node.upper.mkdir()
@@ -32,7 +29,7 @@ def prepare(topology: Topology, paths: Paths, spec: NodeSpec, lower: Path) -> No
     _own_home(node.upper, spec)
     if spec.engine:
         _disk(node)
-    done.touch()
+    node.prepared.touch()
 
 
 def public_key(paths: Paths) -> str:
