@@ -43,7 +43,10 @@ def facts_of_hosts(options: Options) -> int:
 
 
 def preflight_hosts(options: Options, *, strict: bool) -> int:
-    answers = _ask(_selected(options), options, "preflight")
+    """Hosts to which `fleet:` gives no part (a bastion, a registry) are left alone and counted as skipped."""
+    selected = _selected(options)
+    taking_part = tuple(host for host in selected if takes_part(host)) or selected
+    answers = _ask(taking_part, options, "preflight")
     known = {name: answer for name, answer in answers.items() if isinstance(answer, Answer)}
     failed = _failures(answers)
     fit = {name: verdict(answer.findings, strict=strict) for name, answer in known.items()}
@@ -51,8 +54,16 @@ def preflight_hosts(options: Options, *, strict: bool) -> int:
         terminal.show_json(preflight_report.document(known, fit, failed))
     else:
         preflight_report.show(known, verbose=options.verbose)
-        _close(answers, options, {name: HostRecap(name, ok=1 + well, failed=not well) for name, well in fit.items()})
+        recaps = {name: HostRecap(name, ok=1 + well, failed=1 - well) for name, well in fit.items()}
+        idle = {host.name: HostRecap(host.name, skipped=1) for host in selected if host.name not in answers}
+        _close(answers, options, {**recaps, **idle})
     return 0 if all(fit.values()) and not failed else 1
+
+
+def takes_part(host: Host) -> bool:
+    """Does `fleet:` give this host anything to do: GPUs to have, services to run, or images to build?"""
+    settings = host.settings
+    return bool(settings.gpus.model or settings.gpus.count or settings.services or settings.builder == host.name)
 
 
 def _selected(options: Options) -> tuple[Host, ...]:
@@ -82,4 +93,4 @@ def _close(answers: Mapping[str, Answer | HostError], options: Options, recaps: 
         )
         for name, error in failed.items()
     }
-    terminal.show_recap([{**recaps, **lost}[name] for name in answers], options.started)
+    terminal.show_recap({**recaps, **lost}.values(), options.started)
