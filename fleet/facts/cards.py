@@ -55,3 +55,11 @@ def gfx_of_version(version: int) -> str | None:
     if version <= 0:
         return None
     return f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
+
+
+def gfx_of_model(model: str) -> str | None:
+    """The target of a card by its name (MI300X -> gfx942); None for a name nobody wrote down."""
+    for row in _table()["devices"].values():
+        if family(model) in {family(name) for name in (row["model"], *row.get("by_cus", {}).values())}:
+            return str(row["gfx"])
+    return None

@@ -1,0 +1,72 @@
+"""The container engine."""
+
+import re
+
+from fleet.facts.model import Facts
+from fleet.preflight.needs import Needs
+from fleet.preflight.registry import Blind, Result, checks
+
+OLDEST = (20, 10)
+DRIVERS = ("overlay2", "overlayfs", "fuse-overlayfs", "btrfs", "zfs")
+
+
+@checks("docker_cli")
+def docker_cli(facts: Facts, _needs: Needs) -> Result:
+    if facts.docker.state is None:
+        return Blind("whether docker is there")
+    return facts.docker.error if facts.docker.state == "no-cli" else None
+
+
+@checks("docker_running")
+def docker_running(facts: Facts, _needs: Needs) -> Result:
+    if facts.docker.state is None:
+        return Blind("the engine")
+    return facts.docker.error or "no answer" if facts.docker.state == "stopped" else None
+
+
+@checks("docker_permission")
+def docker_permission(facts: Facts, _needs: Needs) -> Result:
+    if facts.docker.state is None:
+        return Blind("the engine")
+    if facts.docker.state != "forbidden":
+        return None
+    user = facts.user
+    return f"user {user.name} (groups {', '.join(user.groups) or 'unknown'}) may not use docker's socket"
+
+
+@checks("docker_version")
+def docker_version(facts: Facts, _needs: Needs) -> Result:
+    match = re.match(r"(\d+)\.(\d+)", facts.docker.version or "")
+    if match is None:
+        return Blind("the engine's version")
+    old = (int(match[1]), int(match[2])) < OLDEST
+    return f"the engine is {facts.docker.version}, API {facts.docker.api_version}" if old else None
+
+
+@checks("docker_rootless")
+def docker_rootless(facts: Facts, _needs: Needs) -> Result:
+    if facts.docker.rootless is None:
+        return Blind("the engine's security options")
+    return "the engine runs rootless" if facts.docker.rootless else None
+
+
+@checks("docker_userns")
+def docker_userns(facts: Facts, _needs: Needs) -> Result:
+    if facts.docker.rootless is None:
+        return Blind("the engine's security options")
+    return "the engine maps user namespaces" if any("userns" in option for option in facts.docker.security) else None
+
+
+@checks("docker_desktop")
+def docker_desktop(facts: Facts, _needs: Needs) -> Result:
+    if facts.docker.desktop is None:
+        return Blind("the engine's operating system")
+    return "the engine is Docker Desktop's virtual machine" if facts.docker.desktop else None
+
+
+@checks("storage_driver")
+def storage_driver(facts: Facts, _needs: Needs) -> Result:
+    word = facts.docker.storage_driver
+    if word is None:
+        return Blind("the engine's storage driver")
+    return None if word in DRIVERS else f"the storage driver is {word}"

@@ -1,0 +1,96 @@
+"""What a host is asked to be: derived from its settings, the image and the controller's clock. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fleet.inventory.model import Host
+from fleet.inventory.settings import EMPTY, Gpus, Service
+
+API_KEY = "VLLM_API_KEY"
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of the image that will run. Empty and 0 mean unknown.
+
+    `size_bytes` is what travels (compressed), `unpacked_bytes` what the layers take on disk. Give sizes of 0 for a host
+    that already has the image: then no room is asked for.
+    """
+
+    gfx: tuple[str, ...] = ()
+    rocm: str = ""
+    size_bytes: int = 0
+    unpacked_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class ServiceNeeds:
+    """What one service asks of the host. `gpus` is per replica, 0 = its even share."""
+
+    name: str
+    model: str
+    ports: tuple[int, ...]
+    gpus: int = 0
+    host: str = "127.0.0.1"
+    guarded: bool = False  # an API key is set
+    aiter: bool = False  # VLLM_ROCM_USE_AITER is switched on
+    host_network: bool = True
+    host_ipc: bool = True
+    memlock: int = -1
+    nofile: int = 65536
+
+    @property
+    def replicas(self) -> int:
+        return len(self.ports)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Everything that the checks compare facts with. `image` is None when nobody knows the image yet."""
+
+    host: str = ""
+    gpus: Gpus = field(default_factory=Gpus)
+    image: ImageFacts | None = None
+    models_dir: str = "/srv/models"
+    staging_dir: str = "/var/tmp/fleet"  # noqa: S108  the setting's own default
+    delivery: str = "registry"
+    services: tuple[ServiceNeeds, ...] = ()
+    take_over: tuple[str, ...] = ()  # names of foreign containers that may be replaced
+    accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    epoch: float | None = None  # the controller's clock, seconds
+
+
+def needs_of(host: Host, image: ImageFacts | None, now: float, *, take_over: tuple[str, ...] = ()) -> Needs:
+    """The needs of one host. Where `image` is None, what the inventory itself says of its image still counts."""
+    settings = host.settings
+    if image is None and settings.image is not None and (settings.image.gfx or settings.image.rocm):
+        image = ImageFacts(settings.image.gfx, settings.image.rocm)
+    return Needs(
+        host=host.name,
+        gpus=settings.gpus,
+        image=image,
+        models_dir=settings.models_dir,
+        staging_dir=settings.staging_dir,
+        delivery=settings.delivery,
+        services=tuple(_service(service) for service in settings.services.values()),
+        take_over=take_over,
+        accept=settings.accept,
+        epoch=now,
+    )
+
+
+def _service(service: Service) -> ServiceNeeds:
+    args = {key.replace("_", "-"): value for key, value in service.args.items()}
+    return ServiceNeeds(
+        name=service.name,
+        model=service.model,
+        ports=tuple(range(service.port, service.port + max(service.replicas, 1))),
+        gpus=service.gpus,
+        host=str(args.get("host", service.host)),
+        guarded=API_KEY in service.secrets or API_KEY in service.env or "api-key" in args,
+        aiter=str(service.env.get("VLLM_ROCM_USE_AITER", "0")).lower() in ("1", "true"),
+        host_network=service.network == "host",
+        host_ipc=service.ipc == "host",
+        memlock=service.ulimits.get("memlock", 0),
+        nofile=service.ulimits.get("nofile", 0),
+    )
