@@ -40,6 +40,8 @@ def ensure_bridges(topology: Topology) -> None:
             host.run(("ip", "link", "set", name, "type", "bridge", "forward_delay", "0"))
         host.run(("ip", "link", "set", name, "up"))
     host.run(("ip", "address", "replace", f"{topology.controller}/{PREFIX}", "dev", topology.main_bridge))
+    # Else the machine would ask its own gateway for the offline nodes.
+    host.run(("ip", "route", "replace", "unreachable", topology.offline_network))
     _open_firewall(topology)
 
 
@@ -90,6 +92,7 @@ def remove(topology: Topology) -> None:
     for name in interfaces():
         if name in topology.bridges or name.startswith(topology.link_prefix):
             host.run(("ip", "link", "delete", name), check=False)
+    host.run(("ip", "route", "delete", "unreachable", topology.offline_network), check=False)
     rules = host.run(("iptables", "-w", "-S", "FORWARD"), check=False).stdout
     for bridge in topology.bridges:
         for _ in range(rules.count(f"-i {bridge} ")):

@@ -99,6 +99,10 @@ class Topology:
         """The machine's own address on the main LAN."""
         return f"10.{FIRST_OCTET + self.index}.0.1"
 
+    @property
+    def offline_network(self) -> str:
+        return f"10.{FIRST_OCTET + self.index}.128.0/{PREFIX}"
+
     def spec(self, name: str) -> NodeSpec:
         return next(spec for spec in self.specs if spec.name == name)
 

@@ -51,17 +51,25 @@ def wait(ready: Callable[[], bool]) -> bool:
     return ready()
 
 
-def hold(node: Node, script: str = HOLD) -> str:
-    """Start a holder on the node; its pid there."""
-    node.exec(("setsid", "--fork", "sh", "-c", f"echo $$ >/run/holder; exec >/dev/null 2>&1; {script}"))
-    assert wait((node.root / "run/holder").exists)
-    pid = (node.root / "run/holder").read_text().strip()
-    (node.root / "run/holder").unlink()
-    return pid
+@pytest.fixture
+def hold(node: Node) -> Iterator[Callable[..., str]]:
+    """Start holders on the node, which end with the test at the latest; each call gives the pid there."""
+    started = []
+
+    def start(script: str = HOLD) -> str:
+        mark = node.root / "run/holder"
+        node.exec(("setsid", "--fork", "sh", "-c", f"echo $$ >/run/holder; exec >/dev/null 2>&1; {script}"))
+        assert wait(lambda: mark.exists() and mark.read_text() != "")
+        started.append(mark.read_text().strip())
+        mark.unlink()
+        return started[-1]
+
+    yield start
+    node.exec(("kill", *started), check=False)
 
 
-def test_a_process_takes_the_vram_of_the_gpu_it_opened_until_it_ends(node: Node) -> None:
-    pid = hold(node)
+def test_a_process_takes_the_vram_of_the_gpu_it_opened_until_it_ends(node: Node, hold: Callable[..., str]) -> None:
+    pid = hold()
     assert wait(lambda: used(node, 136) == TAKEN)
     assert holders(node) == [pid]
     assert used(node, 128) == IDLE_VRAM
@@ -71,15 +79,15 @@ def test_a_process_takes_the_vram_of_the_gpu_it_opened_until_it_ends(node: Node)
     assert wait(lambda: used(node, 136) == IDLE_VRAM and holders(node) == [])
 
 
-def test_a_process_without_a_render_node_takes_every_gpu_it_can_see(node: Node) -> None:
-    pid = hold(node, "exec 5</dev/kfd; exec sleep 100")
+def test_a_process_without_a_render_node_takes_every_gpu_it_can_see(node: Node, hold: Callable[..., str]) -> None:
+    pid = hold("exec 5</dev/kfd; exec sleep 100")
     assert wait(lambda: all(used(node, minor) == TAKEN for minor in range(128, 192, 8)))
     node.exec(("kill", pid))
     assert wait(lambda: all(used(node, minor) == IDLE_VRAM for minor in range(128, 192, 8)))
 
 
-def test_hip_visible_devices_limits_what_is_taken(node: Node) -> None:
-    pid = hold(node, "exec 5</dev/kfd; HIP_VISIBLE_DEVICES=2 exec sleep 100")
+def test_hip_visible_devices_limits_what_is_taken(node: Node, hold: Callable[..., str]) -> None:
+    pid = hold("exec 5</dev/kfd; HIP_VISIBLE_DEVICES=2 exec sleep 100")
     assert wait(lambda: used(node, 144) == TAKEN)
     assert used(node, 128) == IDLE_VRAM
     node.exec(("kill", pid))
@@ -97,10 +105,10 @@ def test_a_container_is_seen_by_its_pid_on_the_node(node: Node) -> None:
     assert wait(lambda: used(node, 136) == IDLE_VRAM and holders(node) == [])
 
 
-def test_vram_can_be_made_slow_to_return(node: Node) -> None:
+def test_vram_can_be_made_slow_to_return(node: Node, hold: Callable[..., str]) -> None:
     settings = node.root / CONFIG
     settings.write_text(json.dumps({"release_seconds": 1.5, "share": 0.5}))
-    pid = hold(node)
+    pid = hold()
     assert wait(lambda: used(node, 136) > 90 * 2**30)
     node.exec(("kill", pid))
     assert wait(lambda: holders(node) == [])
@@ -109,8 +117,8 @@ def test_vram_can_be_made_slow_to_return(node: Node) -> None:
     settings.unlink()
 
 
-def test_a_card_in_both_places_says_the_same(node: Node) -> None:
-    pid = hold(node)
+def test_a_card_in_both_places_says_the_same(node: Node, hold: Callable[..., str]) -> None:
+    pid = hold()
     places = ("sys/class/drm/card9/device", "sys/module/amdgpu/drivers/pci:amdgpu/0000:27:00.0")
     assert wait(lambda: used(node, 136) == TAKEN)
     for place in places:
