@@ -89,8 +89,9 @@ class Ledger:
         shown = (holders, frozenset(self.fading), settings, _mtime(self.root / KFD / "topology/nodes"))
         if shown != self.written:
             parts = tuple(read_parts(self.root))
-            self._write_usage(usage((*holders, *self.fading), parts, settings.share))
+            # Entries first: who sees VRAM in use can then also see by whom.
             self._write_processes(holders, parts, settings.share)
+            self._write_usage(usage((*holders, *self.fading), parts, settings.share))
             self.written = shown
 
     def _write_usage(self, used: dict[int, int]) -> None:

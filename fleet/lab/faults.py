@@ -5,6 +5,7 @@ mending works after a crash, twice, and from another process. Faults of the hard
 (gpu_model); the node's files are brought to whatever all recorded changes together give.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.errors import UsageError
+from fleet.errors import FleetError, UsageError
 from fleet.lab import gpu_host, gpu_model, gpus, processes
 from fleet.lab.gpu_model import Machine
 
@@ -29,8 +30,9 @@ KEPT_KEYS = "etc/ssh/before"
 FILLER = "var/lib/docker/filler"
 ROOM_LEFT = 8 << 20  # bytes: enough for the engine to answer, too little for a layer
 CLOCK_OFFSET = 3600  # seconds
+CHUNK = 1 << 30  # bytes at once: the filesystem needs blocks of its own for each, which no single request leaves it
 BUSY_PID = "run/train.pid"
-BUSY_COMMAND = "python3 train.py --epochs 300"
+BUSY_COMMAND = "python3 train.py --epochs"  # and `infinity`, which is sleep's
 UNITS = {"": 1, "s": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 Options = dict[str, str]
@@ -73,7 +75,14 @@ def inject(lab: "Lab", fault: str, host: str, **options: str) -> None:
         record[host] = list(after)
         _write(lab, record)
         _show_hardware(node, before, after)
-        known.apply(node, options)
+        try:
+            known.apply(node, options)
+        except UsageError:  # refused, nothing was touched
+            record[host] = list(before)
+            raise
+        except OSError as error:
+            hint = f"invoke lab.mend {host} --lab {lab.name}"
+            raise FleetError(f"lab node {host}: breaking it by {name} failed half-way: {error}", hint=hint) from error
         if name == "rebooted":
             record[host] = list(_reapply(node, after))
 
@@ -99,17 +108,18 @@ def recorded(lab: "Lab") -> dict[str, tuple[str, ...]]:
 
 
 def reapply(lab: "Lab", host: str) -> None:
-    """After a node was booted anew: break it again in every recorded way that a boot does not heal."""
+    """After `lab.up` or a boot: break the node again in every recorded way that a boot does not heal; heal the rest."""
     with _record(lab) as record:
         if broken := tuple(record.get(host, ())):
             record[host] = list(_reapply(lab.node(host), broken))
-            if not record[host]:
-                del record[host]
 
 
 def _reapply(node: "Node", broken: tuple[str, ...]) -> tuple[str, ...]:
     left = tuple(name for name in broken if not FAULTS[name].gone_with_reboot)
-    _show_hardware(node, (), left)
+    for name in broken:
+        if name not in left:
+            FAULTS[name].undo(node)
+    _show_hardware(node, broken, left)
     for name in left:
         if name != "rebooted":
             FAULTS[name].apply(node, {})
@@ -155,8 +165,10 @@ def _record(lab: "Lab") -> Iterator[dict[str, list[str]]]:
     with _file(lab).with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         record = _read(lab)
-        yield record
-        _write(lab, record)
+        try:
+            yield record
+        finally:
+            _write(lab, {host: names for host, names in record.items() if names})
 
 
 # Hardware
@@ -217,9 +229,19 @@ def _fill_disk(node: "Node", _options: Options) -> None:
     """A file as large as all that is free: the next layer meets a real ENOSPC."""
     _needs_engine(node)
     target = node.root / FILLER
-    disk = os.statvfs(target.parent)
     with target.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(disk.f_bfree * disk.f_frsize - ROOM_LEFT, 1))
+        while (chunk := min(_free_bytes(target.parent) - ROOM_LEFT, CHUNK)) > 0:
+            try:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), chunk)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                return
+
+
+def _free_bytes(directory: Path) -> int:
+    disk = os.statvfs(directory)
+    return disk.f_bfree * disk.f_frsize
 
 
 def _empty_disk(node: "Node") -> None:
