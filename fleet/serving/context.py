@@ -1,0 +1,40 @@
+"""All that the steps of one host need to be carried out."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+
+from fleet.inventory.settings import Service
+from fleet.serving.host import Shell
+from fleet.serving.verify import Proof
+from fleet.serving.wait import Diagnosis
+
+
+@dataclass
+class Context:
+    """All that steps need of one host.
+
+    `secret_values` reveals a service's secrets when they are needed; `diagnose(text, where)` knows the field's fatal
+    lines; `say` gets one line of progress; `cancelled` ends the work before the next step, with everything put back.
+    """
+
+    session: Shell
+    client: docker.DockerClient
+    services: Mapping[str, Service]
+    secret_values: Callable[[Service], Mapping[str, str]]
+    diagnose: Callable[[str, str], Diagnosis | None]
+    log_dir: Path
+    say: Callable[[str], None] = lambda _text: None
+    redact: Callable[[str], str] = str
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    proofs: dict[str, Proof] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.session.host.name

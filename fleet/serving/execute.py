@@ -1,0 +1,207 @@
+"""Carrying a plan out: every effect of serving on a host goes through `apply`."""
+
+import io
+import posixpath
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+
+from fleet.errors import FleetError, HostError
+from fleet.inventory.settings import Service
+from fleet.serving import follow, observe, secrets
+from fleet.serving.context import Context
+from fleet.serving.inspection import replaces_label
+from fleet.serving.steps import (
+    Change,
+    Create,
+    FreeVram,
+    Remove,
+    Rename,
+    SaveLogs,
+    ServingPlan,
+    SetRestart,
+    Start,
+    Step,
+    Stop,
+    Verify,
+    Wait,
+    WriteSecrets,
+)
+from fleet.serving.verify import Proof
+
+GIB = 1024**3
+BROKEN = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+
+
+def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
+    """All changes in order; returns the proof of each replica that was started. Raises HostError.
+
+    When a change fails, or Ctrl-C or `cancelled` ends it, its undo puts back what served before. Problems of a plan
+    are refused here too.
+    """
+    if plan.problems:
+        raise HostError(context.name, "; ".join(plan.problems))
+    for change in plan.changes:
+        try:
+            for step in change.steps:
+                apply(step, context)
+        except BaseException as error:
+            left = _undo(change, context)
+            if isinstance(error, HostError):
+                raise HostError(error.host, f"{error.message}. {left}", hint=error.hint, tail=error.tail) from error
+            raise
+        for step in change.commit:
+            apply(step, context)
+    return context.proofs
+
+
+def prove(name: str, service: Service, port: int, context: Context) -> Proof:
+    """Wait until a running replica is ready and verify it, changing nothing. Raises HostError."""
+    apply(Wait(name, service.name, port, "it runs already"), context)
+    apply(Verify(name, service.name, port, "it runs already"), context)
+    return context.proofs[name]
+
+
+def apply(step: Step, context: Context) -> None:
+    """Do one step. Raises HostError that says which step, on which host, and what the engine said."""
+    if context.cancelled.is_set():
+        raise HostError(context.name, f"interrupted before: {step.what}", hint="run the same command again to go on")
+    context.say(step.what)
+    try:
+        _do(step, context)
+    except BROKEN as error:
+        raise _refused(step, context, error) from error
+
+
+def _do(step: Step, context: Context) -> None:
+    api = context.client.api
+    match step:
+        case WriteSecrets():
+            _write_secrets(step, context)
+        case Create():
+            host_config = api.create_host_config(**step.spec.host_config_kwargs("no"))
+            kwargs = step.spec.create_kwargs(step.name, replaces_label(step.held))
+            made = api.create_container(**kwargs, host_config=host_config)
+            for warning in made.get("Warnings") or ():
+                context.say(f"{step.name}: {warning}")
+        case SetRestart():
+            api.update_container(step.name, restart_policy=_policy(step.policy))
+        case Stop():
+            api.stop(step.name, timeout=step.grace)
+        case FreeVram():
+            _wait_for_vram(step, context)
+        case Start():
+            api.start(step.name)
+        case Wait():
+            follow.wait(step, context)
+        case Verify():
+            context.proofs[step.name.removesuffix("-new")] = follow.prove(step, context)
+        case SaveLogs():
+            save_logs(step.name, context)
+        case Remove():
+            _remove(step, context)
+        case Rename():
+            api.rename(step.name, step.to)
+
+
+def _policy(name: str) -> Any:
+    """docker-py's type wants a retry count, which the engine refuses for any policy but on-failure."""
+    return {"Name": name}
+
+
+def save_logs(name: str, context: Context) -> Path:
+    """The container's log so far, redacted, in a file of the controller."""
+    context.log_dir.mkdir(parents=True, exist_ok=True)
+    path = context.log_dir / f"{context.name}-{name}.log"
+    text = context.client.api.logs(name, timestamps=True)
+    path.write_text(context.redact(text.decode("utf-8", "replace")), encoding="utf-8")
+    context.say(f"log of {name} saved to {path}")
+    return path
+
+
+def _undo(change: Change, context: Context) -> str:
+    """Every undo step is tried, whatever happens to the others. Returns one sentence about what is there now."""
+    subject = next((step.name for step in change.undo if isinstance(step, SaveLogs)), "")
+    if not change.undo or (subject and _gone(subject, context)):
+        return "Nothing else was changed"
+    context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
+    failures = []
+    for step in change.undo:
+        context.say(f"undo: {step.what}")
+        try:
+            _do(step, context)
+        except docker.errors.NotFound:
+            continue
+        except (FleetError, *BROKEN) as error:
+            failures.append(f"{step.what}: {error}")
+    back = ", ".join(step.name for step in change.undo if isinstance(step, Start))
+    if failures:
+        return f"Putting back did not work in full ({'; '.join(failures)})"
+    return f"{back} was put back and serves again" if back else f"{subject} was not left running in its place"
+
+
+def _gone(name: str, context: Context) -> bool:
+    """Is there no such container? An engine that does not answer counts as there: better one undo too many."""
+    try:
+        return observe.inspect(context.client, name) is None
+    except BROKEN:
+        return False
+
+
+def _write_secrets(step: WriteSecrets, context: Context) -> None:
+    text = secrets.content(context.secret_values(context.services[step.service]))
+    folder = posixpath.dirname(step.path)
+    context.session.script('umask 077; mkdir -p "$1" && chmod 700 "$1"', args=(folder,), sudo=True)
+    context.session.upload(io.BytesIO(text), step.path, mode=0o600, sudo=True)
+
+
+def _remove(step: Remove, context: Context) -> None:
+    found = observe.inspect(context.client, step.name)
+    if found is None:
+        return
+    context.client.api.remove_container(step.name, v=True)
+    state_dir, files = observe.read_state(context.session)
+    in_use = {one.secrets_file for one in observe.observe(context.session, context.client).containers}
+    file = found.secrets_file
+    if file in files and file not in in_use and posixpath.dirname(file) == f"{state_dir}/secrets":
+        context.session.run(("rm", "-f", file), sudo=True)
+
+
+def _wait_for_vram(step: FreeVram, context: Context, *, patience: int = 10) -> None:
+    """Until usage is down to what an idle GPU holds, or has not fallen for `patience` looks a second apart.
+
+    Not an error then: a neighbour's partition shares the card's counter, preflight names foreign processes, and vLLM
+    refuses to start with too little memory, in words.
+    """
+    lowest: dict[int, int] = {}
+    idle = 0
+    while True:
+        vram = observe.read_vram(context.session)
+        mine = {minor: value for minor, value in vram.items() if step.minors is None or minor in step.minors}
+        busy = {minor: used for minor, (used, total) in mine.items() if used > GIB + total // 50}
+        if not busy:
+            return
+        falls = any(used < lowest.get(minor, used + 1) for minor, used in busy.items())
+        lowest = {minor: min(used, lowest.get(minor, used)) for minor, used in busy.items()}
+        idle = 0 if falls else idle + 1
+        if idle >= patience:
+            told = ", ".join(f"renderD{minor} {used / GIB:.1f} GiB" for minor, used in busy.items())
+            context.say(f"VRAM still in use, going on: {told}")
+            return
+        context.sleep(1.0)
+
+
+def _refused(step: Step, context: Context, error: Exception) -> HostError:
+    explanation = getattr(error, "explanation", None)
+    said = explanation if isinstance(explanation, str) and explanation else str(error) or type(error).__name__
+    known = context.diagnose(said, "run")
+    hint = known.fix if known else ""
+    if isinstance(step, Create) and isinstance(error, docker.errors.ImageNotFound):
+        hint = "the image has to be delivered first: invoke deploy does that"
+    cause = f". {known.cause}" if known else ""
+    return HostError(context.name, context.redact(f"could not {step.what}: {said}{cause}"), hint=hint)

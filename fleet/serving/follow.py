@@ -1,0 +1,111 @@
+"""Following a container on its host: its start-up until it is ready, and the proof that it answers."""
+
+from datetime import UTC, datetime
+
+import docker
+import docker.errors
+
+from fleet.errors import FleetError, HostError
+from fleet.inventory.settings import Service
+from fleet.serving.context import Context
+from fleet.serving.steps import Verify, Wait
+from fleet.serving.verify import Proof, Question, healthy, verify
+from fleet.serving.wait import Look, wait_ready
+
+
+def wait(step: Wait, context: Context) -> None:
+    service = context.services.get(step.service)
+    logs = NewLines(context.client, step.name)
+    with context.session.forward_local(step.port, _address(service)) as (address, port):
+
+        def look() -> Look:
+            if context.cancelled.is_set():
+                raise HostError(context.name, f"interrupted while {step.name} was starting")
+            try:
+                value = context.client.api.inspect_container(step.name)
+                lines = logs.read(value["State"].get("StartedAt") or "")
+            except docker.errors.NotFound:
+                return Look((), "gone")
+            state = value["State"]
+            return Look(
+                tuple(map(context.redact, lines)),
+                state.get("Status", ""),
+                state.get("ExitCode") or 0,
+                state.get("Error") or "",
+                value.get("RestartCount") or 0,
+                state.get("Status") == "running" and healthy(address, port),
+            )
+
+        wait_ready(
+            context.name,
+            step.name,
+            look,
+            deadline=service.progress_deadline if service else Service(name="", model="").progress_deadline,
+            diagnose=lambda line: context.diagnose(line, "container"),
+            on_phase=lambda phase: context.say(f"{step.name}: {phase}"),
+            redact=context.redact,
+            clock=context.clock,
+            sleep=context.sleep,
+        )
+
+
+def prove(step: Verify, context: Context) -> Proof:
+    service = context.services[step.service]
+    question = Question(
+        served_name=service.served_name or service.model,
+        task=service.verify.task,
+        prompts=service.verify.prompts,
+        max_tokens=service.verify.max_tokens,
+        timeout=service.verify.timeout,
+        api_key=context.secret_values(service).get("VLLM_API_KEY", "") if "VLLM_API_KEY" in service.secrets else "",
+    )
+    with context.session.forward_local(step.port, _address(service)) as (address, port):
+        try:
+            return verify(address, port, question, clock=context.clock)
+        except HostError:
+            raise
+        except FleetError as error:
+            tail = context.client.api.logs(step.name, tail=20).decode("utf-8", "replace").splitlines()
+            message = context.redact(f"{step.name} does not serve: {error.message}")
+            raise HostError(context.name, message, hint=error.hint, tail=tuple(map(context.redact, tail))) from error
+
+
+def _address(service: Service | None) -> str:
+    """Where the host itself reaches the service: loopback, unless it was bound to one address only."""
+    everywhere = ("", "0.0.0.0", "::", "localhost")  # noqa: S104  compared with, not bound to
+    if service is None or service.host in everywhere or service.network != "host":
+        return "127.0.0.1"
+    return service.host
+
+
+class NewLines:
+    """Log lines since the last look, of the container's present life only, each exactly once."""
+
+    def __init__(self, client: docker.DockerClient, name: str) -> None:
+        self._client, self._name, self._last = client, name, ""
+
+    def read(self, started_at: str) -> list[str]:
+        if started_at.startswith("0001"):  # never started
+            return []
+        self._last = self._last or stamp(started_at)
+        since = int(calendar_seconds(self._last))
+        text = self._client.api.logs(self._name, timestamps=True, since=since).decode("utf-8", "replace")
+        fresh = []
+        for line in text.splitlines():
+            when, _, rest = line.partition(" ")
+            if stamp(when) > self._last:
+                fresh.append((stamp(when), rest))
+        if fresh:
+            self._last = fresh[-1][0]
+        return [rest for _when, rest in fresh]
+
+
+def stamp(text: str) -> str:
+    """An engine's RFC 3339 time with exactly nine digits behind the point, so that text order is time order."""
+    whole, _, part = text.removesuffix("Z").partition(".")
+    return f"{whole}.{part.ljust(9, '0')}"
+
+
+def calendar_seconds(text: str) -> float:
+    """Seconds since the epoch of a `stamp`, which is in UTC."""
+    return datetime.fromisoformat(text[:19]).replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,81 @@
+"""Reading a host's real containers, secrets files and VRAM. Changes nothing."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import docker
+import docker.errors
+import requests
+
+from fleet.errors import HostError
+from fleet.serving.host import Shell
+from fleet.serving.inspection import CANDIDATE, Inspection, parse
+from fleet.serving.spec import LABEL
+
+STATE = """
+if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
+echo "$dir"
+for file in "$dir"/secrets/*; do [ -f "$file" ] && sha256sum "$file"; done
+exit 0
+"""
+VRAM = """
+for dir in /sys/class/drm/renderD*; do
+  used=$(cat "$dir/device/mem_info_vram_used" 2>/dev/null) || continue
+  total=$(cat "$dir/device/mem_info_vram_total" 2>/dev/null) || continue
+  echo "${dir##*renderD} $used $total"
+done
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """`secret_files` maps a path to the sha256 of its content; `state_dir` is where ours are kept on this host."""
+
+    containers: tuple[Inspection, ...]
+    state_dir: str
+    secret_files: Mapping[str, str] = field(default_factory=dict)
+
+
+def observe(session: Shell, client: docker.DockerClient, names: Collection[str] = ()) -> Observed:
+    """Our containers in every state, all living ones, and those that have one of `names`."""
+    state_dir, files = read_state(session)
+    try:
+        listed = client.api.containers(all=True)
+        wanted = {*names, *(name + CANDIDATE for name in names)}
+        chosen = [
+            entry["Id"]
+            for entry in listed
+            if entry.get("State") in ("running", "restarting", "paused")
+            or f"{LABEL}service" in (entry.get("Labels") or {})
+            or wanted & {name.lstrip("/") for name in entry.get("Names") or ()}
+        ]
+        found = [one for container in chosen if (one := inspect(client, container)) is not None]
+    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise HostError(session.host.name, f"the containers could not be read: {error}") from error
+    return Observed(tuple(sorted(found, key=lambda one: one.name)), state_dir, files)
+
+
+def inspect(client: docker.DockerClient, container: str) -> Inspection | None:
+    """One container with its image, or None when it is gone. An image removed by force is unknown, not an error."""
+    try:
+        value = client.api.inspect_container(container)
+    except docker.errors.NotFound:
+        return None
+    try:
+        image = client.images.get(value["Image"]).attrs
+    except docker.errors.NotFound:
+        image = None
+    return parse(value, image)
+
+
+def read_state(session: Shell) -> tuple[str, dict[str, str]]:
+    """Where we keep secrets on this host, and the sha256 of each file there. Root's own place where we are root."""
+    first, *rest = session.script(STATE, sudo=True).stdout.splitlines()
+    return first, {path: digest for digest, _, path in (line.partition("  ") for line in rest) if path}
+
+
+def read_vram(session: Shell) -> dict[int, tuple[int, int]]:
+    """Render minor -> (used, total) in bytes. A partition without counters of its own is left out."""
+    lines = (line.split() for line in session.script(VRAM).stdout.splitlines())
+    return {int(minor): (int(used), int(total)) for minor, used, total in lines}

@@ -1,0 +1,108 @@
+"""Waiting for a container to become ready: by progress, never by a fixed clock."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fleet.errors import HostError
+from fleet.serving.startup import Startup
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a known line of trouble means. `fatal` lines end a wait while the container still runs."""
+
+    id: str
+    cause: str
+    fix: str
+    fatal: bool = True
+
+
+@dataclass(frozen=True)
+class Look:
+    """One observation: new log lines since the last one, the container's state, and whether /health said 200."""
+
+    lines: Sequence[str]
+    state: str
+    exit_code: int = 0
+    error: str = ""
+    restarts: int = 0
+    healthy: bool = False
+
+
+Diagnose = Callable[[str], Diagnosis | None]
+
+
+def wait_ready(
+    host: str,
+    name: str,
+    look: Callable[[], Look],
+    *,
+    deadline: float,
+    diagnose: Diagnose,
+    on_phase: Callable[[str], None],
+    redact: Callable[[str], str] = str,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    pause: float = 1.0,
+) -> None:
+    """Return once /health answers 200. Raises HostError with cause, fix and the last lines.
+
+    `deadline` is in seconds without any progress: no new phase, no new percentage, no new kind of line.
+    """
+    startup = Startup()
+    marker, since, told = startup.marker, clock(), ""
+    restarts = -1
+    while True:
+        seen = look()
+        for line in seen.lines:
+            startup.feed(line)
+        if seen.healthy:
+            return
+        restarts = seen.restarts if restarts < 0 else restarts
+        error = _error(startup, seen, restarts, diagnose)
+        if error:
+            raise _failed(host, name, error, startup, diagnose, redact)
+        if startup.told != told:
+            told = startup.told
+            on_phase(told)
+        if startup.marker != marker:
+            marker, since = startup.marker, clock()
+        elif clock() - since > deadline:
+            error = f"made no progress for {deadline:.0f} s while {startup.told}"
+            raise _failed(host, name, error, startup, diagnose, redact)
+        sleep(pause)
+
+
+def _error(startup: Startup, seen: Look, restarts: int, diagnose: Diagnose) -> str:
+    """Why waiting on is useless, or empty."""
+    during = f" while {startup.told}"
+    if seen.state in ("exited", "dead"):
+        said = f": {seen.error}" if seen.error else ""
+        return f"stopped by itself with exit code {seen.exit_code}{during}{said}"
+    if seen.state == "restarting" or seen.restarts > restarts:
+        return f"keeps crashing (exit code {seen.exit_code}){during}"
+    if seen.state == "gone":
+        return f"was removed by somebody else{during}"
+    if startup.fatal:
+        return f"failed{during}"
+    for line in seen.lines:
+        known = diagnose(line)
+        if known and known.fatal:
+            startup.fatal = line.strip()
+            return f"failed{during}"
+    return ""
+
+
+def _failed(
+    host: str, name: str, error: str, startup: Startup, diagnose: Diagnose, redact: Callable[[str], str]
+) -> HostError:
+    """The first exception says what happened; a known signature says why and what to do."""
+    said = startup.exception or startup.fatal
+    known = diagnose(said) if said else None
+    known = known or next((d for line in startup.tail if (d := diagnose(line))), None)
+    message = f"{name} {error}" + (f": {said}" if said and said not in error else "")
+    if known:
+        message += f". {known.cause}"
+    hint = known.fix if known else f"read its log: invoke logs on {host}"
+    return HostError(host, redact(message), hint=redact(hint), tail=tuple(map(redact, startup.tail)))
