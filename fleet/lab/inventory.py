@@ -43,7 +43,8 @@ def _common(topology: Topology, paths: Paths) -> dict[str, Any]:
         }
     return {
         "ansible_ssh_private_key_file": str(paths.client_key),
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={paths.known_hosts}",
+        # A file rather than options: OpenSSH hands only -F on to the connection to a jump host.
+        "ansible_ssh_common_args": f"-F {paths.ssh_config}",
         "fleet": fleet,
     }
 
