@@ -1,0 +1,54 @@
+"""What one host will go through, as one value: how its images come, what its containers do, what speaks against it."""
+
+from dataclasses import dataclass, field
+
+from fleet.delivery import plan as delivery
+from fleet.preflight import Finding
+from fleet.serving.steps import ServingPlan
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step for a person: what, why, and bytes to move (0 = none)."""
+
+    what: str
+    why: str
+    size: int = 0
+    changes: bool = True
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """`blocked` are the findings that keep the host out; then nothing of it is touched."""
+
+    host: str
+    images: tuple[delivery.Step, ...] = ()
+    serving: ServingPlan = field(default_factory=lambda: ServingPlan(()))
+    blocked: tuple[Finding, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        return not self.blocked and not self.serving.problems
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The steps in order, the no-ops too: they say why nothing happens."""
+        images = [Line(step.what, step.why, step.size, step.changes) for step in self.images]
+        kept = [Line(f"keep {text}", "", changes=False) for text in self.serving.kept]
+        steps = [
+            Line(step.what, step.why) for change in self.serving.changes for step in (*change.steps, *change.commit)
+        ]
+        return (*images, *kept, *steps)
+
+    @property
+    def changed(self) -> int:
+        return sum(line.changes for line in self.lines)
+
+    @property
+    def size(self) -> int:
+        """Bytes to move to this host."""
+        return sum(step.size for step in self.images)
+
+    @property
+    def replaces(self) -> bool:
+        return self.serving.replaces
