@@ -1,6 +1,6 @@
 """Faults of the lab's nodes: break one in a named way, mend it whole again.
 
-What is broken is recorded before it is broken, in the lab's run directory, and every undo works from what it finds: so
+What is broken is recorded before it is broken, in the lab's data directory, and every undo works from what it finds: so
 mending works after a crash, twice, and from another process. Faults of the hardware are changes of a Machine value
 (gpu_model); the node's files are brought to whatever all recorded changes together give.
 """
@@ -107,14 +107,8 @@ def recorded(lab: "Lab") -> dict[str, tuple[str, ...]]:
     return {host: tuple(names) for host, names in _read(lab).items()}
 
 
-def reapply(lab: "Lab", host: str) -> None:
-    """After `lab.up` or a boot: break the node again in every recorded way that a boot does not heal; heal the rest."""
-    with _record(lab) as record:
-        if broken := tuple(record.get(host, ())):
-            record[host] = list(_reapply(lab.node(host), broken))
-
-
 def _reapply(node: "Node", broken: tuple[str, ...]) -> tuple[str, ...]:
+    """After a boot: break the node again in every way that a boot does not heal, and tidy up after the rest."""
     left = tuple(name for name in broken if not FAULTS[name].gone_with_reboot)
     for name in broken:
         if name not in left:
@@ -142,7 +136,7 @@ def _or_none(names: tuple[str, ...]) -> str:
 
 
 def _file(lab: "Lab") -> Path:
-    return lab.paths.run / "faults.json"
+    return lab.paths.data / "faults.json"
 
 
 def _read(lab: "Lab") -> dict[str, list[str]]:

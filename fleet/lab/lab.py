@@ -135,11 +135,12 @@ class Lab:
             network.ensure_bridges(self.topology)
         with self._phase("nodes on disk", say):
             _each(self.nodes, lambda node: self._prepare(node, lowers[node.spec.base]))
-            keys.write_known_hosts(self.paths, self.topology)
             keys.write_ssh_config(self.paths, self.topology)
         with self._phase("boot", say):
             for name in faults.recorded(self):
                 faults.mend(self, name)
+            # After mending: a changed host key is a fault, never the lab's truth.
+            keys.write_known_hosts(self.paths, self.topology)
             _each(self.nodes, Node.start)
         self.inventory.parent.mkdir(parents=True, exist_ok=True)
         self.inventory.write_text(inventory.inventory_text(self.topology, self.paths))

@@ -23,12 +23,14 @@ HOLD = "exec 5</dev/kfd 6</dev/dri/renderD136; exec sleep 100"
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    specs = (NodeSpec("n1", profile="mi300x-8"),)
-    lab = Lab.up("test-vram", specs, inventories=tmp_path_factory.mktemp("inventories"))
+    name, specs = f"vram{os.getpid()}", (NodeSpec("n1", profile="mi300x-8"),)
     shell = "mkdir -p /tmp/i/bin && cp /bin/busybox /tmp/i/bin/sh && ln -sf sh /tmp/i/bin/sleep"
-    lab.node("n1").exec(("sh", "-c", f"{shell} && tar -C /tmp/i -c . | docker import - tiny"))
-    yield lab
-    lab.down()
+    try:
+        lab = Lab.up(name, specs, inventories=tmp_path_factory.mktemp("inventories"))
+        lab.node("n1").exec(("sh", "-c", f"{shell} && tar -C /tmp/i -c . | docker import - tiny"))
+        yield lab
+    finally:
+        Lab.remove(name)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Every fault shows itself to plain commands on the node, and is gone after mending."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -39,9 +40,11 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab.up("test-faults", SPECS, inventories=tmp_path_factory.mktemp("inventories"))
-    yield lab
-    lab.down()
+    name = f"faults{os.getpid()}"
+    try:
+        yield Lab.up(name, SPECS, inventories=tmp_path_factory.mktemp("inventories"))
+    finally:
+        Lab.remove(name)
 
 
 @pytest.fixture
@@ -190,7 +193,7 @@ def test_faults_add_up_are_recorded_and_mended_together_twice(lab: Lab, node: No
     for fault in ("gpu-missing", "kfd-0600", "gpu-missing", "numa-balancing-on"):
         lab.break_(fault, GPU)
     assert ask(node, "stat -c %a /dev/kfd; ls /dev/dri/render* | wc -l") == "600\n7"
-    assert json.loads((lab.paths.run / "faults.json").read_text()) == {
+    assert json.loads((lab.paths.data / "faults.json").read_text()) == {
         GPU: ["gpu-missing", "kfd-0600", "numa-balancing-on"]
     }
     again = Lab.find(lab.name)
@@ -215,3 +218,13 @@ def test_what_cannot_be_broken_is_refused_and_not_recorded(lab: Lab, fault: str,
     with pytest.raises(UsageError, match=message):
         lab.break_(fault, host)
     assert faults.recorded(lab) == {}
+
+
+def test_raising_the_lab_again_lets_go_of_every_fault(lab: Lab, node: Node) -> None:
+    whole = ask(node, FILES)
+    for fault in ("hostkey-changed", "gpu-missing", "sshd-down", "gpu-busy"):
+        lab.break_(fault, GPU)
+    Lab.up(lab.name, SPECS, inventories=lab.inventory.parent)
+    assert faults.recorded(lab) == {}
+    assert ask(node, FILES) == whole
+    assert ssh(lab, GPU).stdout == "hello\n"
