@@ -80,7 +80,34 @@ class Tag:
         return f"tag {self.name}"
 
 
-Step = Keep | Pull | Load | Tag
+@dataclass(frozen=True)
+class PlaceCa:
+    """Let the host's engine trust the registry: its CA in certs.d, which the engine reads at each pull."""
+
+    registry: str
+    why: str
+    changes = True
+    size = 0
+
+    @property
+    def what(self) -> str:
+        return f"write {ca_path(self.registry)}"
+
+
+Step = Keep | Pull | Load | Tag | PlaceCa
+
+
+def ca_path(registry: str) -> str:
+    """Where Docker looks for a registry's CA. Source: docs.docker.com, "Verify repository client with certificates"."""
+    return f"/etc/docker/certs.d/{registry}/ca.crt"
+
+
+def plan_ca(registry: str, wanted: str, found: str | None) -> tuple[Step, ...]:
+    """`wanted` is the CA's PEM text, empty when the registry needs none; `found` what the host has, None = no file."""
+    if not wanted or (found is not None and found.strip() == wanted.strip()):
+        return ()
+    why = "the registry's CA is not there" if found is None else "another CA is there"
+    return (PlaceCa(registry, why),)
 
 
 def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "") -> tuple[Step, ...]:
