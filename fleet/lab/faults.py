@@ -31,8 +31,8 @@ FILLER = "var/lib/docker/filler"
 ROOM_LEFT = 8 << 20  # bytes: enough for the engine to answer, too little for a layer
 CLOCK_OFFSET = 3600  # seconds
 CHUNK = 1 << 30  # bytes at once: the filesystem needs blocks of its own for each, which no single request leaves it
-BUSY_PID = "run/train.pid"
-BUSY_COMMAND = "python3 train.py --epochs"  # and `infinity`, which is sleep's
+BUSY_PID = "run/finetune.pid"
+BUSY_COMMAND = "finetune"  # what sleep calls itself there
 UNITS = {"": 1, "s": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 Options = dict[str, str]
