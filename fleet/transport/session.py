@@ -1,0 +1,357 @@
+"""One live SSH connection to one host: commands, scripts, streams, uploads, tunnels."""
+
+import codecs
+import contextlib
+import io
+import os
+import secrets
+import shlex
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, NoReturn
+
+import fabric
+import paramiko
+
+from fleet.errors import HostError
+from fleet.inventory.model import Host
+from fleet.transport import sudo as become
+from fleet.transport.channel import Channel
+from fleet.transport.dial import drop
+from fleet.transport.output import Output
+from fleet.transport.process import Sink, Stalled, converse
+from fleet.transport.slots import Slots
+from fleet.transport.tunnel import RemoteForwards, listening
+
+OPEN_TIMEOUT = 30.0  # seconds for the server to open a channel
+SUDO_TIMEOUT = 60.0  # seconds for sudo to ask, or to start the command
+NOT_FOUND = 127  # POSIX sh, "command not found"
+
+# Writes beside the target, then renames: nobody ever sees half a file, and a cut link cannot pass for an end of file.
+UPLOAD = """
+umask 077
+trap 'rm -f -- "$2"' EXIT
+trap 'exit 1' HUP INT TERM
+cat > "$2" || exit 1
+got=$(wc -c < "$2") || exit 1
+[ "$got" -eq "$4" ] || { echo "only $got of $4 bytes arrived" >&2; exit 1; }
+chmod "$3" "$2" && mv -f -- "$2" "$1"
+"""
+
+
+class Session:
+    """Thread-safe; at most 8 channels at once. Every failure is a HostError that says what was being done.
+
+    `sudo=True` means: as the become user where `become` is set, else as the login user.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        connection: fabric.Connection,
+        *,
+        user: str,
+        on_close: Callable[["Session"], None] | None = None,
+    ) -> None:
+        self.host = host
+        self.user = user
+        self.requests = threading.Lock()  # held by whoever waits for the answer to a global request
+        self._connection = connection
+        self._transport: paramiko.Transport = connection.transport
+        self._slots = Slots()
+        self._on_close = on_close
+        self._forwards = RemoteForwards(host.name, self._transport, self.requests)
+
+    # Commands
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        sudo: bool = False,
+        stdin: bytes | None = None,
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> Output:
+        """Run a command to its end. `timeout` is in seconds without progress. `check` raises for exit codes but 0."""
+        return self._run(argv, sudo, io.BytesIO(stdin) if stdin else None, timeout, check, describe(argv))
+
+    def script(
+        self,
+        text: str,
+        *,
+        args: Sequence[str] = (),
+        sudo: bool = False,
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> Output:
+        """Run a POSIX sh script with $1… from `args`. The text travels by stdin; its own commands read /dev/null."""
+        body = f"{{\n{text}\n}} </dev/null\nexit $?\n".encode()
+        argv = ("sh", "-s", "--", *args)
+        return self._run(argv, sudo, io.BytesIO(body), timeout, check, "a script")
+
+    def stream(
+        self, argv: Sequence[str], *, sudo: bool = False, on_line: Callable[[str], None], stdin: bytes | None = None
+    ) -> int:
+        """Run a command and hand over every line of stdout and stderr as it comes; returns the exit code."""
+        lock = threading.Lock()
+        out, err = _Lines(on_line, lock), _Lines(on_line, lock)
+        what = describe(argv)
+        with self._started(argv, sudo) as channel:
+            code = self._converse(channel, what, io.BytesIO(stdin) if stdin else None, out, err, None)
+        out.end()
+        err.end()
+        return code
+
+    def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel:
+        """Start a command and hand over its raw channel; the caller closes it."""
+        return self._started(argv, sudo)
+
+    def upload(
+        self,
+        source: BinaryIO,
+        path: str,
+        *,
+        mode: int = 0o644,
+        sudo: bool = False,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write `source` to `path` on the host, whole or not at all. `on_bytes` gets the size of every piece sent."""
+        with contextlib.ExitStack() as stack:
+            if not source.seekable():
+                spool = stack.enter_context(tempfile.TemporaryFile())
+                while piece := source.read(1 << 20):
+                    spool.write(piece)
+                spool.seek(0)
+                source = spool
+            start = source.tell()
+            size = source.seek(0, os.SEEK_END) - start
+            source.seek(start)
+            staged = f"{path}.fleet-{secrets.token_hex(4)}"
+            argv = ("sh", "-c", UPLOAD, "sh", path, staged, f"{mode:o}", str(size))
+            self._run(argv, sudo, source, None, True, f"writing {path}", on_bytes)
+
+    # Tunnels
+
+    def connect_tcp(self, address: str, port: int) -> Channel:
+        """A TCP connection made by the host (direct-tcpip)."""
+        try:
+            raw = self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=OPEN_TIMEOUT)
+        except paramiko.ChannelException as error:
+            raise HostError(
+                self.host.name,
+                f"the host cannot connect to {address}:{port}: {error.text}",
+                hint="does it listen there?",
+            ) from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            self._lost(f"connecting to {address}:{port}", error)
+        return Channel(raw)
+
+    def forward_local(self, port: int, address: str = "127.0.0.1") -> AbstractContextManager[tuple[str, int]]:
+        """A local listener that leads to the host's `address:port`; yields its own (address, port)."""
+        return listening(lambda: self.connect_tcp(address, port))
+
+    def forward_remote(self, host_port: int, local_address: str, local_port: int) -> AbstractContextManager[int]:
+        """A listener on the host's loopback that leads to us; port 0 lets the host choose. Yields the host's port."""
+        return self._forwards.open(host_port, (local_address, local_port))
+
+    # The end
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._connection.is_connected)
+
+    def close(self) -> None:
+        """End the connection at once; running commands see it as lost."""
+        drop(self._transport)
+        if self._on_close is not None:
+            self._on_close(self)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # How
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        sudo: bool,
+        stdin: BinaryIO | None,
+        timeout: float | None,
+        check: bool,
+        what: str,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> Output:
+        out, err = bytearray(), bytearray()
+        with self._started(argv, sudo) as channel:
+            code = self._converse(channel, what, stdin, out.extend, err.extend, timeout, on_sent)
+        output = Output(code, out.decode(errors="replace"), err.decode(errors="replace"))
+        if code and sudo and self._becomes:
+            self._check_sudo(output)
+        if check and code:
+            how = "was ended by a signal" if code < 0 else f"exited with {code}"
+            raise HostError(self.host.name, f"{what} {how}", tail=output.tail())
+        return output
+
+    def _converse(
+        self,
+        channel: Channel,
+        what: str,
+        stdin: BinaryIO | None,
+        stdout: Sink,
+        stderr: Sink,
+        timeout: float | None,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> int:
+        try:
+            code = converse(channel, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, on_sent=on_sent)
+        except Stalled as error:
+            raise HostError(self.host.name, f"{what}: {error}", hint="it was left running on the host") from error
+        if code < 0 and not self._transport.is_active():
+            self._lost(what)
+        return code
+
+    @property
+    def _becomes(self) -> bool:
+        wanted = self.host.connection.become
+        return wanted.enabled and wanted.user != self.user
+
+    def _started(self, argv: Sequence[str], sudo: bool) -> Channel:
+        """The command's channel, past sudo's question."""
+        if not (sudo and self._becomes):
+            return self._exec(argv, argv)
+        wanted = self.host.connection.become
+        if wanted.password is None:
+            return self._exec(become.without_password(argv, wanted.user), argv)
+        marks = become.Marks()
+        channel = self._exec(become.with_password(argv, wanted.user, marks), argv)
+        try:
+            self._answer_sudo(channel, marks, wanted.password.reveal())
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def _exec(self, command: Sequence[str], argv: Sequence[str]) -> Channel:
+        what = describe(argv)
+        raw = self._open_session(what)
+        try:
+            raw.exec_command(shlex.join(command))
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raw.close()
+            self._slots.release()
+            if self._transport.is_active():
+                message = f"the server refused to run {what}"
+                raise HostError(self.host.name, message, hint="a ForceCommand or a restricted key?") from error
+            self._lost(what, error)
+        return Channel(raw, self._slots.release)
+
+    def _open_session(self, what: str) -> paramiko.Channel:
+        while True:
+            if not self._slots.acquire():
+                message = f"{what} waited in vain for a free channel of the connection"
+                raise HostError(self.host.name, message, hint="too much at once on one host")
+            try:
+                return self._transport.open_session(timeout=OPEN_TIMEOUT)
+            except paramiko.ChannelException as error:
+                if self._slots.shrink():
+                    continue
+                message = f"the server refused a channel for {what}: {error.text}"
+                raise HostError(self.host.name, message, hint="MaxSessions in its sshd_config") from error
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                self._slots.release()
+                self._lost(what, error)
+
+    def _answer_sudo(self, channel: Channel, marks: become.Marks, password: str) -> None:
+        """Wait until sudo asks or the command starts; answer once. A second question means a wrong password."""
+        said, asked = b"", 0
+        channel.settimeout(SUDO_TIMEOUT)
+        while True:
+            try:
+                piece = channel.recv_stderr(4096)
+            except TimeoutError:
+                piece = b""
+            said += piece
+            before, ready, after = said.partition(marks.ready.encode())
+            if ready:
+                channel.settimeout(None)
+                channel.unread_stderr(after)
+                return
+            questions = before.count(marks.prompt.encode())
+            if questions > 1:
+                raise HostError(
+                    self.host.name,
+                    f"sudo did not take the password of {self.user}",
+                    hint="is ansible_become_password right?",
+                )
+            if questions > asked:
+                asked = questions
+                channel.sendall(password.encode() + b"\n")
+            if not piece:
+                words = before.replace(marks.prompt.encode(), b"").decode(errors="replace").strip()
+                if not self._transport.is_active():
+                    self._lost("asking sudo")
+                raise HostError(
+                    self.host.name,
+                    f"sudo did not start the command: {words or 'it said nothing'}",
+                    hint=f"may {self.user} become {self.host.connection.become.user} on this host?",
+                )
+
+    def _check_sudo(self, output: Output) -> None:
+        """Tell sudo's own refusal from the command's failure. Its prefix only raises the question; `true` answers it."""
+        wanted = self.host.connection.become
+        if output.exit_code == NOT_FOUND:
+            if not self._run(("sh", "-c", "command -v sudo"), False, None, SUDO_TIMEOUT, False, "looking for sudo").ok:
+                raise HostError(
+                    self.host.name, "there is no sudo on the host", hint="install it, or log in as root without become"
+                )
+            return
+        if wanted.password is not None or output.stdout or not output.stderr.startswith("sudo: "):
+            return
+        probe = become.without_password(("true",), wanted.user)
+        if not self._run(probe, False, None, SUDO_TIMEOUT, False, "asking sudo").ok:
+            raise HostError(
+                self.host.name,
+                f"sudo does not let {self.user} become {wanted.user} without a password",
+                hint="set ansible_become_password, or NOPASSWD in sudoers",
+                tail=output.tail(),
+            )
+
+    def _lost(self, what: str, error: BaseException | None = None) -> NoReturn:
+        raise HostError(
+            self.host.name,
+            f"the connection was lost during {what}",
+            hint="the host may have gone on with it; look before you repeat it",
+        ) from error
+
+
+def describe(argv: Sequence[str]) -> str:
+    """A command for people: one line, at most 100 characters."""
+    words = shlex.join(argv).split("\n", maxsplit=1)[0]
+    return f"`{words}`" if len(words) <= 100 else f"`{words[:99]}…`"
+
+
+class _Lines:
+    """Bytes in, whole lines out; one lock keeps the lines of stdout and stderr apart."""
+
+    def __init__(self, on_line: Callable[[str], None], lock: threading.Lock) -> None:
+        self._on_line = on_line
+        self._lock = lock
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._rest = ""
+
+    def __call__(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        with self._lock:
+            for line in lines:
+                self._on_line(line.removesuffix("\r"))
+
+    def end(self) -> None:
+        """Hand over what has no newline."""
+        if last := self._rest + self._decoder.decode(b"", final=True):
+            self._on_line(last)
