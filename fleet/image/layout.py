@@ -1,0 +1,186 @@
+"""An OCI image layout on disk: one linux/amd64 image, read and verified. (OCI image-spec 1.1, image-layout.md)"""
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fleet.errors import FleetError
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+INDEXES = (OCI_INDEX, DOCKER_INDEX)
+PLATFORM = ("linux", "amd64")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Blob:
+    """An OCI descriptor: `digest` is `sha256:…`, `size` bytes as they lie on disk."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class LayoutImage:
+    """The one image of a layout. `document` is its config as JSON; layers and diffIDs go from the bottom up."""
+
+    path: Path
+    manifest: Blob
+    config: Blob
+    layers: tuple[Blob, ...]
+    diff_ids: tuple[str, ...]
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        return (self.manifest, self.config, *self.layers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of everything that has to move when a host has nothing; a layer that occurs twice moves once."""
+        return sum({blob.digest: blob.size for blob in self.blobs}.values())
+
+    def blob_path(self, blob: Blob) -> Path:
+        return blob_path(self.path, blob.digest)
+
+    def config_bytes(self) -> bytes:
+        return self.blob_path(self.config).read_bytes()
+
+
+def blob_path(layout: Path, digest: str) -> Path:
+    """Where a blob lies. Raises FleetError for anything but sha256, so that no digest can name another path."""
+    algorithm, _, value = digest.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        raise FleetError(f"{layout}: {digest!r} is no sha256 digest")
+    return layout / "blobs" / algorithm / value
+
+
+def read(layout: Path) -> LayoutImage:
+    """The linux/amd64 image of a layout. Raises FleetError when there is none, several, or the layout is damaged."""
+    index = _json(layout, layout / "index.json")
+    return read_manifest(layout, _single(layout, index))
+
+
+def read_manifest(layout: Path, manifest: Blob) -> LayoutImage:
+    """The image of one manifest in a layout."""
+    data = _json(layout, blob_path(layout, manifest.digest), manifest)
+    try:
+        config = _blob(data["config"])
+        layers = tuple(_blob(layer) for layer in data["layers"])
+        document = _json(layout, blob_path(layout, config.digest), config)
+        diff_ids = tuple(document["rootfs"]["diff_ids"])
+    except (KeyError, TypeError) as error:
+        raise FleetError(f"{layout}: manifest {manifest.digest} is damaged: {error} is missing") from error
+    if len(diff_ids) != len(layers):
+        raise FleetError(f"{layout}: {len(layers)} layers but {len(diff_ids)} diffIDs in config {config.digest}")
+    return LayoutImage(layout, manifest, config, layers, diff_ids, document)
+
+
+def verify(image: LayoutImage, *, on_bytes: Callable[[int], None] | None = None) -> None:
+    """Read every blob and compare size, sha256 and, for layers, the diffID. Raises FleetError naming the bad one."""
+    for blob in (image.manifest, image.config):
+        _check(image, blob, None, on_bytes)
+    for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
+        _check(image, layer, diff_id, on_bytes)
+
+
+def open_layer(image: LayoutImage, layer: Blob) -> gzip.GzipFile | BinaryIO:
+    """A layer's tar stream, unpacked. Raises FleetError for compressions that Docker 20.10 could not load either."""
+    if "zstd" in layer.media_type:
+        raise FleetError(f"layer {layer.digest} is compressed by zstd, which Docker 20.10 does not load")
+    path = image.blob_path(layer)
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
+
+
+def pick_platform(manifests: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The entries of an index that are linux/amd64; one without a platform counts, an attestation does not."""
+
+    def platform(entry: Mapping[str, Any]) -> tuple[str, str]:
+        said = entry.get("platform") or {}
+        return said.get("os", PLATFORM[0]), said.get("architecture", PLATFORM[1])
+
+    return [entry for entry in manifests if platform(entry) == PLATFORM]
+
+
+def _single(layout: Path, index: Mapping[str, Any]) -> Blob:
+    fitting = pick_platform(list(index.get("manifests") or ()))
+    if not fitting:
+        raise FleetError(f"{layout}: holds no linux/amd64 image")
+    if len(fitting) > 1:
+        raise FleetError(f"{layout}: holds {len(fitting)} linux/amd64 images, and one is expected")
+    blob = _blob(fitting[0])
+    if blob.media_type in INDEXES:
+        return _single(layout, _json(layout, blob_path(layout, blob.digest), blob))
+    return blob
+
+
+def _blob(data: Mapping[str, Any]) -> Blob:
+    return Blob(str(data.get("mediaType", OCI_MANIFEST)), str(data["digest"]), int(data["size"]))
+
+
+def _json(layout: Path, path: Path, blob: Blob | None = None) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FleetError(f"{layout}: {path.relative_to(layout)} cannot be read: {error.strerror}") from error
+    if blob and f"sha256:{hashlib.sha256(content).hexdigest()}" != blob.digest:
+        raise FleetError(f"{layout}: blob {blob.digest} is damaged")
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        raise FleetError(f"{layout}: {path.relative_to(layout)} is no JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise FleetError(f"{layout}: {path.relative_to(layout)} is no JSON object")
+    return data
+
+
+def _check(image: LayoutImage, blob: Blob, diff_id: str | None, on_bytes: Callable[[int], None] | None) -> None:
+    packed, unpacked = hashlib.sha256(), hashlib.sha256()
+    size = 0
+    inflate: zlib._Decompress | None = None
+    try:
+        for chunk in _chunks(image.blob_path(blob)):
+            if diff_id and not size and chunk.startswith(b"\x1f\x8b"):
+                inflate = zlib.decompressobj(wbits=31)
+            size += len(chunk)
+            packed.update(chunk)
+            if diff_id:
+                inflate = _inflate(inflate, chunk, unpacked)
+            if on_bytes:
+                on_bytes(len(chunk))
+    except (OSError, zlib.error) as error:
+        raise FleetError(f"{image.path}: blob {blob.digest} is damaged: {error}") from error
+    if size != blob.size or f"sha256:{packed.hexdigest()}" != blob.digest:
+        raise FleetError(f"{image.path}: blob {blob.digest} is damaged ({size} bytes of {blob.size})")
+    if diff_id and f"sha256:{unpacked.hexdigest()}" != diff_id:
+        raise FleetError(f"{image.path}: layer {blob.digest} does not unpack to {diff_id}")
+
+
+def _inflate(inflate: "zlib._Decompress | None", chunk: bytes, into: "hashlib._Hash") -> "zlib._Decompress | None":
+    """Feed one chunk of a layer; gzip streams may follow one another in a file (RFC 1952, 2.2)."""
+    if inflate is None:
+        into.update(chunk)
+        return None
+    while chunk:
+        into.update(inflate.decompress(chunk))
+        chunk = inflate.unused_data
+        if inflate.eof:
+            inflate = zlib.decompressobj(wbits=31)
+    return inflate
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

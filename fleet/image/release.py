@@ -1,0 +1,122 @@
+"""A release: one image, named by what survives every way and store, and what it was made from. JSON in and out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from fleet.errors import FleetError
+from fleet.image.reference import Reference
+from fleet.image.reference import parse as parse_reference
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Release:
+    """One linux/amd64 image.
+
+    The manifest digest holds in registries, the config digest is the image ID of classic stores, and the diffIDs hold
+    everywhere. `source` tells the kind: source, prebuilt, archive. `dropped` names what Docker's format had and OCI's
+    has not (HEALTHCHECK). Sizes are bytes of the compressed layers, from the bottom up.
+    """
+
+    name: str  # vllm-rocm, without registry and tag
+    manifest_digest: str
+    config_digest: str
+    diff_ids: tuple[str, ...]
+    layer_digests: tuple[str, ...]
+    layer_sizes: tuple[int, ...]
+    source: str
+    source_reference: str = ""  # repository and ref, the prebuilt reference, or the archive's file name
+    source_digest: str = ""  # what the image was called before it became OCI: a manifest or config digest
+    content_key: str = ""
+    created: str = ""  # RFC 3339, as the image says
+    vllm_version: str = ""
+    vllm_commit: str = ""
+    base: str = ""
+    base_digest: str = ""
+    gfx: tuple[str, ...] = ()
+    rocm: str = ""
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    user: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the manifest digest."""
+        return self.manifest_digest.removeprefix("sha256:")[:12]
+
+    @property
+    def local_name(self) -> str:
+        """The name that containers are created from: `NAME:RELEASE`."""
+        return f"{self.name}:{self.id}"
+
+    @property
+    def size(self) -> int:
+        return sum(dict(zip(self.layer_digests, self.layer_sizes, strict=True)).values())
+
+    def in_registry(self, host: str) -> Reference:
+        """The reference that a host pulls."""
+        return parse_reference(f"{host}/{self.name}").pinned(self.manifest_digest)
+
+
+def to_json(release: Release) -> dict[str, Any]:
+    """The release as JSON-able data with its schema number."""
+    plain = {item.name: getattr(release, item.name) for item in fields(release)}
+    plain.update(env=dict(release.env), labels=dict(release.labels))
+    return {
+        "schema": SCHEMA,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()},
+    }
+
+
+def dumps(release: Release) -> str:
+    return json.dumps(to_json(release), indent=2, sort_keys=True) + "\n"
+
+
+def from_json(data: Any, where: str) -> Release:
+    """Read a record; `where` names it in errors. Raises FleetError for another schema or a damaged record."""
+    if not isinstance(data, dict) or "schema" not in data:
+        raise FleetError(f"{where}: is no release record")
+    if data["schema"] != SCHEMA:
+        raise FleetError(
+            f"{where}: release record of schema {data['schema']}, and this fleet reads {SCHEMA}", hint="upgrade fleet"
+        )
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "schema"
+    }
+    known = {item.name for item in fields(Release)}
+    try:
+        release = Release(**{key: value for key, value in values.items() if key in known})
+    except TypeError as error:
+        raise FleetError(f"{where}: release record is damaged: {error}") from error
+    _judge(release, where)
+    return release
+
+
+def loads(text: str | bytes, where: str) -> Release:
+    try:
+        return from_json(json.loads(text), where)
+    except ValueError as error:
+        raise FleetError(f"{where}: release record is no JSON: {error}") from error
+
+
+def _judge(release: Release, where: str) -> None:
+    """A record decides what runs on a fleet, so every field must have the type that it has in the class."""
+    for name, value in asdict(release).items():
+        if name in {"env", "labels"}:
+            fine = isinstance(value, Mapping) and all(isinstance(word, str) for word in value.values())
+        elif name == "layer_sizes":
+            fine = isinstance(value, tuple) and all(isinstance(size, int) for size in value)
+        elif name in {"diff_ids", "layer_digests", "gfx", "entrypoint", "cmd", "dropped"}:
+            fine = isinstance(value, tuple) and all(isinstance(word, str) for word in value)
+        else:
+            fine = isinstance(value, str)
+        if not fine:
+            raise FleetError(f"{where}: release record is damaged: {name} is {value!r}")
+    if not len(release.diff_ids) == len(release.layer_digests) == len(release.layer_sizes):
+        raise FleetError(f"{where}: release record is damaged: its lists of layers differ in length")
