@@ -45,7 +45,7 @@ probe() {
     [ -w var/run/docker.sock ] && echo docker.sock:writable
 
     # AMD accelerators on the PCI bus: builtins only, because there may be hundreds of functions.
-    say pci
+    [ -d sys/bus/pci/devices ] && say pci
     for d in sys/bus/pci/devices/*; do
         v=; c=; i=; [ -r "$d/vendor" ] && read -r v <"$d/vendor"
         [ "$v" = 0x1002 ] || continue
@@ -77,20 +77,18 @@ probe() {
     fi
     cd "$R/" || exit 3
 
-    # DRM devices by render node; a card is read only where no render node of its own shows it. card0 may be a BMC.
+    # DRM devices by render node; cards are read only where render nodes show nothing. card0 may be a BMC.
     # xgmi_error is left alone: reading it clears it.
     if cd sys/class/drm 2>/dev/null; then
         set --
         say drm_map
         for d in renderD*; do [ -e "$d/device" ] && set -- "$@" "$d"; done
+        renders=$#
         for c in card[0-9]*; do
             case $c in *-*) continue ;; esac
             [ -e "$c/device" ] || continue
-            own=
-            for r in "$c"/device/drm/renderD*; do
-                [ -e "$r" ] && echo "$c ${r##*/}" && [ -e "${r##*/}/device" ] && own=1
-            done
-            [ -z "$own" ] && set -- "$@" "$c"
+            for r in "$c"/device/drm/renderD*; do [ -e "$r" ] && echo "$c ${r##*/}"; done
+            [ "$renders" = 0 ] && set -- "$@" "$c"
         done
         files=
         for d in "$@"; do
@@ -160,7 +158,9 @@ probe() {
         for p in $pids; do [ -r "/proc/$p/cgroup" ] && set -- "$@" "proc/$p/cgroup"; done
         [ $# -gt 0 ] && show cgroups '' "$@"
         say space
-        for pair in "root:$root" "containerd:/var/lib/containerd" "models:$MODELS" "staging:$STAGING" "shm:/dev/shm" "slash:/"; do
+        store=/var/lib/containerd  # unless dockerd started a containerd of its own
+        [ -e "$root/containerd/daemon" ] && store=$root/containerd/daemon
+        for pair in "root:$root" "containerd:$store" "models:$MODELS" "staging:$STAGING" "shm:/dev/shm" "slash:/"; do
             path=${pair#*:}
             [ -n "$path" ] || continue
             case $pair in containerd:* | shm:*) [ -e "$path" ] || continue ;; esac

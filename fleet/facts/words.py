@@ -22,6 +22,6 @@ def redact(argv: Sequence[str]) -> str:
     shown, hide = [], False
     for word in argv:
         pair = _SECRET_PAIR.match(word)
-        shown.append("***" if hide else f"{pair[1]}***" if pair else word)
+        shown.append("***" if hide else f"{pair[1]}***" if pair else shlex.quote(word))
         hide = _SECRET.match(word) is not None
-    return shlex.join(shown)[:2000].replace("'***'", "***")
+    return " ".join(shown)[:2000]
