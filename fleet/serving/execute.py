@@ -53,7 +53,9 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
         except BaseException as error:
             left = _undo(change, context)
             if isinstance(error, HostError):
-                raise HostError(error.host, f"{error.message}. {left}", hint=error.hint, tail=error.tail) from error
+                raise HostError(
+                    error.host, f"{error.message.rstrip('. ')}. {left}", hint=error.hint, tail=error.tail
+                ) from error
             raise
         for step in change.commit:
             apply(step, context)

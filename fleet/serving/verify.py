@@ -31,7 +31,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Proof:
-    """A good answer. Times in seconds, both 0.0 where the task has no tokens to stream."""
+    """A good answer. `tokens_per_s` counts from the question to the last token, so it holds the time to the first one.
+
+    Numbers are 0 where the task has no tokens to stream.
+    """
 
     model: str
     task: str
@@ -97,7 +100,7 @@ def _generate(api: "_Api", question: Question, prompt: str, clock: Callable[[], 
     if not text.strip():
         raise FleetError(f"/v1/completions gave an empty answer to {prompt!r}")
     tokens = tokens or chunks
-    rate = (tokens - 1) / (last - first) if tokens > 1 and last > first else 0.0
+    rate = tokens / (last - begun) if last > begun else 0.0
     kinds = set(text.strip())
     note = f"the answer is {kinds.pop()!r} over and over" if len(kinds) == 1 and len(text.strip()) > 7 else ""
     return Proof(question.served_name, "generate", text, tokens, rate, first - begun, note)

@@ -102,6 +102,7 @@ def _failed(
     known = diagnose(said) if said else None
     known = known or next((d for line in startup.tail if (d := diagnose(line))), None)
     message = f"{name} {error}" + (f": {said}" if said and said not in error else "")
+    message = message.rstrip(". ")
     if known:
         message += f". {known.cause}"
     hint = known.fix if known else f"read its log: invoke logs on {host}"
