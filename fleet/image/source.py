@@ -1,0 +1,153 @@
+"""A source ref -> a commit -> a work tree with tags, patched, ready to be a build context."""
+
+import fcntl
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.errors import FleetError
+from fleet.image import git_refs
+from fleet.image.git import Git, git_for, reason
+from fleet.inventory.settings import Source
+
+_REFSPECS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A work tree at `commit` with the patches on top. `describe` is git's name for the commit, like v0.11.0-3-gabc."""
+
+    path: Path
+    commit: str
+    describe: str
+    date: str  # of the commit, RFC 3339
+    patches: tuple[str, ...]  # SHA-256 of each patch
+
+
+def resolve(source: Source) -> str:
+    """The commit that the source's ref means now. Raises FleetError for a bad repository or ref."""
+    if git_refs.is_commit(source.ref):
+        return source.ref
+    with git_for(source) as git:
+        location = _location(source)
+        listing = git.run(f"asking {source.repository} for its refs", "ls-remote", "--", location)
+    return git_refs.pick(git_refs.parse(listing), source.ref, source.repository)
+
+
+@contextmanager
+def checkout(source: Source, commit: str, cache: Path) -> Iterator[Checkout]:
+    """A fresh work tree, removed afterwards. `cache` keeps one bare mirror per repository between builds."""
+    patches = tuple(_read_patch(path) for path in source.patches)
+    with git_for(source) as git:
+        mirror = _mirror(git, source, commit, cache)
+        tree = mirror.with_suffix(f".{commit[:12]}")
+        with _locked(tree.with_name(f"{tree.name}.lock")):
+            try:
+                yield _work_tree(git, source, commit, mirror, tree, patches)
+            finally:
+                shutil.rmtree(tree, ignore_errors=True)
+
+
+def patch_hashes(source: Source) -> tuple[str, ...]:
+    """SHA-256 of each patch in order, for the content key."""
+    return tuple(hashlib.sha256(_read_patch(path)).hexdigest() for path in source.patches)
+
+
+def explain_apply(stderr: str) -> str:
+    """Which file and hunk a patch failed at, out of `git apply`'s words."""
+    failed = re.findall(r"^error: patch failed: (.+):(\d+)$", stderr, re.MULTILINE)
+    if failed:
+        return "; ".join(f"its hunk at line {line} of {path} does not apply" for path, line in failed)
+    return reason(stderr)
+
+
+def _location(source: Source) -> str:
+    """A local path is given to git absolutely, for we run it elsewhere."""
+    path = Path(source.repository).expanduser()
+    return str(path.absolute()) if path.is_dir() else source.repository
+
+
+def _mirror(git: Git, source: Source, commit: str, cache: Path) -> Path:
+    """A bare repository that holds `commit` and all tags."""
+    location = _location(source)
+    path = cache.absolute() / "git" / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_suffix(".lock")):
+        if not (path / "HEAD").exists():
+            git.run(f"making the mirror {path}", "init", "--quiet", "--bare", str(path))
+        if git.try_run("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).exit_code or not _has_tags(git, path):
+            doing = f"fetching {source.repository}"
+            git.run(doing, "fetch", "--quiet", "--prune", "--", location, *_REFSPECS, cwd=path)
+        if git.try_run("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).exit_code:
+            git.run(
+                f"fetching commit {commit} of {source.repository}", "fetch", "--quiet", "--", location, commit, cwd=path
+            )
+    return path
+
+
+def _has_tags(git: Git, mirror: Path) -> bool:
+    return bool(git.try_run("for-each-ref", "--count=1", "refs/tags", cwd=mirror).stdout)
+
+
+def _work_tree(git: Git, source: Source, commit: str, mirror: Path, tree: Path, patches: tuple[bytes, ...]) -> Checkout:
+    shutil.rmtree(tree, ignore_errors=True)
+    doing = f"checking out {commit[:12]} of {source.repository}"
+    # A clone, not `git worktree`: the context must carry a .git of its own, for setuptools_scm inside the build.
+    git.run(doing, "clone", "--quiet", "--no-checkout", "--", str(mirror), str(tree))
+    # The mirror may know the commit by no ref of its own (a pull request's head).
+    git.run(doing, "fetch", "--quiet", "--", str(mirror), f"+{commit}:refs/fleet/wanted", cwd=tree)
+    git.run(doing, "checkout", "--quiet", "--detach", commit, cwd=tree)
+    described = git.run(doing, "describe", "--tags", "--always", "--match", "v[0-9]*", commit, cwd=tree).strip()
+    date = git.run(doing, "show", "--no-patch", "--format=%cI", commit, cwd=tree).strip()
+    if patches:
+        _apply(git, source, tree, date)
+    hashes = tuple(hashlib.sha256(content).hexdigest() for content in patches)
+    return Checkout(tree, commit, described, date, hashes)
+
+
+def _apply(git: Git, source: Source, tree: Path, date: str) -> None:
+    """Apply every patch, then commit them with fixed names and dates: the tree is clean and its hash repeatable."""
+    for patch in source.patches:
+        path = str(Path(patch).expanduser().absolute())
+        done = git.try_run("apply", "--index", "--whitespace=nowarn", "--", path, cwd=tree)
+        if done.exit_code:
+            raise FleetError(
+                f"patch {patch} does not fit {source.ref}: {explain_apply(done.stderr)}",
+                hint="make it anew against that ref, or take it out of source.patches",
+            )
+    person = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "fleet"), ("EMAIL", "fleet@localhost"), ("DATE", date))
+    }
+    message = "Apply the inventory's patches"
+    git.run(
+        "committing the patches",
+        "commit",
+        "--quiet",
+        "--no-verify",
+        "--allow-empty",
+        "-m",
+        message,
+        cwd=tree,
+        extra=person,
+    )
+
+
+def _read_patch(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise FleetError(f"patch {path} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the kernel releases it when we die."""
+    with path.open("w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

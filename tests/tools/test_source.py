@@ -1,0 +1,131 @@
+"""Real git: refs, mirrors, patches."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from fleet.image import source as sources
+from fleet.inventory.settings import Source
+from fleet.secret import Secret
+
+PATCH = """--- a/hello.txt
++++ b/hello.txt
+@@ -1 +1 @@
+-{old}
++{new}
+"""
+
+
+def git(folder: Path, *args: str) -> str:
+    person = ("-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "init.defaultBranch=main")
+    done = subprocess.run(("git", *person, *args), cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    folder = tmp_path / "origin"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    (folder / "hello.txt").write_text("one\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "one")
+    git(folder, "tag", "-a", "v0.11.0", "-m", "release")
+    (folder / "hello.txt").write_text("two\n")
+    git(folder, "commit", "--quiet", "-am", "two")
+    return folder
+
+
+def test_an_annotated_tag_is_its_commit_and_the_tree_has_tags(origin: Path, tmp_path: Path) -> None:
+    source = Source(ref="v0.11.0", repository=str(origin))
+    commit = sources.resolve(source)
+    assert commit == git(origin, "rev-parse", "v0.11.0^{commit}")
+    with sources.checkout(source, commit, tmp_path / "cache") as tree:
+        assert (tree.path / "hello.txt").read_text() == "one\n"
+        assert (tree.path / ".git").is_dir()
+        assert tree.describe == "v0.11.0"
+        assert git(tree.path, "describe", "--tags", "--long").startswith("v0.11.0-0-g")
+    assert not tree.path.exists()
+
+
+def test_a_moved_branch_is_fetched_into_the_same_mirror(origin: Path, tmp_path: Path) -> None:
+    source = Source(ref="main", repository=str(origin))
+    first = sources.resolve(source)
+    with sources.checkout(source, first, tmp_path / "cache") as tree:
+        assert tree.describe.startswith("v0.11.0-1-g")
+    (origin / "hello.txt").write_text("three\n")
+    git(origin, "commit", "--quiet", "-am", "three")
+    second = sources.resolve(source)
+    assert second != first
+    with sources.checkout(source, second, tmp_path / "cache") as tree:
+        assert (tree.path / "hello.txt").read_text() == "three\n"
+
+
+def test_a_commit_without_a_ref_can_be_named(origin: Path, tmp_path: Path) -> None:
+    git(origin, "checkout", "--quiet", "--detach")
+    (origin / "hello.txt").write_text("stray\n")
+    git(origin, "commit", "--quiet", "-am", "stray")
+    stray = git(origin, "rev-parse", "HEAD")
+    git(origin, "update-ref", "refs/pull/7/head", stray)
+    git(origin, "checkout", "--quiet", "main")
+    source = Source(ref="pull/7/head", repository=str(origin))
+    assert sources.resolve(source) == stray
+    with sources.checkout(source, stray, tmp_path / "cache") as tree:
+        assert (tree.path / "hello.txt").read_text() == "stray\n"
+
+
+def test_patches_give_the_same_clean_commit_every_time(origin: Path, tmp_path: Path) -> None:
+    patch = tmp_path / "fix.patch"
+    patch.write_text(PATCH.format(old="one", new="patched"))
+    source = Source(ref="v0.11.0", repository=str(origin), patches=(str(patch),))
+    heads = []
+    for cache in ("one", "two"):
+        with sources.checkout(source, sources.resolve(source), tmp_path / cache) as tree:
+            assert (tree.path / "hello.txt").read_text() == "patched\n"
+            assert not git(tree.path, "status", "--porcelain")
+            assert tree.patches == sources.patch_hashes(source)
+            heads.append(git(tree.path, "rev-parse", "HEAD"))
+    assert heads[0] == heads[1]
+
+
+def test_a_patch_that_does_not_fit_is_named_with_its_hunk(origin: Path, tmp_path: Path) -> None:
+    patch = tmp_path / "fix.patch"
+    patch.write_text(PATCH.format(old="never", new="x"))
+    source = Source(ref="v0.11.0", repository=str(origin), patches=(str(patch),))
+    with (
+        pytest.raises(FleetError, match=r"fix\.patch does not fit v0\.11\.0: its hunk at line 1 of hello\.txt"),
+        sources.checkout(source, sources.resolve(source), tmp_path / "cache"),
+    ):
+        pass
+
+
+def test_a_missing_ref_and_a_missing_repository_are_said(origin: Path, tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match=r"near: v0\.11\.0"):
+        sources.resolve(Source(ref="v0.11.1", repository=str(origin)))
+    with pytest.raises(FleetError, match=r"asking .*nowhere for its refs"):
+        sources.resolve(Source(ref="main", repository=str(tmp_path / "nowhere")))
+
+
+def test_a_missing_patch_is_said(origin: Path) -> None:
+    with pytest.raises(FleetError, match=r"patch /nowhere\.patch cannot be read"):
+        sources.patch_hashes(Source(ref="main", repository=str(origin), patches=("/nowhere.patch",)))
+
+
+def test_credentials_reach_git_by_askpass_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEST_TOKEN", "s3cret")
+    # A git of our own in front of the real one writes down what it was given and asks for the password.
+    log = tmp_path / "log"
+    spy = tmp_path / "bin" / "git"
+    spy.parent.mkdir()
+    spy.write_text(f'#!/bin/sh\n{{ echo "argv $*"; "$GIT_ASKPASS" "Password for x"; }} >{log}\nexit 1\n')
+    spy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{spy.parent}:{os.environ['PATH']}")
+    source = Source(ref="main", repository="https://127.0.0.1:1/x.git", git_password=Secret("p", env="TEST_TOKEN"))
+    with pytest.raises(FleetError):
+        sources.resolve(source)
+    argv, password = log.read_text().splitlines()
+    assert "s3cret" not in argv
+    assert password == "s3cret"
