@@ -4,7 +4,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import paramiko
 
@@ -71,7 +71,7 @@ class Channel:
     @property
     def ended(self) -> bool:
         """Whether the other end has closed or said EOF and everything was read."""
-        return self._raw.closed or (self._raw.eof_received and not self._raw.recv_ready())
+        return bool(self._raw.closed or (self._raw.eof_received and not self._raw.recv_ready()))
 
     @property
     def closed(self) -> bool:
@@ -103,7 +103,7 @@ class Channel:
         finally:
             self._release()
 
-    def __enter__(self) -> "Channel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

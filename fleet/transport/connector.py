@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fabric
 import paramiko
@@ -79,7 +79,7 @@ class Connector:
             if bastion.connection is not None:
                 dial.drop(bastion.connection.transport)
 
-    def __enter__(self) -> "Connector":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,7 +134,7 @@ class Connector:
         hop = target.jumps[-1]
         bastion = self._bastion(target)
         try:
-            return bastion.transport.open_channel(
+            channel: paramiko.Channel = bastion.transport.open_channel(
                 "direct-tcpip", (target.hostname, target.port), ("127.0.0.1", 0), timeout=target.connect_timeout + 5
             )
         except paramiko.ChannelException as error:
@@ -149,6 +149,7 @@ class Connector:
             if bastion.transport.is_active():
                 raise dial.Silent(f"bastion {hop} got no answer from it") from error
             raise dial.Dropped(f"the connection to bastion {hop} was lost") from error
+        return channel
 
     def _bastion(self, target: Target) -> fabric.Connection:
         """The one connection to the nearest jump host of `target`, made by whoever comes first."""

@@ -108,8 +108,8 @@ def proxy(target: Target) -> tuple[socket.socket, Proxy]:
     with theirs:
         process = subprocess.Popen(
             (shell, "-c", f"exec {target.proxy_command}"),
-            stdin=theirs,
-            stdout=theirs,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             stderr=complaints,
             start_new_session=True,
         )
@@ -159,7 +159,7 @@ def shake_hands(target: Target, sock: Any, guard: HostKeyGuard) -> fabric.Connec
 
 def drop(transport: paramiko.Transport) -> None:
     """Close at once. paramiko's own close() waits for its thread, a tenth of a second each."""
-    transport.active = False
+    transport.active = False  # type: ignore[attr-defined]  # a public attribute that the stubs lack
     transport.packetizer.close()
 
 
@@ -181,5 +181,5 @@ def _classified(target: Target, guard: HostKeyGuard, error: BaseException, secon
 
 @functools.cache
 def _config() -> fabric.Config:
-    """fabric's defaults and nothing else: no fabric.yaml, and no second reader of ~/.ssh/config."""
+    """Only fabric's defaults: no fabric.yaml, and no second reader of ~/.ssh/config."""
     return fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True)

@@ -1,5 +1,6 @@
 """Logging in: keys by name, the agent, default keys, then a password. Never says a secret."""
 
+import base64
 import os
 import socket
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import paramiko
 from paramiko.agent import AgentKey, AgentSSH
+from paramiko.pkey import UnknownKeyType
 
 from fleet.errors import UnreachableError
 from fleet.transport.target import Target
@@ -21,7 +23,7 @@ class _Agent(AgentSSH):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(10)
         connection.connect(path)
-        self._connect(connection)
+        self._connect(connection)  # type: ignore[attr-defined]  # the stubs lack it
 
 
 @dataclass
@@ -104,12 +106,12 @@ class Login:
             self.unusable.append(f"{file} does not exist")
             return
         try:
-            yield file, paramiko.PKey.from_path(file)  # type: ignore[attr-defined]
+            yield file, paramiko.PKey.from_path(file)
         except (paramiko.PasswordRequiredException, TypeError):
             self.locked.append(file)
         except PermissionError:
             self.unusable.append(f"{file} is not readable")
-        except (OSError, ValueError, paramiko.SSHException, paramiko.UnknownKeyType) as error:
+        except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
             self.unusable.append(f"{file} cannot be used: {type(error).__name__}")
 
     def _agent_keys(self) -> tuple[AgentKey, ...]:
@@ -155,8 +157,6 @@ class Login:
 
 def public_blob(file: str) -> bytes | None:
     """The public half of a key file, from its .pub or from the clear part of an OpenSSH private key."""
-    import base64
-
     for candidate in (file, f"{file}.pub"):
         try:
             words = Path(candidate).read_bytes()
@@ -175,8 +175,6 @@ def public_blob(file: str) -> bytes | None:
 
 def _clear_part(pem: bytes) -> bytes | None:
     """openssh-key-v1 keeps the public key unencrypted (PROTOCOL.key in OpenSSH's source)."""
-    import base64
-
     lines = pem.split(b"\n")
     if not lines[0].startswith(b"-----BEGIN OPENSSH PRIVATE KEY"):
         return None

@@ -129,7 +129,7 @@ def _send(channel: Channel, data: bytes, progress: Progress) -> None:
         try:
             offset += channel.send(data[offset:] if offset else data)
             progress.moved()
-        except TimeoutError:  # noqa: PERF203  the other end reads slowly; the reader's clock decides
+        except TimeoutError:  # the other end reads slowly; the reader's clock decides
             continue
 
 

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, Self
 
 import fabric
 import paramiko
@@ -169,7 +169,7 @@ class Session:
         if self._on_close is not None:
             self._on_close(self)
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,6 +18,6 @@ def without_password(argv: Sequence[str], user: str) -> tuple[str, ...]:
 
 
 def with_password(argv: Sequence[str], user: str, marks: Marks) -> tuple[str, ...]:
-    """sudo asks with our prompt; the wrapper says ready before the command gets stdin."""
+    """Let sudo ask with our prompt; the wrapper says ready before the command gets stdin."""
     wrapper = 'printf %s "$0" >&2; exec "$@"'
     return ("sudo", "-k", "-S", "-p", marks.prompt, "-u", user, "--", "sh", "-c", wrapper, marks.ready, *argv)
