@@ -35,7 +35,9 @@ def parse(text: str) -> Facts:
     frames = split(text)
     source = "live" if (frames.lines("start") or ("",))[0] == "1" else "tree"
     commands = _commands(frames)
-    containers_of = _containers_of(frames)
+    engine = dockerd.docker(frames)
+    first = {container.pid: container.id for container in engine.containers or () if container.pid}
+    containers_of = {**first, **_containers_of(frames)}
     devices = _devices(frames, source)
     extra = [Unread("/proc/listeners", "ss is missing or failed")] if _blind_to_sockets(frames, source) else []
     return Facts(
@@ -45,7 +47,7 @@ def parse(text: str) -> Facts:
         devices=devices,
         driver=_driver(frames),
         topology=replace(topology(frames), processes=_processes(frames, commands, containers_of)),
-        docker=dockerd.docker(frames),
+        docker=engine,
         space=_space(frames),
         models=_models(frames),
         listeners=_listeners(frames, commands, containers_of),

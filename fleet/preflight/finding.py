@@ -45,6 +45,7 @@ class Entry:
     verify: str
     source: str
     gpus: tuple[str, ...] = ()  # card families; empty = all
+    roles: tuple[str, ...] = ("serve",)  # whom it is asked of: serve, build, none
     unread: str = "warn"
     after: tuple[str, ...] = ()
     needs_reboot: bool = False
@@ -71,7 +72,7 @@ def catalogue() -> Mapping[str, Entry]:
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
-    lists = {key: tuple(row[key]) for key in ("gpus", "after") if key in row}
+    lists = {key: tuple(row[key]) for key in ("gpus", "after", "roles") if key in row}
     return Entry(**{**row, **lists})
 
 

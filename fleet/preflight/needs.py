@@ -55,6 +55,8 @@ class Needs:
     staging_dir: str = "/var/tmp/fleet"  # noqa: S108  the setting's own default
     delivery: str = "registry"
     services: tuple[ServiceNeeds, ...] = ()
+    serves: bool = True  # GPUs or services are declared
+    builds: bool = False  # it is the inventory's builder
     take_over: tuple[str, ...] = ()  # names of foreign containers that may be replaced
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     epoch: float | None = None  # the controller's clock, seconds
@@ -73,6 +75,8 @@ def needs_of(host: Host, image: ImageFacts | None, now: float, *, take_over: tup
         staging_dir=settings.staging_dir,
         delivery=settings.delivery,
         services=tuple(_service(service) for service in settings.services.values()),
+        serves=bool(settings.services or settings.gpus.model or settings.gpus.count),
+        builds=settings.builder == host.name,
         take_over=take_over,
         accept=settings.accept,
         epoch=now,

@@ -7,7 +7,7 @@ from fleet.preflight.finding import Entry, catalogue
 HEAD = """\
 # Checks
 
-What `invoke preflight` looks at, gravest causes first. This page is made from `fleet/preflight/catalogue.yaml`
+What `invoke preflight` looks at, causes before what follows from them. This page is made from `fleet/preflight/catalogue.yaml`
 (`python -m fleet.preflight.page > docs/checks.md`); a test compares them.
 
 `fail` stops a deploy, `warn` does so with `--strict`, `info` is only told. *Unread* is the severity when the facts for

@@ -48,7 +48,16 @@ def check(facts: Facts, needs: Needs) -> tuple[Finding, ...]:
     return tuple(replace(finding, accepted=needs.accept.get(finding.id, "")) for finding in found.values())
 
 
+def roles(facts: Facts, needs: Needs) -> frozenset[str]:
+    """What the host is for. One that shows GPUs is judged as one that serves, whatever the inventory forgot to say."""
+    shows = facts.topology.gpus or facts.topology.pci or facts.driver.state in ("live", "builtin")
+    found = {"serve": needs.serves or bool(shows), "build": needs.builds}
+    return frozenset(role for role, it_is in found.items() if it_is) or frozenset({"none"})
+
+
 def _applies(entry: Entry, facts: Facts, needs: Needs) -> bool:
+    if not roles(facts, needs) & set(entry.roles):
+        return False
     if not entry.gpus:
         return True
     models = {family(gpu.model) for gpu in facts.gpus if gpu.model} or {family(needs.gpus.model)}

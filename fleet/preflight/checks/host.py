@@ -3,12 +3,17 @@
 from fleet.facts.model import Facts
 from fleet.preflight.checks.words import GIB, size, some
 from fleet.preflight.needs import Needs
-from fleet.preflight.registry import Blind, Result, checks
+from fleet.preflight.registry import Blind, Result, checks, roles
 
 UNLIMITED = -1
 SHM_LEAST = 16 * GIB
 NOFILE_LEAST = 65536
 SKEW_MOST = 10.0  # seconds; the host's clock is read in whole seconds, and a probe takes a few
+
+
+@checks("no_role")
+def no_role(facts: Facts, needs: Needs) -> Result:
+    return "no GPUs, no services, not the builder" if roles(facts, needs) == {"none"} else None
 
 
 @checks("numa_balancing")

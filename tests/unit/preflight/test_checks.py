@@ -145,7 +145,10 @@ PASSES: dict[str, Case] = {
     "port_free": (then(containers(OURS), listening(container=OURS.id)), NEEDS),
 }
 
+BARE = Needs(host="bastion", serves=False, epoch=1000.0)
+
 FAILS: dict[str, list[Case]] = {
+    "no_role": [(lambda _facts: Facts(), BARE)],
     "amdgpu_state": [(part("driver", state="absent"), NEEDS), (part("driver", state="going"), NEEDS)],
     "kfd_present": [(part("devices", kfd_present=False, kfd=None), NEEDS)],
     "kfd_char_device": [(kfd(is_char=False), NEEDS)],
@@ -304,6 +307,7 @@ BLINDS: dict[str, Case] = {
 }
 # These have nothing that could be missing: a sibling says it for them, or they judge the inventory alone.
 SEES_ENOUGH = {
+    "no_role",
     "driver_rocm",  # driver_rocm_unknown
     "gpu_nodes_readable",
     "gpu_count_cpx63",  # gpu_count
@@ -451,3 +455,19 @@ def test_mi250_has_no_partition_modes_to_complain_about() -> None:
 
 def test_a_space_is_measured_even_where_the_directory_is_missing() -> None:
     assert isinstance(well().space["staging"], Space)
+
+
+def test_a_bastion_is_not_blamed_for_having_no_gpus() -> None:
+    facts = then(part("driver", state="absent"), part("topology", gpus=(), pci=(), kfd=False))(well())
+    assert set(found(part("docker", state="no-cli")(facts), BARE)) == {"no_role"}
+
+
+def test_a_builder_needs_its_engine_and_no_gpus() -> None:
+    facts = parse((RECORD.parent / "live-builder.txt").read_text("utf-8"))
+    builder = replace(BARE, builds=True, epoch=facts.system.epoch_s)
+    assert not found(facts, builder)
+    assert set(found(part("docker", state="stopped")(facts), builder)) == {"docker_running"}
+
+
+def test_gpus_that_nobody_declared_are_judged_all_the_same() -> None:
+    assert "numa_balancing" in found(part("tuning", numa_balancing=1)(well()), BARE)

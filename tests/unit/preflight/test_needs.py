@@ -51,3 +51,11 @@ def test_what_the_inventory_says_of_the_image_counts_until_the_image_is_known() 
     assert needs_of(host(image=Image("vllm")), None, 0.0).image is None
     told = needs_of(host(image=Image("vllm", gfx=("gfx90a",), rocm="7.2")), None, 0.0).image
     assert told == ImageFacts(("gfx90a",), "7.2")
+
+
+def test_hosts_serve_build_or_neither() -> None:
+    plain, builder = needs_of(host(), None, 0.0), needs_of(host(builder="gpu-1"), None, 0.0)
+    assert (plain.serves, plain.builds) == (False, False)
+    assert (builder.serves, builder.builds) == (False, True)
+    assert needs_of(host(gpus=Gpus("MI300X", 8)), None, 0.0).serves
+    assert needs_of(host(services={"chat": Service("chat", "m")}), None, 0.0).serves
