@@ -9,6 +9,7 @@ from pathlib import Path
 import docker
 
 from fleet.inventory.settings import Service
+from fleet.serving.diagnose import diagnose
 from fleet.serving.host import Shell
 from fleet.serving.verify import Proof
 from fleet.serving.wait import Diagnosis
@@ -26,8 +27,8 @@ class Context:
     client: docker.DockerClient
     services: Mapping[str, Service]
     secret_values: Callable[[Service], Mapping[str, str]]
-    diagnose: Callable[[str, str], Diagnosis | None]
     log_dir: Path
+    diagnose: Callable[[str, str], Diagnosis | None] = diagnose
     say: Callable[[str], None] = lambda _text: None
     redact: Callable[[str], str] = str
     cancelled: threading.Event = field(default_factory=threading.Event)

@@ -24,10 +24,15 @@ class Desired:
 
 @dataclass(frozen=True)
 class SecretFiles:
-    """`wanted`: service -> sha256 of the file it should have. `on_host`: path -> sha256 of the files that exist."""
+    """`wanted`: service -> sha256 of the file it should have; None where nobody may or need reveal secrets, then what
+    is on the host is taken to be right. `on_host`: path -> sha256 of the files that exist.
+    """
 
-    wanted: Mapping[str, str]
+    wanted: Mapping[str, str] | None
     on_host: Mapping[str, str]
+
+    def good(self, service: str, path: str) -> bool:
+        return path in self.on_host and (self.wanted is None or self.on_host[path] == self.wanted.get(service))
 
 
 def desired(
@@ -61,9 +66,7 @@ def desired(
         if service.host == "0.0.0.0" and "VLLM_API_KEY" not in service.secrets:  # noqa: S104  it is what we warn of
             notes.append(f"{replica.name}: listens on every interface of the host and no VLLM_API_KEY guards it")
     written = frozenset(
-        spec.secrets_file
-        for spec in specs
-        if spec.secrets_file and files.on_host.get(spec.secrets_file) == files.wanted.get(spec.service)
+        spec.secrets_file for spec in specs if spec.secrets_file and files.good(spec.service, spec.secrets_file)
     )
     return Desired(tuple(specs), written, tuple(dict.fromkeys(notes)), tuple(problems))
 
@@ -95,4 +98,6 @@ def _secrets_path(service: Service, replica: Replica, state_dir: str, in_use: st
     if not service.secrets:
         return ""
     base = f"{state_dir}/secrets/{replica.name}"
+    if files.wanted is None:
+        return in_use or secrets.slots(base)[0]
     return secrets.choose_slot(base, in_use, files.on_host, files.wanted.get(service.name, ""))
