@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from fleet.facts.model import Container, Facts, Gpu, Process
 from fleet.preflight.checks.words import GIB, name, no_gpus, size, some
+from fleet.preflight.kernel import meaning
 from fleet.preflight.needs import Needs
 from fleet.preflight.registry import Blind, Result, checks
 
@@ -11,7 +12,6 @@ RESIDUE = 1 * GIB  # an idle card keeps a few hundred MiB for itself
 TAKEN = 0.1  # vLLM asks for nine tenths of the memory by default
 IDLE = 64 * 1024**2
 MESH = "gfx942"  # every card of a hive is linked to every other one; gfx90a is not
-LOG_TROUBLE = 4
 
 
 def _ours(facts: Facts, needs: Needs) -> Mapping[str, Container]:
@@ -218,4 +218,7 @@ def kernel_log(facts: Facts, _needs: Needs) -> Result:
     lines = facts.kernel_log.lines
     if lines is None:
         return Blind("the kernel's log (dmesg)")
-    return f"{len(lines)} lines since boot, the last: {some(lines[-LOG_TROUBLE:])}" if lines else None
+    kinds: dict[str, list[str]] = {}
+    for line in lines:
+        kinds.setdefault(meaning(line), []).append(line)
+    return some(f"{kind} ({len(found)} lines, the last: {found[-1].strip()})" for kind, found in kinds.items()) or None
