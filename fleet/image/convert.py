@@ -1,0 +1,88 @@
+"""Bring an image into an OCI layout, once. Everything else (registry, sideload, bundle) is filled from that layout.
+
+Measured: converting Docker's schema to OCI changes manifest and config digest and drops HEALTHCHECK, and two tools give
+one image two manifest digests; so it happens here and nowhere else. From `oci:` on, skopeo keeps the digests.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import FleetError
+from fleet.image import skopeo
+from fleet.image.describe import dropped_by_conversion
+from fleet.image.layout import LayoutImage, read, verify
+from fleet.inventory.settings import Registry
+
+
+@dataclass(frozen=True)
+class Converted:
+    """`dropped` names what the OCI config has no word for."""
+
+    image: LayoutImage
+    dropped: tuple[str, ...]
+
+
+def to_layout(
+    source: str, layout: Path, *, registry: Registry | None = None, on_line: Callable[[str], None]
+) -> Converted:
+    """Copy `source` (skopeo's `docker://…`, `docker-archive:…`, `oci:…`, …) into a new, verified layout.
+
+    The layout appears whole or not at all. Raises FleetError; nothing is left behind then.
+    """
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{layout.name}.", dir=layout.parent) as folder:
+        fresh = Path(folder, "layout")
+        try:
+            with skopeo.access(registry, "src") as flags:
+                skopeo.copy(source, f"oci:{fresh}:image", *flags, on_line=on_line)
+            with skopeo.access(registry, "") as flags:
+                before = json.loads(skopeo.output("inspect", "--config", "--raw", *flags, source))
+        except FleetError as error:
+            raise FleetError(
+                f"could not read the image {source}: {error.message}", hint=error.hint or _hint(error)
+            ) from error
+        image = read(fresh)
+        if any("zstd" in layer.media_type for layer in image.layers):
+            on_line("the layers are compressed by zstd, which Docker 20.10 does not load: packing them by gzip")
+            fresh = _gzipped(fresh, Path(folder), on_line)
+            image = read(fresh)
+        verify(image)
+        if layout.exists():
+            shutil.rmtree(layout)
+        fresh.rename(layout)
+    image = read(layout)
+    return Converted(image, _dropped(before, image))
+
+
+def _gzipped(layout: Path, folder: Path, on_line: Callable[[str], None]) -> Path:
+    """Skopeo leaves a layer's compression as it is between layouts, but a docker-archive holds none at all."""
+    archive, target = folder / "plain.tar", folder / "gzipped"
+    skopeo.copy(f"oci:{layout}:image", f"docker-archive:{archive}", on_line=on_line)
+    shutil.rmtree(layout)
+    skopeo.copy(f"docker-archive:{archive}", f"oci:{target}:image", on_line=on_line)
+    archive.unlink()
+    return target
+
+
+def _dropped(before: Any, image: LayoutImage) -> tuple[str, ...]:
+    return dropped_by_conversion(before, image.document) if isinstance(before, Mapping) else ()
+
+
+def _hint(error: FleetError) -> str:
+    words = error.message.lower()
+    for sign, hint in (
+        ("unauthorized", "check registry.username and registry.password"),
+        ("authentication required", "check registry.username and registry.password"),
+        ("x509", "set registry.ca_file to the CA that signed the registry's certificate"),
+        ("manifest unknown", "the registry has no such tag or digest"),
+        ("name unknown", "the registry has no such image"),
+        ("no space left", "make room where the layouts are kept, and in $TMPDIR"),
+    ):
+        if sign in words:
+            return hint
+    return ""

@@ -1,0 +1,267 @@
+"""A small client of the OCI distribution API (distribution-spec 1.1): digests of tags, and little records as artifacts.
+
+Images themselves move by the engines and by skopeo. Credentials are sent to the registry, or to the token server that it
+names over TLS; they are never logged and stand in no error.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import urljoin, urlparse
+
+import requests
+from requests.auth import AuthBase, _basic_auth_str
+
+from fleet.errors import FleetError
+from fleet.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, pick_platform
+from fleet.inventory.settings import Registry
+
+RECORD = "application/vnd.io.fleet.release.v1+json"
+EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
+_ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
+_TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
+_LIMIT = 4 << 20  # bytes of a manifest; the spec asks clients to cope with 4 MiB
+
+
+class _Authorization(AuthBase):
+    """Sets our header, and by being there keeps requests from sending what ~/.netrc says."""
+
+    def __init__(self, header: str) -> None:
+        self._header = header
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._header:
+            request.headers["Authorization"] = self._header
+        return request
+
+
+class RegistryClient:
+    """One registry. Thread-safe only as far as `requests` is: use one per thread."""
+
+    def __init__(self, registry: Registry, *, session: requests.Session | None = None) -> None:
+        self._registry = registry
+        self._session = session or requests.Session()
+        self._session.verify = registry.ca_file or True
+        host = "registry-1.docker.io" if registry.host == "docker.io" else registry.host
+        self._base = f"{'http' if registry.insecure else 'https'}://{host}/v2/"
+        self._headers: dict[str, str] = {}  # by scope
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.close()
+
+    def check(self) -> None:
+        """Raises FleetError when the registry cannot be reached, is not trusted or refuses our credentials."""
+        self._request("GET", "", "", missing_ok=False)
+
+    def digest(self, name: str, reference: str) -> str:
+        """The digest of a tag's manifest or index; "" when the registry has no such image."""
+        path, scope = f"{name}/manifests/{reference}", _scope(name, "pull")
+        answer = self._request("HEAD", path, scope, headers={"Accept": _ACCEPT})
+        if answer is None:
+            return ""
+        said = answer.headers.get("Docker-Content-Digest", "")
+        if re.fullmatch(r"sha256:[0-9a-f]{64}", said):
+            return said
+        answer = self._request("GET", path, scope, headers={"Accept": _ACCEPT})
+        return _sha256(answer.content) if answer is not None else ""
+
+    def manifest(self, name: str, reference: str) -> tuple[str, bytes] | None:
+        """Media type and bytes of a manifest; None when there is none. Raises FleetError when a digest does not fit."""
+        answer = self._request(
+            "GET", f"{name}/manifests/{reference}", _scope(name, "pull"), headers={"Accept": _ACCEPT}
+        )
+        if answer is None:
+            return None
+        if len(answer.content) > _LIMIT:
+            raise FleetError(f"registry {self._registry.host}: the manifest of {name}:{reference} is too large")
+        if reference.startswith("sha256:") and _sha256(answer.content) != reference:
+            raise FleetError(f"registry {self._registry.host}: the manifest of {name}@{reference} is damaged")
+        return answer.headers.get("Content-Type", OCI_MANIFEST).partition(";")[0], answer.content
+
+    def platform_digest(self, name: str, reference: str) -> str:
+        """The digest of the linux/amd64 manifest: out of an index where there is one. "" when there is none."""
+        found = self.manifest(name, reference)
+        if found is None:
+            return ""
+        media_type, content = found
+        if media_type not in {OCI_INDEX, DOCKER_INDEX}:
+            return _sha256(content)
+        fitting = pick_platform(_object(content, f"{name}:{reference}").get("manifests") or [])
+        return str(fitting[0]["digest"]) if fitting else ""
+
+    def put_record(self, name: str, tag: str, content: bytes, annotations: Mapping[str, str]) -> str:
+        """Store a small record as an OCI artifact under a tag; gives its manifest's digest."""
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": RECORD,
+            "config": {"mediaType": EMPTY_CONFIG, **self._put_blob(name, b"{}")},
+            "layers": [{"mediaType": RECORD, **self._put_blob(name, content)}],
+            "annotations": dict(annotations),
+        }
+        body = json.dumps(manifest, sort_keys=True).encode()
+        headers = {"Content-Type": OCI_MANIFEST}
+        scope = _scope(name, "pull,push")
+        self._request("PUT", f"{name}/manifests/{tag}", scope, headers=headers, data=body, missing_ok=False)
+        return _sha256(body)
+
+    def get_record(self, name: str, tag: str) -> bytes | None:
+        """A record's bytes, checked; None when there is no such tag or it is no record."""
+        found = self.manifest(name, tag)
+        layers = _object(found[1], f"{name}:{tag}").get("layers") if found else None
+        if not layers or layers[0].get("mediaType") != RECORD:
+            return None
+        digest = str(layers[0].get("digest"))
+        answer = self._request("GET", f"{name}/blobs/{digest}", _scope(name, "pull"))
+        if answer is None:
+            return None
+        if _sha256(answer.content) != digest:
+            raise FleetError(f"registry {self._registry.host}: record {name}:{tag} is damaged")
+        return answer.content
+
+    def _put_blob(self, name: str, content: bytes) -> dict[str, Any]:
+        digest, scope = _sha256(content), _scope(name, "pull,push")
+        if self._request("HEAD", f"{name}/blobs/{digest}", scope) is None:
+            started = self._request("POST", f"{name}/blobs/uploads/", scope, missing_ok=False)
+            where = started.headers.get("Location", "") if started is not None else ""
+            joined = f"{where}{'&' if '?' in where else '?'}digest={digest}"
+            headers = {"Content-Type": "application/octet-stream"}
+            self._request("PUT", joined, scope, headers=headers, data=content, missing_ok=False)
+        return {"digest": digest, "size": len(content)}
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        scope: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        missing_ok: bool = True,
+    ) -> requests.Response | None:
+        """One request, repeated once with credentials when the registry asks for them. None means 404."""
+        url = urljoin(self._base, path)
+        if urlparse(url).netloc != urlparse(self._base).netloc:
+            raise FleetError(f"registry {self._registry.host} sends uploads to {urlparse(url).netloc}, which is not it")
+        answer = self._send(method, url, self._headers.get(scope, ""), headers, data)
+        if answer.status_code == requests.codes.unauthorized:
+            self._headers[scope] = self._authorize(answer.headers.get("WWW-Authenticate", ""), scope)
+            answer = self._send(method, url, self._headers[scope], headers, data)
+        if answer.status_code == requests.codes.not_found and missing_ok:
+            return None
+        if not answer.ok:
+            raise self._refusal(answer, path)
+        return answer
+
+    def _send(
+        self, method: str, url: str, authorization: str, headers: Mapping[str, str] | None, data: bytes | None
+    ) -> requests.Response:
+        auth = _Authorization(authorization)
+        try:
+            return self._session.request(
+                method, url, headers=dict(headers or {}), data=data, auth=auth, timeout=_TIMEOUT, allow_redirects=True
+            )
+        except requests.RequestException as error:
+            raise FleetError(*_words(self._registry, error)) from error
+        except OSError as error:  # requests says so when the CA file is missing
+            message = f"registry {self._registry.host}: ca_file {self._registry.ca_file} cannot be read"
+            raise FleetError(message) from error
+
+    def _authorize(self, challenge: str, scope: str) -> str:
+        kind, _, rest = challenge.partition(" ")
+        username, password = self._registry.username, self._registry.password
+        basic = _basic_auth_str(username.reveal(), password.reveal()) if username and password else ""
+        if kind.lower() == "basic":
+            if not basic:
+                message = f"registry {self._registry.host} asks for credentials (401)"
+                raise FleetError(message, hint="set registry.username and registry.password")
+            return basic
+        words = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        realm = words.get("realm", "")
+        if kind.lower() != "bearer" or not realm:
+            raise FleetError(f"registry {self._registry.host} asks for {kind or 'unknown'} authentication (401)")
+        if not self._registry.insecure and urlparse(realm).scheme != "https":
+            raise FleetError(f"registry {self._registry.host} sends credentials to {realm}, which is not TLS")
+        query = {"service": words.get("service", ""), "scope": words.get("scope") or scope}
+        try:
+            answer = self._session.get(realm, params=query, auth=_Authorization(basic), timeout=_TIMEOUT)
+            token = answer.json() if answer.ok else {}
+        except (requests.RequestException, ValueError) as error:
+            raise FleetError(f"registry {self._registry.host}: its token server {realm} did not answer well") from error
+        if not answer.ok:
+            raise self._refusal(answer, "")
+        return f"Bearer {token.get('token') or token.get('access_token') or ''}"
+
+    def _refusal(self, answer: requests.Response, path: str) -> FleetError:
+        host, code = self._registry.host, answer.status_code
+        if code == requests.codes.unauthorized:
+            given = self._registry.username is not None
+            hint = "check registry.username and registry.password" if given else "set registry.username and .password"
+            return FleetError(f"registry {host} {'refuses our' if given else 'asks for'} credentials (401)", hint=hint)
+        if code == requests.codes.forbidden:
+            return FleetError(
+                f"registry {host} denies access to {_image(path)} (403)", hint="ask for pull or push rights"
+            )
+        if code == requests.codes.not_found:
+            return FleetError(f"registry {host} has no {_image(path)} (404)")
+        if code == requests.codes.too_many_requests:
+            return FleetError(f"registry {host} limits its callers (429)", hint="wait, or use credentials")
+        return FleetError(f"registry {host} answers {code} {answer.reason} for {_image(path)}{_said(answer)}")
+
+
+def _words(registry: Registry, error: requests.RequestException) -> tuple[str]:
+    """An unanswered request in words; the hint is part of the sentence, for the reason is what matters."""
+    host, text = registry.host, str(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        if "wrong version number" in text.lower() or "record layer failure" in text.lower():
+            return (f"registry {host} does not speak TLS; set registry.insecure: true if that is meant",)
+        reason = re.search(r"certificate verify failed: ([^(]+?)(?: \(|'|$)", text)
+        said = reason[1] if reason else "TLS failed"
+        return (f"registry {host} is not trusted: {said}; set registry.ca_file to the CA that signed its certificate",)
+    if isinstance(error, requests.exceptions.Timeout):
+        return (f"registry {host} did not answer in time",)
+    for sign, words in (
+        ("Name or service not known", "its name is not known"),
+        ("Temporary failure in name resolution", "its name cannot be resolved"),
+        ("NameResolutionError", "its name cannot be resolved"),
+        ("Connection refused", "connection refused; is it running?"),
+        ("No route to host", "no route to host"),
+    ):
+        if sign in text:
+            return (f"registry {host} cannot be reached: {words}",)
+    return (f"registry {host} cannot be reached: {type(error).__name__}",)
+
+
+def _scope(name: str, actions: str) -> str:
+    return f"repository:{name}:{actions}"
+
+
+def _image(path: str) -> str:
+    return re.sub(r"/(?:manifests|blobs)/", " ", path) or "its API"
+
+
+def _said(answer: requests.Response) -> str:
+    """The first error of the registry's own JSON, if it sent any."""
+    try:
+        return f": {answer.json()['errors'][0]['message']}"
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
+def _sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _object(content: bytes, what: str) -> dict[str, Any]:
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        raise FleetError(f"the manifest of {what} is no JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise FleetError(f"the manifest of {what} is no JSON object")
+    return data

@@ -1,0 +1,92 @@
+"""Run skopeo with a registry's credentials and CA. (skopeo 1.9 of Debian 12 and 1.18 of Debian 13.)
+
+Credentials travel by a 0600 file that is gone afterwards; argv and environment never hold them.
+"""
+
+import base64
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet.errors import FleetError
+from fleet.inventory.settings import Registry
+
+AMD64 = ("--override-os", "linux", "--override-arch", "amd64")
+
+
+def output(*args: str) -> bytes:
+    """What a skopeo command prints. Raises FleetError with skopeo's reason."""
+    try:
+        done = subprocess.run(("skopeo", *AMD64, *args), capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise _missing() from error
+    if done.returncode:
+        raise FleetError(reason(done.stderr.decode(errors="replace").splitlines()))
+    return done.stdout
+
+
+def copy(source: str, target: str, *flags: str, on_line: Callable[[str], None]) -> None:
+    """`skopeo copy`, its lines handed on as they come. Raises FleetError with skopeo's reason."""
+    command = ("skopeo", *AMD64, "copy", *flags, source, target)
+    lines: list[str] = []
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise _missing() from error
+    with process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line.rstrip())
+                on_line(lines[-1])
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise FleetError(reason(lines))
+
+
+@contextmanager
+def access(registry: Registry | None, side: str = "src") -> Iterator[tuple[str, ...]]:
+    """Flags for a registry as the `src` or `dest` of a copy; with side "" those of inspect."""
+    prefix = f"--{side}-" if side else "--"
+    if registry is None:
+        yield ()
+        return
+    flags: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="fleet-skopeo-") as folder:
+        if registry.username and registry.password:
+            word = f"{registry.username.reveal()}:{registry.password.reveal()}".encode()
+            auths = {"auths": {registry.host: {"auth": base64.b64encode(word).decode()}}}
+            authfile = Path(folder, "auth.json")
+            authfile.touch(mode=0o600)
+            authfile.write_text(json.dumps(auths), encoding="utf-8")
+            flags += [f"{prefix}authfile", str(authfile)]
+        if registry.ca_file:
+            certificates = Path(folder, "certs")
+            certificates.mkdir()
+            try:
+                shutil.copy(Path(registry.ca_file).expanduser(), certificates / "ca.crt")
+            except OSError as error:
+                raise FleetError(f"registry.ca_file {registry.ca_file} cannot be read: {error.strerror}") from error
+            flags += [f"{prefix}cert-dir", str(certificates)]
+        if registry.insecure:
+            flags.append(f"{prefix}tls-verify=false")
+        yield tuple(flags)
+
+
+def reason(lines: Sequence[str]) -> str:
+    """The words of skopeo's last fatal line without its clothing: `time="…" level=fatal msg="…"`."""
+    for line in reversed(lines):
+        if "level=fatal" in line and ' msg="' in line:
+            return line.split(' msg="', 1)[1].removesuffix('"').replace('\\"', '"')
+    return lines[-1] if lines else "skopeo failed without a word"
+
+
+def _missing() -> FleetError:
+    return FleetError("skopeo is not installed here", hint="apt-get install skopeo")
