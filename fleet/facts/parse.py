@@ -227,15 +227,21 @@ def _processes(
 
 
 def _space(frames: Frames) -> Mapping[str, Space]:
-    found = {}
+    """Lines: `key there|absent AT<tab>PATH`, then `fs …` and `dev …` for every AT that was measured."""
+    rows, rooms, devices = [], {}, {}
     for line in frames.lines("space") or ():
-        match = re.match(r"(\w+) (there|absent) (\d+) (\d+) (\d+) (\d+) (\d+) (\d+) (.*)$", line)
-        if match is None:
-            continue
-        key, there, free, block, total, free_nodes, all_nodes, device, path = match.groups()
-        size = int(block)
-        nodes = int(free_nodes) if int(all_nodes) else None  # btrfs and others count no inodes
-        found[key] = Space(path, there == "there", int(free) * size, int(total) * size, nodes, int(device))
+        if match := re.match(r"fs (\d+) (\d+) (\d+) (\d+) (\d+) (.*)$", line):
+            rooms[match[6]] = tuple(map(int, match.groups()[:5]))
+        elif match := re.match(r"dev (\d+) (.*)$", line):
+            devices[match[2]] = int(match[1])
+        elif match := re.match(r"(\w+) (there|absent) (.*)\t(.*)$", line):
+            rows.append(match.groups())
+    found = {}
+    for key, there, at, path in rows:
+        if at in rooms:
+            free, block, total, free_nodes, all_nodes = rooms[at]
+            nodes = free_nodes if all_nodes else None  # btrfs and others count no inodes
+            found[key] = Space(path, there == "there", free * block, total * block, nodes, devices.get(at))
     return found
 
 

@@ -116,6 +116,11 @@ probe() {
 
     show listeners '^ *[0-9]+: [0-9A-F:]+ [0-9A-F:]+ 0A ' proc/net/tcp proc/net/tcp6
 
+    # A directory on a dead network file system would hang everything that looks at it, so ask with a limit first.
+    if [ -n "$live" ] && [ -n "$MODELS" ]; then
+        limit 5 test -e "$MODELS"
+        [ $? -gt 1 ] && MODELS=
+    fi
     # Where bytes go. A missing directory is measured at its nearest existing parent.
     nearest() {
         at=$1
@@ -137,7 +142,12 @@ probe() {
             case $info in *'"DockerRootDir":"'?*) root=${info#*'"DockerRootDir":"'} root=${root%%'"'*} ;; esac
             root=${root:-/var/lib/docker}
             # Environments hold secrets and are never asked for.
-            if ids=$(limit 10 docker ps -q --no-trunc 2>/dev/null); then
+            ids= known=1
+            case $info in
+                *'"ContainersRunning":0,"ContainersPaused":0,'*) ;;
+                *) ids=$(limit 10 docker ps -q --no-trunc 2>/dev/null) || known= ;;
+            esac
+            if [ -n "$known" ]; then
                 say docker.containers
                 [ -n "$ids" ] && limit 10 docker inspect --type container --format '{"id":{{json .Id}},"name":{{json .Name}},"image":{{json .Config.Image}},"image_id":{{json .Image}},"pid":{{json .State.Pid}},"entrypoint":{{json .Config.Entrypoint}},"cmd":{{json .Config.Cmd}},"labels":{{json .Config.Labels}},"network":{{json .HostConfig.NetworkMode}},"ports":{{json .HostConfig.PortBindings}},"devices":{{json .HostConfig.Devices}},"privileged":{{json .HostConfig.Privileged}}}' $ids 2>/dev/null
             fi
@@ -160,13 +170,17 @@ probe() {
         say space
         store=/var/lib/containerd  # unless dockerd started a containerd of its own
         [ -e "$root/containerd/daemon" ] && store=$root/containerd/daemon
+        set --
         for pair in "root:$root" "containerd:$store" "models:$MODELS" "staging:$STAGING" "shm:/dev/shm" "slash:/"; do
             path=${pair#*:}
             [ -n "$path" ] || continue
             case $pair in containerd:* | shm:*) [ -e "$path" ] || continue ;; esac
             nearest "$path"
-            echo "${pair%%:*} $([ -e "$path" ] && echo there || echo absent) $(limit 5 stat -f -c '%a %S %b %d %c' "$at") $(limit 5 stat -c %d "$at") $path"
-        done 2>/dev/null
+            there=absent; [ -e "$path" ] && there=there
+            printf '%s %s %s\t%s\n' "${pair%%:*}" "$there" "$at" "$path"
+            set -- "$@" "$at"
+        done
+        { limit 5 stat -f -c 'fs %a %S %b %d %c %n' "$@"; limit 5 stat -c 'dev %d %n' "$@"; } 2>/dev/null
         say devices
         set --
         for d in /dev/kfd /dev/dri/renderD*; do [ -e "$d" ] && set -- "$@" "$d"; done
@@ -177,9 +191,8 @@ probe() {
             printf '%s\n' "$log" | grep -E 'amdgpu.*(GPU reset|GPU hang|Fatal error|IP block .* failed|hardware error|[Bb]ad page|discovery)|qcm fence wait|Queue preemption failed|evict process queues|unrecoverable state|getting oversubscribed|uncorrectable hardware|poison|IO_PAGE_FAULT|DMAR:.*fault' | tail -n 40
         fi
     fi
-    # A directory on a dead network file system would hang the glob, so ask with a limit first.
     M=${MODELS:+$R$MODELS}
-    if [ -n "$M" ] && limit 5 test -d "$M"; then
+    if [ -n "$M" ] && [ -d "$M" ]; then
         say models
         set --
         IFS='
