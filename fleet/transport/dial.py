@@ -70,7 +70,7 @@ def patiently(target: Target, attempt: Callable[[], fabric.Connection]) -> fabri
             message = f"{target.address} hangs up before the key exchange ({error}), {drops} times"
             hint = "MaxStartups or PerSourcePenalties of its sshd? is it an SSH server at all?"
             last = drops >= DROPS
-            delay = min(0.2 * 2**drops, 6.0)
+            delay = min(0.1 * 2**drops, 6.0)
         except Silent as error:
             refusals += 1
             message, hint = f"cannot connect to {target.address}: {error}", "is the host up, is sshd running?"

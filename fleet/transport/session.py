@@ -139,14 +139,12 @@ class Session:
         """A TCP connection made by the host (direct-tcpip)."""
         try:
             raw = self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=OPEN_TIMEOUT)
-        except paramiko.ChannelException as error:
-            raise HostError(
-                self.host.name,
-                f"the host cannot connect to {address}:{port}: {error.text}",
-                hint="does it listen there?",
-            ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            self._lost(f"connecting to {address}:{port}", error)
+            if not self._transport.is_active():
+                self._lost(f"connecting to {address}:{port}", error)
+            why = error.text if isinstance(error, paramiko.ChannelException) else "refused"
+            message = f"the host cannot connect to {address}:{port}: {why}"
+            raise HostError(self.host.name, message, hint="does it listen there? AllowTcpForwarding?") from error
         return Channel(raw)
 
     def forward_local(self, port: int, address: str = "127.0.0.1") -> AbstractContextManager[tuple[str, int]]:
@@ -258,14 +256,15 @@ class Session:
                 raise HostError(self.host.name, message, hint="too much at once on one host")
             try:
                 return self._transport.open_session(timeout=OPEN_TIMEOUT)
-            except paramiko.ChannelException as error:
-                if self._slots.shrink():
-                    continue
-                message = f"the server refused a channel for {what}: {error.text}"
-                raise HostError(self.host.name, message, hint="MaxSessions in its sshd_config") from error
             except (paramiko.SSHException, EOFError, OSError) as error:
-                self._slots.release()
-                self._lost(what, error)
+                if not self._transport.is_active():
+                    self._slots.release()
+                    self._lost(what, error)
+                # A refusal. When two meet, paramiko gives the ChannelException to one and a bare SSHException to the
+                # other, so the type says nothing. Whoever holds other channels waits until one of them is free.
+                if not self._slots.shrink():
+                    message = f"the server refused a channel for {what}: {error}"
+                    raise HostError(self.host.name, message, hint="MaxSessions in its sshd_config") from error
 
     def _answer_sudo(self, channel: Channel, marks: become.Marks, password: str) -> None:
         """Wait until sudo asks or the command starts; answer once. A second question means a wrong password."""

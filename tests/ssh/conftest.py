@@ -1,0 +1,89 @@
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from fleet.transport import Connector, Session
+from tests.ssh.sshd import Behaviour, Sshd, known_line, new_key, running
+
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+FAKE_SUDO = """#!/bin/sh
+# Stands in for sudo: asks when the file `password` is beside it.
+silent='' prompt='Password: '
+while [ $# -gt 0 ]; do
+  case $1 in
+    -n) silent=1; shift ;;
+    -k | -S) shift ;;
+    -p) prompt=$2; shift 2 ;;
+    -u) shift 2 ;;
+    --) shift; break ;;
+    *) echo "sudo: what is $1?" >&2; exit 9 ;;
+  esac
+done
+secret=$(dirname "$0")/password
+[ -f "$secret" ] || exec "$@"
+[ -z "$silent" ] || { echo 'sudo: ein Passwort ist notwendig' >&2; exit 1; }
+for try in 1 2 3; do
+  printf %s "$prompt" >&2
+  IFS= read -r line || exit 1
+  [ "$line" = "$(cat "$secret")" ] && exec "$@"
+done
+exit 1
+"""
+
+
+@dataclass(frozen=True)
+class Keys:
+    folder: Path
+    user: Path
+    user_key: paramiko.PKey
+    host_key: paramiko.PKey
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    folder = tmp_path_factory.mktemp("keys")
+    path, key = new_key(folder, "user")
+    return Keys(folder, path, key, new_key(folder, "host")[1])
+
+
+@pytest.fixture(autouse=True)
+def _no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+@pytest.fixture
+def sshd(keys: Keys, tmp_path: Path) -> Iterator[Sshd]:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "sudo").write_text(FAKE_SUDO)
+    (bin_ / "sudo").chmod(0o755)
+    with running(Behaviour([keys.host_key], [keys.user_key.asbytes()], path=str(bin_))) as server:
+        yield server
+
+
+@pytest.fixture
+def known_hosts(sshd: Sshd, keys: Keys, tmp_path: Path) -> Path:
+    path = tmp_path / "known_hosts"
+    path.write_text(known_line(sshd.port, keys.host_key))
+    return path
+
+
+@pytest.fixture
+def events() -> list[tuple[str, str]]:
+    return []
+
+
+@pytest.fixture
+def connector(known_hosts: Path, events: list[tuple[str, str]]) -> Iterator[Connector]:
+    with Connector(known_hosts=known_hosts, on_event=lambda host, message: events.append((host, message))) as made:
+        yield made
+
+
+@pytest.fixture
+def session(connector: Connector, sshd: Sshd, keys: Keys) -> Session:
+    return connector.connect(sshd.host(key_file=str(keys.user)))
