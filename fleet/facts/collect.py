@@ -11,6 +11,7 @@ from fleet.errors import FleetError, HostError
 from fleet.facts.frames import Frames, split
 from fleet.facts.model import Facts
 from fleet.facts.parse import parse
+from fleet.facts.words import scrub
 
 PROBE = files("fleet.facts").joinpath("probe.sh").read_text("utf-8")
 RECORD = "probe.txt"  # the probe's own output inside a captured tree
@@ -66,7 +67,7 @@ def collect(session: ScriptSession, needs: ProbeNeeds, *, timeout: float = 120.0
 
 def capture(session: ScriptSession, needs: ProbeNeeds, directory: Path, *, timeout: float = 120.0) -> Facts:
     """Like collect, and leave the host as a tree in `directory` for `read_tree` to replay, docker and all."""
-    text = _ask(session, needs, timeout)
+    text = scrub(_ask(session, needs, timeout))
     facts = _parsed(session, text)
     frames = split(text)
     try:

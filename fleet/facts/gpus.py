@@ -13,6 +13,7 @@ from fleet.facts.frames import Frames
 from fleet.facts.model import Gpu, Link, PciGpu, Topology
 
 LINK_KINDS = {2: "pcie", 11: "xgmi"}
+FRAME_BUFFERS = (1, 2)  # heap types of memory banks: the part that the CPU sees, and the part that it does not
 
 
 @dataclass
@@ -86,7 +87,9 @@ def _nodes(frames: Frames) -> list[_Node]:
         elif rest == "gpu_id":
             node.gpu_id = _int(text)
         elif rest.endswith("/properties"):
-            node.banks.append(_numbers(text).get("size_in_bytes", 0))
+            bank = _numbers(text)
+            if bank.get("heap_type", FRAME_BUFFERS[0]) in FRAME_BUFFERS:
+                node.banks.append(bank.get("size_in_bytes", 0))
     _add_links(frames, nodes)
     return [nodes[number] for number in sorted(nodes)]
 

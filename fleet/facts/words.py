@@ -10,6 +10,10 @@ _SECRET_PAIR = re.compile(
 )
 
 
+_NAME = r"[\w-]*(?:api[-_]?key|token|password|secret)[\w-]*"
+_SECRET_IN_TEXT = re.compile(rf"""(--?{_NAME}(?:=|\x1f|",\s*"| )|\b{_NAME}=)[^\x1f"\s]+""", re.IGNORECASE)
+
+
 def integer(text: str | None) -> int | None:
     """A whole number, or None for anything else."""
     if text is None or re.fullmatch(r"\s*-?\d+\s*", text) is None:
@@ -25,3 +29,8 @@ def redact(argv: Sequence[str]) -> str:
         shown.append("***" if hide else f"{pair[1]}***" if pair else shlex.quote(word))
         hide = _SECRET.match(word) is not None
     return " ".join(shown)[:2000]
+
+
+def scrub(text: str) -> str:
+    """The probe's raw text without the secrets that command lines may hold, before it is kept in a file."""
+    return _SECRET_IN_TEXT.sub(r"\1***", text)

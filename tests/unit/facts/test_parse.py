@@ -346,3 +346,15 @@ def test_a_capture_is_a_tree_that_replays_the_same_facts(tmp_path: Path) -> None
     facts = capture(session, Places(), tmp_path / "bug")
     assert read_tree(tmp_path / "bug") == facts
     assert (tmp_path / "bug/sys/class/kfd/kfd/topology/nodes/2/properties").is_file()
+
+
+def test_a_capture_holds_no_secret_of_a_command_line(tmp_path: Path) -> None:
+    text = (
+        "T start 1\nT docker\n/usr/bin/docker\n"
+        f"T docker.containers\n{container()}\nT commands\n7 vllm\x1f--api-key\x1fs3cret\x1f--hf-token=s3cret\n"
+        "8 env\x1fHF_TOKEN=s3cret\nT end\n"
+    )
+    capture(Session(text), Places(), tmp_path)
+    kept = (tmp_path / "probe.txt").read_text("utf-8")
+    assert "s3cret" not in kept
+    assert kept.count("***") == 4
