@@ -1,0 +1,94 @@
+"""The effects of a build: ask the builder what it can do, build, keep the log, bring the image into a layout."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet.errors import FleetError
+from fleet.image import builder_facts, convert
+from fleet.image.build_log import explain
+from fleet.image.build_plan import BuildPlan, command
+from fleet.image.builder_facts import BuilderFacts, missing_features
+from fleet.image.convert import Converted
+from fleet.image.describe import LABEL_KEY
+from fleet.image.dockerfile import Dockerfile
+from fleet.image.machine import Machine
+
+
+class BuildError(FleetError):
+    """A build that failed: `step` is the failing one, `tail` its last lines, `log` where everything stands."""
+
+    def __init__(self, message: str, *, hint: str, step: str, tail: tuple[str, ...], log: Path) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.tail = tail
+        self.log = log
+
+
+def builder_of(machine: Machine) -> BuilderFacts:
+    """What docker and buildx on the builder say of themselves."""
+    version = machine.run(builder_facts.CLI_COMMAND)
+    buildx = machine.run(builder_facts.BUILDX_COMMAND)
+    return builder_facts.parse(version.stdout, buildx.stdout if buildx.ok else "", version.stderr)
+
+
+def require(machine: Machine, builder: BuilderFacts, dockerfile: Dockerfile) -> None:
+    """Raises FleetError naming everything that the Dockerfile uses and the builder lacks, before anything starts."""
+    missing = missing_features(dockerfile.features, builder, syntax=dockerfile.syntax)
+    if missing:
+        raise FleetError(f"{machine.name} cannot build {dockerfile.path}: {'; '.join(missing)}")
+
+
+def image_there(machine: Machine, tag: str, key: str) -> bool:
+    """Whether the builder still has the image of this content key under its build tag."""
+    answer = machine.run(("docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL_KEY}"}}}}', tag))
+    return answer.ok and answer.stdout.strip() == key
+
+
+def image_id(machine: Machine, reference: str) -> str:
+    """The ID of an image that the builder has, or ""."""
+    answer = machine.run(("docker", "image", "inspect", "--format", "{{.Id}}", reference))
+    return answer.stdout.strip() if answer.ok else ""
+
+
+def build(
+    plan: BuildPlan,
+    builder: BuilderFacts,
+    machine: Machine,
+    tree: Path,
+    log: Path,
+    *,
+    ca_file: str = "",
+    on_line: Callable[[str], None],
+) -> None:
+    """Run the build; every line goes to `on_line` and to `log`. Raises BuildError with the failing step."""
+    lines: list[str] = []
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file, machine.place(tree) as context:
+
+        def keep(line: str) -> None:
+            lines.append(line)
+            file.write(f"{line}\n")
+            file.flush()
+            on_line(line)
+
+        if ca_file and plan.buildkit:
+            with machine.place(Path(ca_file).expanduser()) as ca_there:
+                code = machine.stream(command(plan, builder, context, ca_there), keep)
+        else:
+            code = machine.stream(command(plan, builder, context), keep)
+    if code:
+        failure = explain(lines)
+        step = f" at step {failure.step}" if failure.step else ""
+        message = f"the build of {plan.tag} failed on {machine.name}{step}: {failure.reason}; the log is {log}"
+        raise BuildError(message, hint=failure.hint, step=failure.step, tail=failure.last, log=log)
+
+
+def export(machine: Machine, tag: str, layout: Path, *, on_line: Callable[[str], None]) -> Converted:
+    """The builder's image `tag` as a verified OCI layout here."""
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=layout.parent) as folder:
+        archive = Path(folder, "image.tar")
+        on_line(f"bringing {tag} from {machine.name}")
+        machine.fetch(("docker", "save", tag), archive)
+        return convert.to_layout(f"docker-archive:{archive}", layout, on_line=on_line)

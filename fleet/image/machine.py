@@ -1,0 +1,136 @@
+"""Where a build runs: this machine, or a builder host over its open SSH session."""
+
+import secrets
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+from fleet.errors import FleetError, HostError
+from fleet.transport import Output, Session
+
+_CHUNK = 1 << 18
+
+
+class Machine(Protocol):
+    """What a build needs of the machine it runs on."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    def run(self, argv: Sequence[str]) -> Output:
+        """A command's output, whatever its exit code; 127 where there is no such command."""
+
+    def stream(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
+        """Run a command, every line of its stdout and stderr handed on; gives its exit code."""
+
+    def fetch(self, argv: Sequence[str], into: Path) -> None:
+        """A command's stdout as a file here. Raises FleetError when it fails."""
+
+    def place(self, path: Path) -> AbstractContextManager[str]:
+        """A local file or tree at a path of the machine, gone afterwards."""
+
+
+class Here:
+    """The controller itself."""
+
+    name = "this machine"
+
+    def run(self, argv: Sequence[str]) -> Output:
+        try:
+            done = subprocess.run(tuple(argv), capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            return Output(127, "", f"{argv[0]}: {error.strerror}")
+        return Output(done.returncode, done.stdout, done.stderr)
+
+    def stream(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
+        with subprocess.Popen(
+            tuple(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    on_line(line.rstrip("\n"))
+            except BaseException:
+                process.terminate()
+                raise
+        return process.returncode
+
+    def fetch(self, argv: Sequence[str], into: Path) -> None:
+        with into.open("wb") as file:
+            done = subprocess.run(tuple(argv), stdout=file, stderr=subprocess.PIPE, check=False)
+        if done.returncode:
+            raise FleetError(f"`{' '.join(argv)}` failed here: {_last(done.stderr.decode(errors='replace'))}")
+
+    def place(self, path: Path) -> AbstractContextManager[str]:
+        return nullcontext(str(path.absolute()))
+
+
+class There:
+    """A builder host. Docker is called through sudo where `become` is set; `staging` is a directory on it."""
+
+    def __init__(self, session: Session, staging: str) -> None:
+        self._session = session
+        self._staging = staging
+
+    @property
+    def name(self) -> str:
+        return self._session.host.name
+
+    def run(self, argv: Sequence[str]) -> Output:
+        return self._session.run(argv, sudo=True, check=False)
+
+    def stream(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
+        return self._session.stream(argv, sudo=True, on_line=on_line)
+
+    def fetch(self, argv: Sequence[str], into: Path) -> None:
+        with self._session.open_process(argv, sudo=True) as channel, into.open("wb") as file:
+            channel.shutdown_write()
+            while chunk := channel.recv(_CHUNK):
+                file.write(chunk)
+            code = channel.exit_code()
+            said = channel.recv_stderr(4096).decode(errors="replace") if code else ""
+        if code:
+            raise HostError(self.name, f"`{' '.join(argv)}` exited with {code}: {_last(said)}")
+
+    @contextmanager
+    def place(self, path: Path) -> Iterator[str]:
+        target = f"{self._staging}/build-{secrets.token_hex(6)}"
+        try:
+            self._session.run(("mkdir", "-p", target), sudo=True)
+            if path.is_dir():
+                self._unpack(path, target)
+                yield target
+            else:
+                with path.open("rb") as file:
+                    self._session.upload(file, f"{target}/{path.name}", sudo=True)
+                yield f"{target}/{path.name}"
+        finally:
+            self._session.run(("rm", "-rf", "--", target), sudo=True, check=False)
+
+    def _unpack(self, tree: Path, target: str) -> None:
+        archive = f"{target}.tar"
+        with tempfile.TemporaryFile() as spool:
+            with tarfile.open(fileobj=spool, mode="w") as tar:
+                tar.add(tree, arcname=".", filter=_owned_by_root)
+            spool.seek(0)
+            self._session.upload(spool, archive, sudo=True)
+        try:
+            self._session.run(("tar", "-xf", archive, "-C", target), sudo=True)
+        finally:
+            self._session.run(("rm", "-f", "--", archive), sudo=True, check=False)
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Our user's number means nothing on the builder, and git there would call the tree somebody else's."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def _last(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "without a word"

@@ -1,0 +1,84 @@
+"""`.fleet/` on the controller: a cache of layouts and release records. What is lost here can be had again.
+
+.fleet/layouts/RELEASE/        an OCI layout
+.fleet/releases/KEY.json       the release that a content key gave
+.fleet/keys/HASH               a content key that was worked out before
+.fleet/logs/, .fleet/git/      build logs, mirrors
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.errors import FleetError
+from fleet.image.layout import read
+from fleet.image.release import Release, dumps, loads
+
+
+@dataclass(frozen=True)
+class Store:
+    root: Path
+
+    def layout(self, release: Release) -> Path | None:
+        """The release's layout, if it is here and its manifest and config are whole."""
+        path = self.layout_path(release)
+        try:
+            return path if read(path).manifest.digest == release.manifest_digest else None
+        except FleetError:
+            return None
+
+    def layout_path(self, release: Release) -> Path:
+        return self.root / "layouts" / release.id
+
+    def fresh_layout(self, key: str) -> Path:
+        """Where a layout is made before its digest is known."""
+        return self.root / "layouts" / f"new-{key}"
+
+    def adopt(self, fresh: Path, release: Release) -> Path:
+        """Give a new layout its place by its digest."""
+        path = self.layout_path(release)
+        if self.layout(release) is not None:
+            shutil.rmtree(fresh)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+            fresh.rename(path)
+        return path
+
+    def release(self, key: str) -> Release | None:
+        """The record of a content key. A damaged one counts as none: it is only a cache."""
+        path = self._record(key)
+        try:
+            return loads(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, FleetError, UnicodeDecodeError):
+            return None
+
+    def keep(self, key: str, release: Release) -> None:
+        _write(self._record(key), dumps(release))
+
+    def known_key(self, memo: str) -> str:
+        """The content key that was worked out for the same settings before, or ""."""
+        path = self.root / "keys" / memo
+        try:
+            return path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def know_key(self, memo: str, key: str) -> None:
+        _write(self.root / "keys" / memo, f"{key}\n")
+
+    def log(self, name: str) -> Path:
+        return self.root / "logs" / f"{name}.log"
+
+    def _record(self, key: str) -> Path:
+        return self.root / "releases" / f"{key}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
