@@ -19,7 +19,7 @@ def show(document: Mapping[str, Any]) -> None:
         table.add_column(style="dim", overflow="fold")
         settings = {"connection": host["connection"], "fleet": host["fleet"]}
         for path, value in flatten(settings):
-            table.add_row(escape(path), escape(str(value)), escape(_origin(path, host["origins"])))
+            table.add_row(escape(path), escape(str(value)), escape(host["origins"].get(path, "default")))
         console.print(table)
 
 
@@ -30,12 +30,3 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, object]]:
             yield from flatten(inner, f"{path}.{key}" if path else str(key))
     elif value not in (None, "", [], ()):
         yield path, value
-
-
-def _origin(path: str, origins: Mapping[str, str]) -> str:
-    """Where a value was set: its own place, else that of the nearest mapping or list that holds it."""
-    while path:
-        if path in origins:
-            return origins[path]
-        path = path.rpartition(".")[0]
-    return "default"
