@@ -7,7 +7,6 @@ takes them all down with the last process. Prints nothing; exits 1 with one line
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -159,16 +158,22 @@ def _cgroups(target: Path, found: tuple[tuple[Path, str, str], ...]) -> None:
 def _pretend(plan: Plan, root: Path) -> None:
     """Lay the GPU profile's files over /sys and /proc, and make its devices."""
     tree = gpus.tree(plan.profile, plan.name) if plan.profile else gpus.Tree()
-    files = {BOOT_ID: plan.boot_id + "\n"} | tree.files
-    for top in sorted({path.split("/")[2] for path in tree.files if path.startswith("/sys/")}):
-        upper, work = Path(plan.kernel) / top / "upper", Path(plan.kernel) / top / "work"
+    store = Path(plan.kernel)
+    # In memory: 64 partitions are eleven thousand files, and none outlives the boot.
+    kernel.mount("tmpfs", store, "tmpfs", PLAIN, "mode=755")
+    for top in sorted({path.split("/")[2] for path in tree.under("/sys")}):
+        upper, work = store / top / "upper", store / top / "work"
         for directory in (upper, work):
             directory.mkdir(parents=True)
-        where = root / "sys" / top
+        prefix = f"/sys/{top}"
+        gpus.write({path.removeprefix(prefix): text for path, text in tree.under(prefix).items()}, upper)
+        where = root / prefix.lstrip("/")
         kernel.mount("overlay", where, "overlay", 0, f"lowerdir={where},upperdir={upper},workdir={work}")
+    files = {path: text for path, text in tree.files.items() if not path.startswith("/sys/")}
+    files[BOOT_ID] = plan.boot_id + "\n"
     for path in files:
         if path.startswith("/proc/"):
-            _writable(root, path, Path(plan.kernel) / "proc")
+            _writable(root, path, store / "proc")
     gpus.write(files, root)
     gpus.make_devices(tree.devices, root)
 
@@ -197,7 +202,7 @@ def _writable(root: Path, path: str, store: Path) -> None:
 def main() -> int:
     """Read the plan, boot; 1 and the reason on stderr if it failed."""
     plan = Plan(**json.loads(Path(sys.argv[1]).read_text()))
-    shutil.rmtree(plan.kernel, ignore_errors=True)
+    Path(plan.kernel).mkdir(exist_ok=True)
     try:
         problem = boot(plan)
     except OSError as error:

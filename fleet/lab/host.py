@@ -27,6 +27,8 @@ PROGRAMS = {
     "git": "git",
     "mkfs.ext4": "e2fsprogs",
     "nsenter": "util-linux",
+    "mount": "mount",
+    "pkill": "procps",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

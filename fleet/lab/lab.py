@@ -67,6 +67,7 @@ class Lab:
             record = json.loads(Paths(name).record.read_text())
         except OSError as error:
             raise FleetError(f"there is no lab {name!r}", hint=f"invoke lab.up --lab {name}") from error
+        host.require()
         return cls(Topology.from_json(record["topology"]), Path(record["inventory"]))
 
     @property

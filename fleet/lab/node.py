@@ -1,5 +1,6 @@
 """One node of a running lab: its namespaces, its daemons, its cables."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -146,6 +147,10 @@ class Node:
         processes.end(self.paths.process)
         cgroups.kill(self.cgroup)
         cgroups.remove(self.cgroup)
+        # The kernel lets go of mounts a moment after the last process, and one disk must not be mounted twice.
+        deadline = time.monotonic() + STOP
+        while _attached(self.paths.disk) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def reboot(self) -> None:
         """Kill everything and boot again, with a new boot id."""
@@ -316,6 +321,15 @@ class Node:
             profile=self.spec.profile,
             services={service: self.answers(service) for service in self.spec.services},
         )
+
+
+def _attached(disk: Path) -> bool:
+    """Whether a loop device still holds a disk image."""
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # it went while we looked
+            if file.read_text().strip() == str(disk):
+                return True
+    return False
 
 
 def _listens(pid: int, port: int) -> bool:

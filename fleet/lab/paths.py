@@ -28,7 +28,7 @@ class NodePaths:
 
     @property
     def kernel(self) -> Path:
-        """What it shows in /sys and /proc beside the real ones; made anew at every boot."""
+        """Where what it shows in /sys and /proc beside the real ones is mounted; made anew at every boot."""
         return self.data / "kernel"
 
     @property

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -243,7 +244,8 @@ def test_up_raises_a_lab_again_whose_every_process_was_killed(boot: Boot) -> Non
 
 
 def test_two_labs_live_side_by_side(boot: Boot) -> None:
-    one, two = boot("one", REGISTRY, MI300X), boot("two", REGISTRY, MI300X)
+    with ThreadPoolExecutor() as pool:  # at the same moment, to see that they do not take one number
+        one, two = pool.map(lambda word: boot(word, REGISTRY, MI300X), ("one", "two"))
     assert one.topology.index != two.topology.index
     assert one.registry != two.registry
     for lab in (one, two):
