@@ -1,0 +1,153 @@
+"""A build is values first: arguments, labels, argv, and what a failed one said."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from fleet.image import build_log
+from fleet.image.archive import judge as judge_archive
+from fleet.image.build_plan import Base, BuildPlan, build_args, command, judge, labels, without_credentials
+from fleet.image.builder_facts import BuilderFacts
+from fleet.image.dockerfile import Dockerfile, read
+from fleet.inventory.settings import Source
+
+DATA = Path(__file__).parents[2] / "data" / "dockerfiles"
+BUILDX = BuilderFacts(cli=(26, 1, 5), engine=(26, 1, 5), buildx=(0, 13, 1), platform="linux/amd64")
+OLD = BuilderFacts(cli=(20, 10, 24), engine=(20, 10, 24), platform="linux/amd64")
+SOURCE = Source(ref="v0.11.0", base_image="r.corp/base:1", args={"max_jobs": "16"})
+PLAN = BuildPlan("vllm:build-k", "docker/Dockerfile.rocm", "final", {"B": "2", "A": "1"}, {"l": "v"}, "why")
+
+
+def load(name: str) -> Dockerfile:
+    return read((DATA / name).read_text(encoding="utf-8"), f"docker/Dockerfile.{name}")
+
+
+def test_gfx_targets_go_into_the_argument_that_the_file_has() -> None:
+    args = build_args(SOURCE, load("rocm"), ("gfx942", "gfx90a"))
+    assert args == {"BASE_IMAGE": "r.corp/base:1", "ARG_PYTORCH_ROCM_ARCH": "gfx90a;gfx942", "max_jobs": "16"}
+    assert "ARG_PYTORCH_ROCM_ARCH" not in build_args(SOURCE, load("rock_base"), ("gfx942",))
+
+
+def test_the_settings_own_argument_wins() -> None:
+    own = replace(SOURCE, args={"ARG_PYTORCH_ROCM_ARCH": "gfx942"})
+    assert build_args(own, load("rocm"), ("gfx90a",))["ARG_PYTORCH_ROCM_ARCH"] == "gfx942"
+
+
+def test_what_the_file_does_not_offer_is_a_problem() -> None:
+    assert not judge(SOURCE, load("rocm"))
+    asked = replace(SOURCE, args={"max_job": "1"}, target="vllm-openai", gfx=("gfx942",))
+    problems = judge(asked, load("rock_base"))
+    assert [problem.path for problem in problems] == ["args.max_job", "target", "gfx"]
+
+
+def test_buildx_is_asked_for_a_plain_image() -> None:
+    assert command(PLAN, BUILDX, "/ctx") == (
+        *("docker", "buildx", "build", "--load", "--progress=plain", "--provenance=false"),
+        *("--file", "/ctx/docker/Dockerfile.rocm", "--tag", "vllm:build-k", "--target", "final"),
+        *("--build-arg", "A=1", "--build-arg", "B=2", "--label", "l=v", "/ctx"),
+    )
+
+
+def test_an_old_docker_is_asked_for_its_own_buildkit() -> None:
+    assert command(PLAN, OLD, "/ctx")[:4] == ("env", "DOCKER_BUILDKIT=1", "docker", "build")
+    assert command(replace(PLAN, buildkit=False), OLD, "/ctx")[:4] == ("env", "DOCKER_BUILDKIT=0", "docker", "build")
+
+
+def test_proxies_are_given_in_both_spellings_and_the_ca_as_a_secret() -> None:
+    argv = command(replace(PLAN, proxy={"https_proxy": "http://p:3128"}), BUILDX, "/ctx", "/ca.pem")
+    assert "https_proxy=http://p:3128" in argv
+    assert "HTTPS_PROXY=http://p:3128" in argv
+    assert argv[-3:] == ("--secret", "id=fleet_ca,src=/ca.pem", "/ctx")
+
+
+def test_an_image_explains_itself_by_its_labels() -> None:
+    said = labels(SOURCE, "c" * 40, "v0.11.0", "key", ("gfx942",), Base("r.corp/base:1", "", "sha256:1"))
+    assert said["org.opencontainers.image.revision"] == "c" * 40
+    assert said["org.opencontainers.image.base.digest"] == "sha256:1"
+    assert said["io.fleet.content-key"] == "key"
+    assert said["io.fleet.gfx"] == "gfx942"
+    assert said["io.fleet.vllm.version"] == "0.11.0"
+
+
+def test_no_credentials_in_a_label() -> None:
+    assert without_credentials("https://bob:pw@git.corp/x.git") == "https://git.corp/x.git"
+    assert without_credentials("git@github.com:x/y.git") == "git@github.com:x/y.git"
+
+
+def test_a_failed_buildkit_step_is_found_with_its_last_lines() -> None:
+    log = [
+        "#5 [base 1/2] FROM docker.io/library/x",
+        "#5 DONE 0.1s",
+        "#6 [build 2/3] RUN make all",
+        "#7 [other 1/1] RUN sleep 9",
+        "#6 0.321 compiling",
+        "#7 0.4 zzz",
+        "#6 1.250 cc: write /x: no space left on device",
+        '#6 ERROR: process "/bin/sh -c make all" did not complete successfully: exit code: 2',
+        "#7 CANCELED",
+        "ERROR: failed to solve: …",
+    ]
+    failure = build_log.explain(log)
+    assert failure.step == "[build 2/3] RUN make all"
+    assert failure.reason.endswith("exit code: 2")
+    assert failure.last == ("compiling", "cc: write /x: no space left on device")
+    assert [known.id for known in failure.signatures] == ["load_no_space"]
+    assert "full" in failure.hint
+
+
+def test_a_failed_classic_step_is_found() -> None:
+    log = [
+        "Step 1/2 : FROM x",
+        " ---> 1",
+        "Step 2/2 : RUN false",
+        "The command '/bin/sh -c false' returned a non-zero code: 1",
+    ]
+    failure = build_log.explain(log)
+    assert failure.step == "RUN false"
+    assert failure.reason == log[-1]
+
+
+def test_a_build_that_failed_before_any_step_gives_its_last_line() -> None:
+    assert build_log.explain(["ERROR: no builder"]).reason == "ERROR: no builder"
+    assert build_log.explain([]).reason == "it said nothing"
+
+
+def documents(**texts: str) -> dict[str, bytes]:
+    return {
+        name.replace("_", "-", 1) if name == "oci_layout" else f"{name}.json": text.encode()
+        for name, text in texts.items()
+    }
+
+
+def test_an_archive_of_both_kinds_counts_as_oci() -> None:
+    index = '{"manifests": [{"digest": "sha256:1", "annotations": {"io.containerd.image.name": "r/a:b"}}]}'
+    found = judge_archive(
+        Path("x.tar"), documents(oci_layout="{}", index=index, manifest="[]"), frozenset({"blobs/sha256/1"})
+    )
+    assert (found.kind, found.names) == ("oci-archive", ("r/a:b",))
+    assert found.transport == "oci-archive:x.tar"
+
+
+def test_an_index_without_its_manifest_leaves_docker_archive() -> None:
+    index = '{"manifests": [{"digest": "sha256:1"}]}'
+    manifest = '[{"Config": "c.json", "RepoTags": ["a:b"], "Layers": ["l.tar"]}]'
+    members = frozenset({"c.json", "l.tar"})
+    found = judge_archive(Path("x"), documents(oci_layout="{}", index=index, manifest=manifest), members)
+    assert (found.kind, found.names) == ("docker-archive", ("a:b",))
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({}, "neither a docker-archive nor an OCI layout"),
+        ({"manifest": "[]"}, "lists no image"),
+        ({"manifest": "{"}, "no JSON"),
+        ({"manifest": '[{"RepoTags": ["a:1"]}, {"RepoTags": ["b:2"]}]'}, "holds 2 images: a:1, b:2"),
+        ({"manifest": '[{"Config": "c.json", "Layers": []}]'}, r"c\.json is missing"),
+    ],
+)
+def test_other_archives_are_refused_in_words(texts: dict[str, str], words: str) -> None:
+    with pytest.raises(FleetError, match=words):
+        judge_archive(Path("x.tar"), documents(**texts), frozenset())

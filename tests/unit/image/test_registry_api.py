@@ -1,0 +1,198 @@
+"""The registry client speaks the protocol and puts refusals into words; a fake adapter answers, nothing is sent."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from fleet.errors import FleetError
+from fleet.image.layout import OCI_INDEX, OCI_MANIFEST
+from fleet.image.registry_api import RECORD, RegistryClient
+from fleet.inventory.settings import Registry
+from fleet.secret import Secret
+from tests.unit.image.layouts import digest_of
+
+PLAIN = Registry("registry.test:5000")
+LOGIN = Registry("registry.test:5000", username=Secret("u", literal="bob"), password=Secret("p", literal="s3cret"))
+TAG = "https://registry.test:5000/v2/vllm/manifests/v1"
+DIGEST = "sha256:" + "a" * 64
+Answer = tuple[int, Mapping[str, str], bytes]
+
+
+class Fake(BaseAdapter):
+    """Answers by a function of (method, url, Authorization) and writes down what was asked."""
+
+    def __init__(self, answer: Callable[[str, str, str], Answer]) -> None:
+        super().__init__()
+        self.answer = answer
+        self.asked: list[tuple[str, str, str]] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        asked = (str(request.method), str(request.url), str(request.headers.get("Authorization", "")))
+        self.asked.append(asked)
+        code, headers, body = self.answer(*asked)
+        response = requests.Response()
+        response.status_code = code
+        response.reason = "Reason"
+        response.headers.update(headers)
+        response._content = body
+        response.url = asked[1]
+        response.request = request
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+def client(answer: Callable[[str, str, str], Answer], registry: Registry = PLAIN) -> tuple[RegistryClient, Fake]:
+    fake = Fake(answer)
+    session = requests.Session()
+    session.mount("https://", fake)
+    session.mount("http://", fake)
+    return RegistryClient(registry, session=session), fake
+
+
+def test_a_tag_gives_its_digest_by_head_alone() -> None:
+    registry, fake = client(lambda *_: (200, {"Docker-Content-Digest": DIGEST}, b""))
+    assert registry.digest("vllm", "v1") == DIGEST
+    assert fake.asked == [("HEAD", TAG, "")]
+
+
+def test_a_registry_that_does_not_say_the_digest_is_read() -> None:
+    registry, _ = client(lambda method, *_: (200, {}, b"" if method == "HEAD" else b"{}"))
+    assert registry.digest("vllm", "v1") == digest_of(b"{}")
+
+
+def test_a_missing_tag_is_no_error() -> None:
+    registry, _ = client(lambda *_: (404, {}, b""))
+    assert not registry.digest("vllm", "v1")
+
+
+def test_basic_credentials_are_sent_only_when_asked_for() -> None:
+    def answer(_method: str, _url: str, auth: str) -> Answer:
+        good = auth.startswith("Basic ")
+        return (
+            (200, {"Docker-Content-Digest": DIGEST}, b"") if good else (401, {"WWW-Authenticate": "Basic realm=x"}, b"")
+        )
+
+    registry, fake = client(answer, LOGIN)
+    assert registry.digest("vllm", "v1") == DIGEST
+    assert [bool(auth) for _, _, auth in fake.asked] == [False, True]
+    registry.digest("vllm", "v1")
+    assert len(fake.asked) == 3
+
+
+def test_a_token_is_fetched_for_the_scope() -> None:
+    def answer(_method: str, url: str, auth: str) -> Answer:
+        if url.startswith("https://auth.test/token"):
+            return 200, {}, b'{"token": "t0k"}'
+        challenge = 'Bearer realm="https://auth.test/token",service="registry.test",scope="repository:vllm:pull"'
+        good = auth == "Bearer t0k"
+        return (200, {"Docker-Content-Digest": DIGEST}, b"") if good else (401, {"WWW-Authenticate": challenge}, b"")
+
+    registry, fake = client(answer, LOGIN)
+    assert registry.digest("vllm", "v1") == DIGEST
+    (_, url, auth) = fake.asked[1]
+    assert "service=registry.test" in url
+    assert "scope=repository%3Avllm%3Apull" in url
+    assert auth.startswith("Basic ")
+
+
+def test_credentials_do_not_go_to_a_token_server_without_tls() -> None:
+    registry, fake = client(lambda *_: (401, {"WWW-Authenticate": 'Bearer realm="http://auth.test/token"'}, b""), LOGIN)
+    with pytest.raises(FleetError, match="not TLS"):
+        registry.digest("vllm", "v1")
+    assert len(fake.asked) == 1
+
+
+def test_uploads_do_not_follow_the_registry_elsewhere() -> None:
+    def answer(method: str, _url: str, _auth: str) -> Answer:
+        return (202, {"Location": "https://evil.test/upload"}, b"") if method == "POST" else (404, {}, b"")
+
+    registry, fake = client(answer, LOGIN)
+    with pytest.raises(FleetError, match=r"evil\.test"):
+        registry.put_record("vllm", "fleet-1", b"x", {})
+    assert not [url for _, url, _ in fake.asked if "evil" in url]
+
+
+@pytest.mark.parametrize(
+    ("registry", "code", "headers", "words"),
+    [
+        (PLAIN, 401, {"WWW-Authenticate": 'Basic realm="x"'}, "asks for credentials"),
+        (LOGIN, 401, {"WWW-Authenticate": 'Basic realm="x"'}, "refuses our credentials"),
+        (LOGIN, 403, {}, "denies access to vllm v1"),
+        (LOGIN, 429, {}, "limits its callers"),
+        (LOGIN, 500, {}, "answers 500 Reason"),
+        (LOGIN, 401, {}, "unknown authentication"),
+    ],
+)
+def test_refusals_are_said_without_the_password(
+    registry: Registry, code: int, headers: dict[str, str], words: str
+) -> None:
+    one, _ = client(lambda *_: (code, headers, b""), registry)
+    with pytest.raises(FleetError, match=words) as caught:
+        one.digest("vllm", "v1")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            requests.exceptions.SSLError(
+                "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed (_ssl.c)"
+            ),
+            "not trusted: self-signed; set registry.ca_file",
+        ),
+        (requests.exceptions.SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), "does not speak TLS"),
+        (requests.exceptions.ConnectionError("[Errno 111] Connection refused"), "connection refused"),
+        (requests.exceptions.ConnectionError("[Errno -2] Name or service not known"), "its name is not known"),
+        (requests.exceptions.ReadTimeout("x"), "did not answer in time"),
+        (OSError("Could not find a suitable TLS CA certificate bundle"), "ca_file"),
+    ],
+)
+def test_a_registry_that_cannot_be_talked_to_is_said(error: Exception, words: str) -> None:
+    def fail(*_: str) -> Answer:
+        raise error
+
+    registry, _ = client(fail)
+    with pytest.raises(FleetError, match=words):
+        registry.digest("vllm", "v1")
+
+
+def test_a_manifest_that_is_not_its_digest_is_refused() -> None:
+    registry, _ = client(lambda *_: (200, {}, b"{}"))
+    with pytest.raises(FleetError, match="damaged"):
+        registry.manifest("vllm", DIGEST)
+
+
+def test_amd64_is_picked_out_of_an_index() -> None:
+    entries = [
+        {"digest": DIGEST.replace("a", "b"), "platform": {"os": "linux", "architecture": "arm64"}},
+        {"digest": DIGEST, "platform": {"os": "linux", "architecture": "amd64"}},
+    ]
+    index = json.dumps({"manifests": entries}).encode()
+    registry, _ = client(lambda *_: (200, {"Content-Type": OCI_INDEX}, index))
+    assert registry.platform_digest("vllm", "v1") == DIGEST
+
+
+def test_an_ordinary_image_under_the_tag_is_no_record() -> None:
+    manifest = json.dumps({"layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": DIGEST}]})
+    registry, _ = client(lambda *_: (200, {"Content-Type": OCI_MANIFEST}, manifest.encode()))
+    assert registry.get_record("vllm", "fleet-1") is None
+
+
+def test_a_damaged_record_is_refused() -> None:
+    manifest = json.dumps({"layers": [{"mediaType": RECORD, "digest": DIGEST}]}).encode()
+    registry, _ = client(lambda _m, url, _a: (200, {}, b"other" if "/blobs/" in url else manifest))
+    with pytest.raises(FleetError, match="record vllm:fleet-1 is damaged"):
+        registry.get_record("vllm", "fleet-1")
+
+
+def test_docker_hub_has_a_host_of_its_own() -> None:
+    registry, fake = client(lambda *_: (404, {}, b""), Registry("docker.io"))
+    registry.digest("library/redis", "7")
+    assert fake.asked[0][1].startswith("https://registry-1.docker.io/v2/library/redis/")
