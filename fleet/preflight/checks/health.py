@@ -221,4 +221,4 @@ def kernel_log(facts: Facts, _needs: Needs) -> Result:
     kinds: dict[str, list[str]] = {}
     for line in lines:
         kinds.setdefault(meaning(line), []).append(line)
-    return some(f"{kind} ({len(found)} lines, the last: {found[-1].strip()})" for kind, found in kinds.items()) or None
+    return some(f"{kind} ({len(found)} x, last: {found[-1].strip()})" for kind, found in kinds.items()) or None
