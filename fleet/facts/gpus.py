@@ -121,7 +121,7 @@ def _drms(frames: Frames) -> list[_Drm]:
         name, _, rest = path.partition("/device/")
         drms.setdefault(name, _Drm(name)).files[rest] = text.strip()
     for drm in drms.values():
-        if drm.name.startswith("renderD"):
+        if drm.name.startswith("renderD") and drm.name[7:].isdigit():
             drm.minors.add(int(drm.name[7:]))
     for line in frames.lines("drm_map") or ():
         card, _, render = line.partition(" ")

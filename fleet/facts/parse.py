@@ -252,7 +252,10 @@ def _models(frames: Frames) -> tuple[Model, ...] | None:
     configs = {path.removesuffix("/config.json"): text for path, text in frames.files("configs").items()}
     found = []
     for line in lines:
-        _config, weights, name = line.split(" ", 2)
+        match = re.match(r"(?:config|-) (weights|-) (.+)$", line)
+        if match is None:
+            continue  # a directory with a newline in its name
+        weights, name = match.groups()
         config = _json(configs.get(name, ""))
         inner: dict[str, Any] = next(
             (config[key] for key in ("text_config", "llm_config") if isinstance(config.get(key), dict)), {}
