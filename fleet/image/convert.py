@@ -60,12 +60,12 @@ def to_layout(
 
 
 def _gzipped(layout: Path, folder: Path, on_line: Callable[[str], None]) -> Path:
-    """Skopeo leaves a layer's compression as it is between layouts, but a docker-archive holds none at all."""
-    archive, target = folder / "plain.tar", folder / "gzipped"
-    skopeo.copy(f"oci:{layout}:image", f"docker-archive:{archive}", on_line=on_line)
+    """Between layouts skopeo leaves a layer's compression alone, but it unpacks into a `dir:` and packs out of it."""
+    plain, target = folder / "plain", folder / "gzipped"
+    skopeo.copy(f"oci:{layout}:image", f"dir:{plain}", "--dest-decompress", on_line=on_line)
     shutil.rmtree(layout)
-    skopeo.copy(f"docker-archive:{archive}", f"oci:{target}:image", on_line=on_line)
-    archive.unlink()
+    skopeo.copy(f"dir:{plain}", f"oci:{target}:image", on_line=on_line)
+    shutil.rmtree(plain)
     return target
 
 

@@ -55,9 +55,9 @@ def _archive(image: Image, workshop: Workshop, lock: Lock) -> Produced:
     known = find(workshop, image.name, key)
     if known is not None:
         return Produced(known, key, lock, False, f"{path.name} has not changed")
-    brought = archive.inspect(path)
     fresh = workshop.store.fresh_layout(key)
-    converted = convert.to_layout(brought.transport, fresh, on_line=workshop.on_line)
+    with archive.unpacked(archive.inspect(path), fresh.parent) as brought:
+        converted = convert.to_layout(brought.transport, fresh, on_line=workshop.on_line)
     made = Made("archive", path.name, f"sha256:{checksum}", image.gfx, image.rocm, converted.dropped)
     return _keep(image, workshop, lock, key, converted, made, f"{path.name} is new here")
 
