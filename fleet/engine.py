@@ -52,6 +52,8 @@ REASONS: Mapping[int, tuple[str, str]] = {
     6: ("the Docker engine does not answer on its socket", "systemctl status docker; journalctl -u docker -n 50"),
 }
 
+NOT_FOUND = 127  # POSIX sh, "command not found"
+
 _versions: weakref.WeakKeyDictionary[Session, str] = weakref.WeakKeyDictionary()
 
 
@@ -276,6 +278,10 @@ class _CarefulReader(ChannelReader):
         return len(byte)
 
 
+def _examine(session: Session) -> int:
+    return session.run(("sh", "-c", EXAMINE), sudo=True, check=False, timeout=30).exit_code
+
+
 def _explain(session: Session, channel: Channel, error: BaseException) -> None:
     """Raise the HostError that says why dial-stdio ended without an answer; return where it still runs."""
     code = channel.exit_code(5)
@@ -287,7 +293,7 @@ def _explain(session: Session, channel: Channel, error: BaseException) -> None:
         while piece := channel.recv_stderr(4096):
             words += piece
     channel.close()
-    reason = session.run(("sh", "-c", EXAMINE), sudo=True, check=False, timeout=30).exit_code
+    reason = 3 if code == NOT_FOUND else _examine(session)
     message, hint = REASONS.get(reason, REASONS[6])
     lines = words.decode(errors="replace").strip().splitlines()
     raise HostError(

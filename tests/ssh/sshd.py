@@ -14,6 +14,7 @@ from typing import Any
 
 import paramiko
 from paramiko import common
+from paramiko.server import InteractiveQuery
 
 from fleet.inventory.model import Become, Connection, Host
 from fleet.inventory.settings import Settings
@@ -82,7 +83,7 @@ class Sshd:
     def cut(self) -> None:
         """The link dies: every connection is closed without a word."""
         for transport in self.transports:
-            transport.sock.close()  # type: ignore[attr-defined]
+            transport.sock.close()
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):
@@ -140,7 +141,7 @@ class _Server(paramiko.ServerInterface):
         return self._welcome(right and not self.behaviour.interactive_only)
 
     def check_auth_interactive(self, username: str, submethods: str) -> Any:
-        return paramiko.InteractiveQuery("", "", ("Password: ", False))
+        return InteractiveQuery("", "", ("Password: ", False))
 
     def check_auth_interactive_response(self, responses: list[str]) -> int:
         return self._welcome(responses == [self.behaviour.password])

@@ -1,0 +1,136 @@
+"""The docker SDK over `docker system dial-stdio` channels."""
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from fleet.engine import docker_client, engine_errors
+from fleet.errors import HostError
+from fleet.transport import Connector, Session
+from tests.ssh.conftest import Keys
+from tests.ssh.fake_engine import Engine, running_engine
+from tests.ssh.sshd import Sshd
+
+
+@pytest.fixture
+def engine(tmp_path: Path, sshd: Sshd) -> Iterator[Engine]:
+    with running_engine(tmp_path, Path(sshd.behaviour.path)) as running:
+        yield running
+
+
+def test_calls_share_one_channel_and_the_servers_version(engine: Engine, session: Session, sshd: Sshd) -> None:
+    client = docker_client(session)
+    assert client.api.api_version == "1.41"
+    assert client.containers.get("c").name == "c"
+    assert client.api.inspect_container("c")["Id"] == "c1"
+    docker_client(session, timeout=5)
+    assert engine.requests.count("/version") == 1
+    assert sshd.commands.count("docker system dial-stdio") == 1
+
+
+def test_the_sdks_own_errors_stay_what_they_are(engine: Engine, session: Session) -> None:
+    client = docker_client(session)
+    with pytest.raises(docker.errors.NotFound):
+        client.images.get("nothing/here")
+    with pytest.raises(HostError, match="looking: the engine says no such thing"), engine_errors(session, "looking"):
+        client.api.inspect_network("x/y")
+
+
+def test_a_large_tar_is_streamed_as_it_is_read(engine: Engine, session: Session) -> None:
+    class Endless(io.RawIOBase):
+        """40 MB that never exist at once; the largest single read is noted."""
+
+        left = 40_000_000
+        largest = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            assert size > 0
+            Endless.largest = max(Endless.largest, size)
+            piece = b"t" * min(size, self.left)
+            self.left -= len(piece)
+            return piece
+
+    answer = list(docker_client(session).api.load_image(Endless()))  # type: ignore[no-untyped-call]
+    assert "Loaded image" in str(answer)
+    assert engine.loaded == [(40_000_000, hashlib.sha256(b"t" * 40_000_000).hexdigest())]
+    assert Endless.largest <= 1 << 20
+
+
+def test_followed_logs_come_frame_by_frame(engine: Engine, session: Session) -> None:
+    container = docker_client(session).containers.get("c")
+    assert list(container.logs(stream=True, follow=True)) == [f"line {n}\n".encode() for n in range(5)]
+
+
+def test_exec_takes_the_upgraded_stream_without_losing_its_first_bytes(engine: Engine, session: Session) -> None:
+    container = docker_client(session).containers.get("c")
+    result = container.exec_run(["x"], demux=True)
+    assert result.exit_code == 0
+    assert list(result.output) == [b"out\n", b"err\n"]
+
+
+def test_more_threads_than_max_sessions_share_one_connection(engine: Engine, session: Session, sshd: Sshd) -> None:
+    client = docker_client(session)
+    names: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: names.append(str(client.containers.get("c").name)), daemon=True)
+        for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert names == ["c"] * 16
+    assert sshd.accepted == 1
+
+
+def test_a_timeout_is_a_host_error(engine: Engine, session: Session) -> None:
+    client = docker_client(session, timeout=0.5)
+    with pytest.raises(HostError, match=r"no answer to GET .*/containers/slow/json in 0\.5 s"):
+        client.api.inspect_container("slow")
+
+
+def test_the_engine_is_reached_under_sudo(engine: Engine, connector: Connector, sshd: Sshd, keys: Keys) -> None:
+    Path(sshd.behaviour.path, "password").write_text("s3cret")
+    session = connector.connect(sshd.host(key_file=str(keys.user), become_password="s3cret"))
+    assert docker_client(session).containers.get("c").name == "c"
+
+
+def test_a_missing_docker_command_has_a_hint(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(HostError, match="no docker command") as caught:
+        docker_client(session)
+    assert "install the docker CLI" in caught.value.hint
+
+
+def test_a_stopped_engine_has_a_hint(engine: Engine, session: Session, tmp_path: Path) -> None:
+    (tmp_path / "docker.sock").unlink()
+    with pytest.raises(HostError, match="engine is not running") as caught:
+        docker_client(session)
+    assert "systemctl" in caught.value.hint
+    assert caught.value.tail
+
+
+def test_an_engine_that_stops_between_two_calls_is_said(
+    engine: Engine, session: Session, sshd: Sshd, tmp_path: Path
+) -> None:
+    client = docker_client(session)
+    (tmp_path / "docker.sock").unlink()
+    sshd.children[0].kill()
+    sshd.children[0].wait()
+    with pytest.raises(HostError, match="engine is not running"):
+        client.containers.get("c")
+
+
+def test_a_cut_link_is_a_host_error(engine: Engine, session: Session, sshd: Sshd) -> None:
+    client = docker_client(session)
+    sshd.cut()
+    with pytest.raises(HostError, match="lost"):
+        client.containers.get("c")
