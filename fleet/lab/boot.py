@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fleet.lab import cgroups, gpus, kernel, processes
 
-NAMESPACES = kernel.NEWNS | kernel.NEWUTS | kernel.NEWIPC | kernel.NEWNET | kernel.NEWPID | kernel.NEWCGROUP
+NAMESPACES = kernel.NEWNS | kernel.NEWUTS | kernel.NEWIPC | kernel.NEWNET | kernel.NEWPID
 PLAIN = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 INIT = ("/usr/bin/tini", "--", "/usr/bin/sleep", "infinity")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -56,13 +56,11 @@ class Plan:
 
 def boot(plan: Plan) -> str:
     """Start the node; returns when it stands, with an error's text or an empty string."""
-    found = cgroups.hierarchies()
-    cgroups.join(plan.cgroup)
     kernel.unshare(NAMESPACES)
     ready, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        _become_init(plan, found, tell)
+        _become_init(plan, tell)
     processes.remember(Path(plan.process), child)
     os.close(tell)
     with os.fdopen(ready) as answer:
@@ -74,13 +72,16 @@ def boot(plan: Plan) -> str:
     return said or "the first process died"
 
 
-def _become_init(plan: Plan, found: tuple[tuple[Path, str, str], ...], tell: int) -> None:
+def _become_init(plan: Plan, tell: int) -> None:
     try:
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         log = os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         for old, new in ((null, 0), (log, 1), (log, 2)):
             os.dup2(old, new)
+        found = cgroups.hierarchies()
+        cgroups.join(plan.cgroup)
+        kernel.unshare(kernel.NEWCGROUP)  # from here on the node's own group is the root that it sees
         _assemble(plan, found)
         os.write(tell, b"ready")
         os.execve(INIT[0], INIT, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # noqa: S606  we become the init
@@ -127,7 +128,8 @@ def _devices(dev: Path) -> None:
     for name in ("pts", "shm", "mqueue"):
         (dev / name).mkdir()
     kernel.mount("devpts", dev / "pts", "devpts", kernel.MS_NOSUID, "newinstance,ptmxmode=0666,mode=620,gid=5")
-    kernel.mount("tmpfs", dev / "shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
+    # As much as a real node shows; it is a limit, and takes no memory.
+    kernel.mount("tmpfs", dev / "shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777,size=512g")
     kernel.mount("mqueue", dev / "mqueue", "mqueue", PLAIN)
     links = {
         "fd": "/proc/self/fd",
@@ -144,8 +146,10 @@ def _cgroups(target: Path, found: tuple[tuple[Path, str, str], ...]) -> None:
     unified = [kind for root, kind, _ in found if str(root) == "/sys/fs/cgroup" and kind == "cgroup2"]
     if unified:
         kernel.mount("cgroup2", target, "cgroup2", PLAIN)
-        available = (target / "cgroup.controllers").read_text().split()
-        (target / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in available))
+        # A v2 group either holds processes or hands controllers down: the node's own live one level deeper.
+        (target / "init").mkdir()
+        (target / "init/cgroup.procs").write_text("0")
+        cgroups.hand_down(target)
         return
     kernel.mount("tmpfs", target, "tmpfs", PLAIN, "mode=755")
     for root, kind, options in found:

@@ -26,27 +26,31 @@ def hierarchies(mountinfo: str | None = None) -> tuple[tuple[Path, str, str], ..
 
 def join(group: str) -> None:
     """Move this process to `group` (relative to the root) in every hierarchy, making it where it is missing."""
-    for root, kind, _ in hierarchies():
+    for root, _, _ in hierarchies():
         here = root
         for part in Path(group).parts:
             parent, here = here, here / part
             here.mkdir(exist_ok=True)
             _inherit(parent, here)
-        target = here
-        if kind == "cgroup2":
-            # A v2 group either holds processes or hands controllers down: the node's own live one level deeper.
-            target = here / "init"
-            target.mkdir(exist_ok=True)
-        (target / "cgroup.procs").write_text(str(os.getpid()))
+        (here / "cgroup.procs").write_text("0")  # 0 is whoever writes
 
 
 def _inherit(parent: Path, child: Path) -> None:
-    for name in ("cpuset.cpus", "cpuset.mems"):  # v1: empty at first, and then no process may enter
+    """Let `child` have what `parent` has: v1 begins with no processors and no memory nodes, v2 with no controllers."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
         file = child / name
         if file.exists() and (parent / name).exists() and not file.read_text().strip():
             value = (parent / name).read_text().strip()
             if value:
                 file.write_text(value)
+    hand_down(parent)
+
+
+def hand_down(group: Path) -> None:
+    """Offer every controller of a v2 group to its children; nothing for a v1 group."""
+    if (group / "cgroup.subtree_control").exists():
+        available = (group / "cgroup.controllers").read_text().split()
+        (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in available))
 
 
 def processes(group: str) -> frozenset[int]:

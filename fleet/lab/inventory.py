@@ -11,7 +11,7 @@ from fleet.lab.topology import NodeSpec, Topology
 SOURCE_REF = "v0.11.0"  # a tag of the stand-in repository
 PROMISES: dict[str, dict[str, Any]] = {
     "mi300x-8": {"model": "MI300X", "count": 8, "compute_partition": "SPX", "memory_partition": "NPS1"},
-    "mi300x-8-cpx": {"model": "MI300X", "count": 64, "compute_partition": "CPX"},
+    "mi300x-8-cpx": {"model": "MI300X", "count": 64, "compute_partition": "CPX", "memory_partition": "NPS4"},
     "mi250-4": {"model": "MI250", "count": 8},
 }
 GROUPS = {"mi300x-8": "mi300x", "mi300x-8-cpx": "mi300x_cpx", "mi250-4": "mi250"}

@@ -119,3 +119,15 @@ def test_a_build_that_fails_leaves_no_root_filesystem(tmp_path: Path, monkeypatc
     with pytest.raises(FleetError, match="no mirror"):
         rootfs.trixie(cache=tmp_path)
     assert not (tmp_path / "trixie").exists()
+
+
+def test_a_version_2_group_hands_every_controller_down(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    cgroups.hand_down(tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+def test_a_version_1_group_hands_nothing_down(tmp_path: Path) -> None:
+    cgroups.hand_down(tmp_path)
+    assert list(tmp_path.iterdir()) == []
