@@ -59,13 +59,13 @@ class _Drm:
 
 def topology(frames: Frames) -> Topology:
     """Every GPU node in KFD's order. A node that could not be read is counted among the hidden ones."""
-    present = set(frames.lines("present") or ())
+    present = frames.lines("present")
     nodes = _nodes(frames)
     drms = _drms(frames)
     gpus = [node for node in nodes if node.is_gpu]
     hidden = tuple(node.number for node in nodes if not node.readable and node.gpu_id != 0)
     return Topology(
-        kfd=any(path.startswith("sys/class/kfd/kfd") for path in present) or bool(nodes),
+        kfd=None if present is None else "sys/class/kfd/kfd" in present or bool(nodes),
         nodes=len(nodes) if frames.lines("nodes") is not None else None,
         gpus=tuple(_gpu(index, node, drms) for index, node in enumerate(gpus)),
         hidden_nodes=hidden,

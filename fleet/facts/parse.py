@@ -1,13 +1,9 @@
 """The probe's text -> Facts. Pure: what the probe did not say stays None, and is never guessed."""
 
-import json
 import re
-import struct
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from fleet.facts import dockerd
+from fleet.facts import activity, dockerd, storage
 from fleet.facts.frames import Frames, split
 from fleet.facts.gpus import topology
 from fleet.facts.model import (
@@ -16,16 +12,12 @@ from fleet.facts.model import (
     Driver,
     Facts,
     KernelLog,
-    Listener,
-    Model,
-    Process,
-    Space,
     System,
     Tuning,
     Unread,
     User,
 )
-from fleet.facts.words import integer, redact
+from fleet.facts.words import integer
 
 UNLIMITED = -1
 
@@ -34,23 +26,23 @@ def parse(text: str) -> Facts:
     """Facts from the probe's output. Raises FleetError when the text is not the probe's, or is cut short."""
     frames = split(text)
     source = "live" if (frames.lines("start") or ("",))[0] == "1" else "tree"
-    commands = _commands(frames)
+    commands = activity.commands(frames)
     engine = dockerd.docker(frames)
     first = {container.pid: container.id for container in engine.containers or () if container.pid}
-    containers_of = {**first, **_containers_of(frames)}
+    containers_of = {**first, **activity.containers_of(frames)}
     devices = _devices(frames, source)
-    extra = [Unread("/proc/listeners", "ss is missing or failed")] if _blind_to_sockets(frames, source) else []
+    extra = [Unread("/proc/listeners", "ss is missing or failed")] if activity.blind_to_sockets(frames, source) else []
     return Facts(
         source=source,
         system=_system(frames),
         tuning=_tuning(frames),
         devices=devices,
         driver=_driver(frames),
-        topology=replace(topology(frames), processes=_processes(frames, commands, containers_of)),
+        topology=replace(topology(frames), processes=activity.processes(frames, commands, containers_of)),
         docker=engine,
-        space=_space(frames),
-        models=_models(frames),
-        listeners=_listeners(frames, commands, containers_of),
+        space=storage.space(frames),
+        models=storage.models(frames),
+        listeners=activity.listeners(frames, commands, containers_of),
         kernel_log=_kernel_log(frames),
         user=_user(frames),
         unread=(*frames.unread, *extra),
@@ -98,7 +90,7 @@ def _tuning(frames: Frames) -> Tuning:
     limits = dict(line.split(" ", 1) for line in frames.lines("limits") or () if " " in line)
     pages = re.search(r"\[(\w+)\]", frames.text("sys/kernel/mm/transparent_hugepage/enabled") or "")
     engine = next((text for path, text in frames.files("files").items() if path.endswith("/limits")), "")
-    shm = _space(frames).get("shm")
+    shm = storage.space(frames).get("shm")
     apparmor = frames.text("sys/module/apparmor/parameters/enabled")
     return Tuning(
         numa_balancing=integer(frames.text("proc/sys/kernel/numa_balancing")),
@@ -190,142 +182,6 @@ def _device(line: str) -> DeviceNode | None:
         return None
     mode, uid, gid, owner, group, path, kind = match.groups()
     return DeviceNode(path, kind == "character special file", int(mode, 8), int(uid), int(gid), owner, group)
-
-
-def _commands(frames: Frames) -> Mapping[int, str]:
-    found = {}
-    for line in frames.lines("commands") or ():
-        pid, _, raw = line.partition(" ")
-        if pid.isdigit():
-            found[int(pid)] = redact(raw.strip("\x1f ").split("\x1f"))
-    return found
-
-
-def _containers_of(frames: Frames) -> Mapping[int, str]:
-    """Pid -> container id, from the control group's path in either cgroup version."""
-    found = {}
-    for path, text in frames.files("cgroups").items():
-        match = re.search(r"[0-9a-f]{64}", text)
-        if match:
-            found[int(path.split("/")[1])] = match[0]
-    return found
-
-
-def _processes(
-    frames: Frames, commands: Mapping[int, str], containers: Mapping[int, str]
-) -> tuple[Process, ...] | None:
-    if "sys/class/kfd/kfd/proc" not in (frames.lines("present") or ()):
-        return None
-    vram: dict[int, dict[int, int]] = {}
-    for path, text in frames.files("process").items():
-        pid, _, name = path.partition("/")
-        size = integer(text)
-        if pid.isdigit() and name[5:].isdigit() and size is not None:
-            vram.setdefault(int(pid), {})[int(name[5:])] = size
-    pids = {int(line) for line in " ".join(frames.lines("pids") or ()).split() if line.isdigit()} | set(vram)
-    return tuple(Process(pid, commands.get(pid), vram.get(pid, {}), containers.get(pid, "")) for pid in sorted(pids))
-
-
-def _space(frames: Frames) -> Mapping[str, Space]:
-    """Lines: `key there|absent AT<tab>PATH`, then `fs …` and `dev …` for every AT that was measured."""
-    rows, rooms, devices = [], {}, {}
-    for line in frames.lines("space") or ():
-        if match := re.match(r"fs (\d+) (\d+) (\d+) (\d+) (\d+) (.*)$", line):
-            rooms[match[6]] = tuple(map(int, match.groups()[:5]))
-        elif match := re.match(r"dev (\d+) (.*)$", line):
-            devices[match[2]] = int(match[1])
-        elif match := re.match(r"(\w+) (there|absent) (.*)\t(.*)$", line):
-            rows.append(match.groups())
-    found = {}
-    for key, there, at, path in rows:
-        if at in rooms:
-            free, block, total, free_nodes, all_nodes = rooms[at]
-            nodes = free_nodes if all_nodes else None  # btrfs and others count no inodes
-            found[key] = Space(path, there == "there", free * block, total * block, nodes, devices.get(at))
-    return found
-
-
-def _models(frames: Frames) -> tuple[Model, ...] | None:
-    lines = frames.lines("models")
-    if lines is None:
-        return None
-    configs = {path.removesuffix("/config.json"): text for path, text in frames.files("configs").items()}
-    found = []
-    for line in lines:
-        match = re.match(r"(?:config|-) (weights|-) (.+)$", line)
-        if match is None:
-            continue  # a directory with a newline in its name
-        weights, name = match.groups()
-        config = _json(configs.get(name, ""))
-        inner: dict[str, Any] = next(
-            (config[key] for key in ("text_config", "llm_config") if isinstance(config.get(key), dict)), {}
-        )
-        both = {**inner, **config}
-        architectures = config.get("architectures")
-        found.append(
-            Model(
-                name,
-                weights == "weights",
-                attention_heads=_whole(both, "num_attention_heads", "n_head", "n_heads"),
-                kv_heads=_whole(both, "num_key_value_heads"),
-                model_type=str(config["model_type"]) if "model_type" in config else None,
-                architectures=tuple(map(str, architectures)) if isinstance(architectures, list) else (),
-                max_positions=_whole(both, "max_position_embeddings"),
-            )
-        )
-    return tuple(found)
-
-
-def _whole(values: Mapping[str, Any], *names: str) -> int | None:
-    return next((values[name] for name in names if isinstance(values.get(name), int)), None)
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _listeners(
-    frames: Frames, commands: Mapping[int, str], containers: Mapping[int, str]
-) -> tuple[Listener, ...] | None:
-    """Listening ports from /proc/net, which needs no tool; their owners from `ss` where it may see them."""
-    if "proc/net/tcp" not in (frames.lines("present") or ()):
-        return None
-    owners: dict[int, int] = {}
-    for line in frames.lines("sockets") or ():
-        match = re.search(r":(\d+)\s+\S+:\*.*?pid=(\d+)", line)
-        if match:
-            owners.setdefault(int(match[1]), int(match[2]))
-    found = set()
-    for line in frames.lines("listeners") or ():
-        match = re.match(r"\S+?:\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ", line)
-        if match:
-            found.add((_address(match[1]), int(match[2], 16)))
-    return tuple(
-        Listener(address, port, pid, commands.get(pid or 0), containers.get(pid or 0, ""))
-        for address, port in sorted(found, key=lambda pair: (pair[1], pair[0]))
-        for pid in (owners.get(port),)
-    )
-
-
-def _address(raw: str) -> str:
-    """The kernel prints 32-bit words in the machine's byte order, which is little-endian wherever these GPUs are."""
-    words = [int(raw[at : at + 8], 16) for at in range(0, len(raw), 8)]
-    data = b"".join(struct.pack("<I", word) for word in words)
-    if len(data) == 4:
-        return ".".join(map(str, data))
-    if not any(data):
-        return "::"
-    if data[:12] == b"\0" * 10 + b"\xff\xff":
-        return ".".join(map(str, data[12:]))
-    return ":".join(f"{data[at] << 8 | data[at + 1]:x}" for at in range(0, 16, 2))
-
-
-def _blind_to_sockets(frames: Frames, source: str) -> bool:
-    return source == "live" and bool(frames.lines("listeners")) and not frames.lines("sockets")
 
 
 def _kernel_log(frames: Frames) -> KernelLog:
