@@ -5,13 +5,8 @@ mending works after a crash, twice, and from another process. Faults of the hard
 (gpu_model); the node's files are brought to whatever all recorded changes together give.
 """
 
-import errno
 import fcntl
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,23 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError, UsageError
-from fleet.lab import gpu_host, gpu_model, gpus, processes
+from fleet.lab import fault_effects as effects
+from fleet.lab import gpu_host, gpu_model, gpus
+from fleet.lab.fault_effects import Options
 from fleet.lab.gpu_model import Machine
 
 if TYPE_CHECKING:
     from fleet.lab.lab import Lab
     from fleet.lab.node import Node
-
-KEPT_KEYS = "etc/ssh/before"
-FILLER = "var/lib/docker/filler"
-ROOM_LEFT = 8 << 20  # bytes: enough for the engine to answer, too little for a layer
-CLOCK_OFFSET = 3600  # seconds
-CHUNK = 1 << 30  # bytes at once: the filesystem needs blocks of its own for each, which no single request leaves it
-BUSY_PID = "run/finetune.pid"
-BUSY_COMMAND = "finetune"  # what sleep calls itself there
-UNITS = {"": 1, "s": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-
-Options = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -194,129 +180,6 @@ def _show_hardware(node: "Node", before: tuple[str, ...], after: tuple[str, ...]
         archive.unlink(missing_ok=True)
 
 
-# Effects, each with its undo
-
-
-def _hold_gpu(node: "Node", _options: Options) -> None:
-    """Somebody's training run on the first GPU."""
-    parts = _hardware(node, ()).parts
-    open_files = f"exec 5</dev/kfd 6</dev/dri/renderD{parts[0].minor}" if parts else "exec 5</dev/kfd"
-    script = f"echo $$ >/{BUSY_PID}; {open_files}; exec -a '{BUSY_COMMAND}' sleep infinity"
-    node.exec(("setsid", "--fork", "sh", "-c", 'exec bash -c "$1" >/dev/null 2>&1 </dev/null', "sh", script))
-
-
-def _free_gpu(node: "Node") -> None:
-    script = f'pid=$(cat /{BUSY_PID}) && kill "$pid" && rm -f /{BUSY_PID}'
-    node.exec(("sh", "-c", script), check=False)
-
-
-def _stop_docker(node: "Node", _options: Options) -> None:
-    _needs_engine(node)
-    node.stop_engine()
-
-
-def _start_docker(node: "Node") -> None:
-    node.start_engine()
-
-
-def _fill_disk(node: "Node", _options: Options) -> None:
-    """A file as large as all that is free: the next layer meets a real ENOSPC."""
-    _needs_engine(node)
-    target = node.root / FILLER
-    with target.open("wb") as file:
-        while (chunk := min(_free_bytes(target.parent) - ROOM_LEFT, CHUNK)) > 0:
-            try:
-                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), chunk)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                return
-
-
-def _free_bytes(directory: Path) -> int:
-    disk = os.statvfs(directory)
-    return disk.f_bfree * disk.f_frsize
-
-
-def _empty_disk(node: "Node") -> None:
-    (node.root / FILLER).unlink(missing_ok=True)
-
-
-def _change_host_keys(node: "Node", _options: Options) -> None:
-    kept = node.root / KEPT_KEYS
-    if not kept.exists():
-        kept.mkdir(mode=0o700)
-        for file in sorted(kept.parent.glob("ssh_host_*")):
-            file.rename(kept / file.name)
-    node.new_host_keys()
-
-
-def _restore_host_keys(node: "Node") -> None:
-    kept = node.root / KEPT_KEYS
-    if kept.exists():
-        for file in kept.iterdir():
-            file.rename(kept.parent / file.name)
-        kept.rmdir()
-        node.stop_sshd()
-        node.start_sshd()
-
-
-def _stop_sshd(node: "Node", _options: Options) -> None:
-    node.stop_sshd()
-
-
-def _start_sshd(node: "Node") -> None:
-    node.start_sshd()
-
-
-def _cut_links(node: "Node", options: Options) -> None:
-    """At once, or `after` so many seconds (2s) or bytes over the link (20MB)."""
-    after = options.get("after", "")
-    if not after:
-        node.link_down()
-        return
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|B|kB|MB|GB|)", after)
-    if not found:
-        raise UsageError(f"after={after} is neither seconds nor bytes", hint="for example after=2s or after=20MB")
-    amount = float(found[1]) * UNITS[found[2]]
-    limit = ("--seconds", str(amount)) if found[2] in {"", "s"} else ("--bytes", str(int(amount)))
-    started = subprocess.Popen(
-        (sys.executable, "-m", "fleet.lab.fault_cut", *limit, *(link.outside for link in node.links)),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).resolve().parents[2],
-        start_new_session=True,
-    )
-    processes.remember(_cutter(node), started.pid)
-
-
-def _plug_links(node: "Node") -> None:
-    processes.end(_cutter(node))
-    node.link_up()
-
-
-def _cutter(node: "Node") -> Path:
-    return node.paths.run / f"{node.name}.cut.pid"
-
-
-def _reboot(node: "Node", _options: Options) -> None:
-    node.reboot()
-
-
-def _set_clock_off(node: "Node", _options: Options) -> None:
-    node.set_clock(CLOCK_OFFSET)
-
-
-def _set_clock_right(node: "Node") -> None:
-    node.set_clock(0)
-
-
-def _needs_engine(node: "Node") -> None:
-    if not node.spec.engine:
-        raise UsageError(f"{node.name} has no Docker engine to break")
-
-
 FAULTS: dict[str, Fault] = {
     "kfd-missing": Fault("no /dev/kfd", hardware=lambda machine: replace(machine, kfd_mode=None)),
     "kfd-0600": Fault(
@@ -351,18 +214,24 @@ FAULTS: dict[str, Fault] = {
         hardware=lambda machine: replace(machine, numa_balancing=True),
         gone_with_reboot=True,
     ),
-    "gpu-busy": Fault("a foreign process holds the first GPU", apply=_hold_gpu, undo=_free_gpu, gone_with_reboot=True),
-    "docker-stopped": Fault("dockerd does not run", apply=_stop_docker, undo=_start_docker, gone_with_reboot=True),
-    "docker-disk-full": Fault("no room under Docker's root", apply=_fill_disk, undo=_empty_disk),
-    "hostkey-changed": Fault("other ssh host keys", apply=_change_host_keys, undo=_restore_host_keys),
-    "sshd-down": Fault("nobody listens on port 22", apply=_stop_sshd, undo=_start_sshd, gone_with_reboot=True),
+    "gpu-busy": Fault(
+        "a foreign process holds the first GPU", apply=effects.hold_gpu, undo=effects.free_gpu, gone_with_reboot=True
+    ),
+    "docker-stopped": Fault(
+        "dockerd does not run", apply=effects.stop_docker, undo=effects.start_docker, gone_with_reboot=True
+    ),
+    "docker-disk-full": Fault("no room under Docker's root", apply=effects.fill_disk, undo=effects.empty_disk),
+    "hostkey-changed": Fault("other ssh host keys", apply=effects.change_host_keys, undo=effects.restore_host_keys),
+    "sshd-down": Fault(
+        "nobody listens on port 22", apply=effects.stop_sshd, undo=effects.start_sshd, gone_with_reboot=True
+    ),
     "link-cut": Fault(
         "the network cable is out; after=2s or after=20MB pulls it later",
-        apply=_cut_links,
-        undo=_plug_links,
+        apply=effects.cut_links,
+        undo=effects.plug_links,
         options=("after",),
         gone_with_reboot=True,
     ),
-    "rebooted": Fault("the node was rebooted", apply=_reboot),
-    "clock-off": Fault("the clock is an hour fast", apply=_set_clock_off, undo=_set_clock_right),
+    "rebooted": Fault("the node was rebooted", apply=effects.reboot),
+    "clock-off": Fault("the clock is an hour fast", apply=effects.set_clock_off, undo=effects.set_clock_right),
 }
