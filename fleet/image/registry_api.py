@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urljoin, urlparse
 
@@ -43,7 +44,8 @@ class RegistryClient:
     def __init__(self, registry: Registry, *, session: requests.Session | None = None) -> None:
         self._registry = registry
         self._session = session or requests.Session()
-        self._session.verify = registry.ca_file or True
+        # Per request, because $REQUESTS_CA_BUNDLE overrides what a session says.
+        self._verify: str | bool = str(Path(registry.ca_file).expanduser()) if registry.ca_file else True
         host = "registry-1.docker.io" if registry.host == "docker.io" else registry.host
         self._base = f"{'http' if registry.insecure else 'https'}://{host}/v2/"
         self._headers: dict[str, str] = {}  # by scope
@@ -164,7 +166,7 @@ class RegistryClient:
         auth = _Authorization(authorization)
         try:
             return self._session.request(
-                method, url, headers=dict(headers or {}), data=data, auth=auth, timeout=_TIMEOUT, allow_redirects=True
+                method, url, headers=dict(headers or {}), data=data, auth=auth, timeout=_TIMEOUT, verify=self._verify
             )
         except requests.RequestException as error:
             raise FleetError(*_words(self._registry, error)) from error
@@ -189,7 +191,9 @@ class RegistryClient:
             raise FleetError(f"registry {self._registry.host} sends credentials to {realm}, which is not TLS")
         query = {"service": words.get("service", ""), "scope": words.get("scope") or scope}
         try:
-            answer = self._session.get(realm, params=query, auth=_Authorization(basic), timeout=_TIMEOUT)
+            answer = self._session.get(
+                realm, params=query, auth=_Authorization(basic), timeout=_TIMEOUT, verify=self._verify
+            )
             token = answer.json() if answer.ok else {}
         except (requests.RequestException, ValueError) as error:
             raise FleetError(f"registry {self._registry.host}: its token server {realm} did not answer well") from error
