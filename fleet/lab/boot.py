@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fleet.lab import cgroups, gpus, kernel, processes
 
-NAMESPACES = kernel.NEWNS | kernel.NEWUTS | kernel.NEWIPC | kernel.NEWNET | kernel.NEWPID
+NAMESPACES = kernel.NEWNS | kernel.NEWUTS | kernel.NEWIPC | kernel.NEWNET | kernel.NEWCGROUP
 PLAIN = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 INIT = ("/usr/bin/tini", "--", "/usr/bin/sleep", "infinity")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -56,7 +56,7 @@ class Plan:
 
 def boot(plan: Plan) -> str:
     """Start the node; returns when it stands, with an error's text or an empty string."""
-    kernel.unshare(NAMESPACES)
+    kernel.unshare(kernel.NEWPID)  # for the child; all else it leaves by itself, and this process stays outside
     ready, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -81,7 +81,7 @@ def _become_init(plan: Plan, tell: int) -> None:
             os.dup2(old, new)
         found = cgroups.hierarchies()
         cgroups.join(plan.cgroup)
-        kernel.unshare(kernel.NEWCGROUP)  # from here on the node's own group is the root that it sees
+        kernel.unshare(NAMESPACES)  # after joining: the node's own group becomes the root that it sees
         _assemble(plan, found)
         os.write(tell, b"ready")
         os.execve(INIT[0], INIT, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # noqa: S606  we become the init
