@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,8 +118,10 @@ class Connector:
         try:
             return dial.shake_hands(target, sock, guard)
         except (dial.Dropped, dial.Silent) as error:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 helper.process.wait(1)
+            if not helper.process.returncode:
+                raise  # the command is well; the server behind it hung up
             words = helper.last_words()
             raise UnreachableError(
                 target.label,

@@ -153,7 +153,10 @@ def shake_hands(target: Target, sock: Any, guard: HostKeyGuard) -> fabric.Connec
         for transport in transports:
             drop(transport)
         sock.close()
-        raise _classified(target, guard, error, time.monotonic() - started) from error
+        better = _classified(target, guard, error, time.monotonic() - started)
+        if better is error:
+            raise
+        raise better from error
     return connection
 
 

@@ -25,6 +25,10 @@ class _Agent(AgentSSH):
         connection.connect(path)
         self._connect(connection)  # type: ignore[attr-defined]  # the stubs lack it
 
+    def leave(self) -> None:
+        """Close the socket; no more signatures are wanted."""
+        self._close()  # type: ignore[attr-defined]  # the stubs lack it
+
 
 @dataclass
 class Login:
@@ -35,12 +39,16 @@ class Login:
     locked: list[str] = field(default_factory=list)  # key files that want a passphrase
     unusable: list[str] = field(default_factory=list)
     allowed: tuple[str, ...] = ()  # what the server said last
+    _agent: _Agent | None = None
 
     def authenticate(self, transport: paramiko.Transport) -> list[str]:
         try:
             return self._authenticate(transport)
         except (EOFError, OSError, paramiko.SSHException) as error:
             raise self._refused(f"the server hung up while logging in ({error or type(error).__name__})") from error
+        finally:
+            if self._agent is not None:
+                self._agent.leave()
 
     def _authenticate(self, transport: paramiko.Transport) -> list[str]:
         if self.target.public_key_allowed:
@@ -78,7 +86,6 @@ class Login:
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
         """Every key worth offering, by name; each file is read only when its turn comes."""
         agent = self._agent_keys()
-        blobs = {key.asbytes() for key in agent}
         offered: set[bytes] = set()
         for file in self.target.identities:
             for name, key in self._from_file(file, agent):
@@ -93,7 +100,7 @@ class Login:
             if not Path(file).is_file():
                 continue
             for name, key in self._from_file(file, agent):
-                if key.asbytes() not in offered or key.asbytes() not in blobs:
+                if key.asbytes() not in offered:
                     yield name, key
 
     def _from_file(self, file: str, agent: tuple[AgentKey, ...]) -> Iterator[tuple[str, paramiko.PKey]]:
@@ -120,7 +127,8 @@ class Login:
         if not path:
             return ()
         try:
-            return tuple(_Agent(path).get_keys())
+            self._agent = _Agent(path)
+            return tuple(self._agent.get_keys())
         except (OSError, paramiko.SSHException):
             return ()
 
