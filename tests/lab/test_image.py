@@ -1,0 +1,228 @@
+"""One image, built once on Debian 13's engine, is the same release wherever it arrives."""
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fleet.delivery.push import push
+from fleet.engine import docker_client
+from fleet.errors import FleetError
+from fleet.image import docker_archive
+from fleet.image.build import BuildError
+from fleet.image.layout import read
+from fleet.image.lock import Lock
+from fleet.image.machine import There
+from fleet.image.produce import produce
+from fleet.image.registry_api import RegistryClient
+from fleet.image.release import Release
+from fleet.image.store import Store
+from fleet.image.workshop import Workshop, ensure_layout, publish
+from fleet.inventory import load
+from fleet.inventory.settings import Image, Registry, Source
+from fleet.lab import Lab, NodeSpec
+from fleet.secret import Secret
+from fleet.transport import Connector, Session
+from tests.lab.conftest import REGISTRY, lab_name
+
+pytestmark = pytest.mark.lab
+
+SPECS = (
+    NodeSpec("builder", role="builder", base="trixie"),
+    REGISTRY,
+    NodeSpec("old", profile="mi300x-8"),
+    NodeSpec("store", base="trixie", profile="mi300x-8", user="ops", containerd_store=True),
+)
+BASE = "vllm-base:lab"
+DOCKERFILE = """ARG BASE_IMAGE=vllm-base:lab
+FROM ${BASE_IMAGE} AS base
+ARG ARG_PYTORCH_ROCM_ARCH
+ENV PYTORCH_ROCM_ARCH=${ARG_PYTORCH_ROCM_ARCH}
+RUN mkdir -p /app && echo "ROCM_SDK_VERSION: 7.14.0" >/app/versions.txt
+
+FROM base AS build
+COPY . /src
+RUN --mount=type=cache,target=/cache test -d /src/.git && cp /src/version /app/built
+RUN --network=none true
+
+FROM base AS final
+COPY --link --from=build /app/built /app/built
+RUN <<END
+cat /app/built
+END
+HEALTHCHECK CMD true
+ENTRYPOINT ["vllm", "serve"]
+"""
+
+
+@dataclass
+class Site:
+    lab: Lab
+    sessions: dict[str, Session]
+    registry: Registry
+    repository: Path
+
+    def workshop(self, root: Path, builder: str = "builder") -> Workshop:
+        machine = There(self.sessions[builder], "/var/tmp/fleet")
+        return Workshop(Store(root), machine, self.registry, lambda _line: None)
+
+    @property
+    def image(self) -> Image:
+        return Image("vllm-rocm", source=Source(ref="v0.11.0", repository=str(self.repository)))
+
+
+def base_tar() -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        tar.add("/bin/busybox", arcname="bin/busybox")
+        for name in ("sh", "mkdir", "cp", "cat", "true", "test", "false"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return made.getvalue()
+
+
+def git(folder: Path, *args: str) -> None:
+    person = ("-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "init.defaultBranch=main")
+    subprocess.run(("git", *person, *args), cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("image")
+    name = lab_name("img")
+    repository = folder / "vllm"
+    (repository / "docker").mkdir(parents=True)
+    (repository / "docker/Dockerfile.rocm").write_text(DOCKERFILE)
+    (repository / "version").write_text("0.11.0\n")
+    git(repository, "init", "--quiet")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "one")
+    git(repository, "tag", "v0.11.0")
+    with ExitStack() as stack:
+        stack.callback(Lab.remove, name)
+        lab = Lab.up(name, SPECS, inventories=folder)
+        hosts = load([str(lab.inventory)]).hosts
+        connector = stack.enter_context(Connector())
+        sessions = {word: connector.connect(hosts[word]) for word in ("builder", "old", "store")}
+        for word in ("builder", "old"):
+            sessions[word].upload(io.BytesIO(base_tar()), "/var/tmp/base.tar")
+            sessions[word].run(("docker", "import", "/var/tmp/base.tar", BASE))
+        registry = hosts["old"].settings.registry
+        assert registry is not None
+        yield Site(lab, sessions, registry, repository)
+
+
+@pytest.fixture(scope="module")
+def released(site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, Release, str, Lock]:
+    """Built on the builder, pushed, recorded."""
+    shop = site.workshop(tmp_path_factory.mktemp("one"))
+    made = produce(site.image, shop, Lock(), gfx=("gfx942", "gfx90a"))
+    assert made.changes
+    push(shop.store.layout_path(made.release), site.registry, "vllm-rocm", made.release.id, on_line=lambda _line: None)
+    publish(made.release, made.key, site.registry)
+    return shop, made.release, made.key, made.lock
+
+
+def test_the_image_explains_itself(released: tuple[Workshop, Release, str, Lock]) -> None:
+    _, release, key, _ = released
+    assert (release.vllm_version, release.rocm, release.gfx) == ("0.11.0", "7.14.0", ("gfx90a", "gfx942"))
+    assert release.content_key == key
+    assert release.entrypoint == ("vllm", "serve")
+    assert release.dropped == ("HEALTHCHECK",)
+    assert release.base == BASE
+
+
+def test_a_second_build_does_nothing_from_another_controller_too(
+    site: Site, released: tuple[Workshop, Release, str, Lock], tmp_path: Path
+) -> None:
+    shop, release, _, lock = released
+    for other in (shop, site.workshop(tmp_path)):
+        again = produce(site.image, other, lock, gfx=("gfx942", "gfx90a"))
+        assert not again.changes
+        assert again.release == release
+        assert again.lock == lock
+
+
+def test_one_release_has_one_config_and_the_same_layers_by_every_way(
+    site: Site, released: tuple[Workshop, Release, str, Lock], tmp_path: Path
+) -> None:
+    shop, release, _, _ = released
+    layout = shop.store.layout(release)
+    assert layout is not None
+    with RegistryClient(site.registry) as client:
+        assert client.digest("vllm-rocm", release.id) == release.manifest_digest
+    other = site.workshop(tmp_path)
+    ensure_layout(other, release)
+    assert read(other.store.layout_path(release)).config.digest == release.config_digest
+    archive = tmp_path / "image.tar"
+    with archive.open("wb") as file:
+        docker_archive.write(read(layout), release.local_name, file)
+    for name, identity in (("old", release.config_digest), ("store", release.manifest_digest)):
+        session = site.sessions[name]
+        with archive.open("rb") as file:
+            session.upload(file, "/var/tmp/image.tar", sudo=True)
+        session.run(("docker", "load", "--input", "/var/tmp/image.tar"), sudo=True)
+        image = docker_client(session).images.get(release.local_name)
+        assert image.id == identity
+        assert tuple(image.attrs["RootFS"]["Layers"]) == release.diff_ids
+        pulled = _pull(site, session, release)
+        assert pulled == (identity, release.diff_ids)
+
+
+def _pull(site: Site, session: Session, release: Release) -> tuple[str, tuple[str, ...]]:
+    """Pull by digest into the same engine; gives the image's ID and layers there."""
+    folder = f"/etc/docker/certs.d/{site.registry.host}"
+    session.run(("mkdir", "-p", folder), sudo=True)
+    with Path(site.registry.ca_file).open("rb") as file:
+        session.upload(file, f"{folder}/ca.crt", sudo=True)
+    client = docker_client(session)
+    assert site.registry.username
+    assert site.registry.password
+    auth = {"username": site.registry.username.reveal(), "password": site.registry.password.reveal()}
+    name = str(release.in_registry(site.registry.host))
+    client.images.remove(release.local_name)
+    image = client.images.pull(name, auth_config=auth)
+    return str(image.id), tuple(image.attrs["RootFS"]["Layers"])
+
+
+def test_the_old_engine_is_refused_before_anything_starts(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match="old cannot build docker/Dockerfile") as caught:
+        produce(site.image, site.workshop(tmp_path, "old"), Lock(), gfx=("gfx942",))
+    for feature in ("RUN --network", "COPY --link", "RUN heredoc"):
+        assert feature in caught.value.message
+
+
+def test_a_failing_step_is_named_and_the_builder_is_left_clean(site: Site, tmp_path: Path) -> None:
+    patch = tmp_path / "break.patch"
+    patch.write_text(
+        "--- a/docker/Dockerfile.rocm\n+++ b/docker/Dockerfile.rocm\n@@ -8,4 +8,4 @@\n COPY . /src\n"
+        " RUN --mount=type=cache,target=/cache test -d /src/.git && cp /src/version /app/built\n"
+        "-RUN --network=none true\n+RUN cat /nowhere\n \n"
+    )
+    source = Source(ref="v0.11.0", repository=str(site.repository), patches=(str(patch),))
+    with pytest.raises(BuildError) as caught:
+        produce(Image("vllm-rocm", source=source), site.workshop(tmp_path / "fleet"), Lock(), gfx=())
+    assert "RUN cat /nowhere" in caught.value.step
+    assert any("/nowhere" in line for line in caught.value.tail)
+    assert not site.sessions["builder"].run(("ls", "-A", "/var/tmp/fleet")).stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ca_file": ""}, "is not trusted: .*; set registry.ca_file"),
+        ({"password": Secret("p", literal="wrong")}, "refuses our credentials"),
+        ({"username": None, "password": None}, "asks for credentials"),
+        ({"host": "127.0.0.1:1"}, "connection refused"),
+    ],
+)
+def test_what_the_registry_refuses_is_said(site: Site, change: dict[str, object], words: str) -> None:
+    registry = replace(site.registry, **change)  # type: ignore[arg-type]  # the table holds different fields
+    with RegistryClient(registry) as client, pytest.raises(FleetError, match=words):
+        client.check()
