@@ -1,0 +1,269 @@
+"""Carrying plans out against an engine of a few methods that refuses whatever it does not know."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO, cast
+
+import docker
+import docker.errors
+import pytest
+
+from fleet.errors import HostError
+from fleet.inventory.model import Connection, Host
+from fleet.inventory.settings import Settings
+from fleet.serving.context import Context
+from fleet.serving.execute import apply, carry_out
+from fleet.serving.follow import NewLines, stamp
+from fleet.serving.steps import Change, Create, FreeVram, Remove, Rename, SaveLogs, ServingPlan, SetRestart, Start, Stop
+from tests.unit.serving.make import built, service
+
+SPEC = built(service()).spec
+GIB = 1024**3
+
+
+@dataclass
+class Reply:
+    stdout: str
+    exit_code: int = 0
+
+
+@dataclass
+class FakeShell:
+    """Answers the VRAM script with the next of `vram` (bytes used of 100 GiB on renderD128), the last one for ever."""
+
+    vram: list[int] = field(default_factory=lambda: [0])
+    asked: int = 0
+    host: Host = field(default_factory=lambda: Host("n1", ("all",), Connection("n1"), Settings()))
+
+    def run(self, argv: Sequence[str], *, sudo: bool = False) -> Reply:
+        raise AssertionError(argv)
+
+    def script(self, text: str, *, args: Sequence[str] = (), sudo: bool = False) -> Reply:
+        if "mem_info_vram_used" in text:
+            self.asked += 1
+            used = self.vram.pop(0) if len(self.vram) > 1 else self.vram[0]
+            return Reply(f"128 {used} {100 * GIB}\n")
+        assert "secrets" in text
+        return Reply("/var/lib/fleet\n")
+
+    def upload(self, source: BinaryIO, path: str, *, mode: int = 0o644, sudo: bool = False) -> None:
+        raise AssertionError(path)
+
+    def forward_local(self, port: int, address: str = "127.0.0.1") -> AbstractContextManager[tuple[str, int]]:
+        return nullcontext((address, port))
+
+
+class FakeApi:
+    """Containers by name with their state; `refuse` maps a method to the words it fails with."""
+
+    def __init__(self, **containers: str) -> None:
+        self.states = {name.replace("_", "-"): state for name, state in containers.items()}
+        self.refuse: dict[str, str] = {}
+        self.calls: list[str] = []
+
+    def _call(self, method: str, name: str) -> None:
+        self.calls.append(f"{method} {name}")
+        if method in self.refuse:
+            raise docker.errors.APIError("500", explanation=self.refuse[method])
+        if name not in self.states:
+            raise docker.errors.NotFound(f"no {name}")
+
+    def create_host_config(self, **options: Any) -> dict[str, Any]:
+        assert options["restart_policy"] == {"Name": "no"}
+        return options
+
+    def create_container(self, **options: Any) -> dict[str, Any]:
+        if "create" in self.refuse:
+            raise docker.errors.ImageNotFound(self.refuse["create"])
+        self.states[options["name"]] = "created"
+        self.calls.append(f"create {options['name']}")
+        return {"Id": "x", "Warnings": ["no swap limit"]}
+
+    def start(self, name: str) -> None:
+        self._call("start", name)
+        self.states[name] = "running"
+
+    def stop(self, name: str, timeout: int) -> None:
+        assert timeout >= 60
+        self._call("stop", name)
+        self.states[name] = "exited"
+
+    def rename(self, name: str, to: str) -> None:
+        self._call("rename", name)
+        self.states[to] = self.states.pop(name)
+
+    def update_container(self, name: str, restart_policy: dict[str, str]) -> None:
+        self._call(f"restart={restart_policy['Name']}", name)
+
+    def remove_container(self, name: str, v: bool) -> None:
+        assert v
+        self._call("remove", name)
+        del self.states[name]
+
+    def inspect_container(self, name: str) -> dict[str, Any]:
+        if name not in self.states:
+            raise docker.errors.NotFound(f"no {name}")
+        return {"Name": name, "Image": "sha256:1", "State": {"Status": self.states[name]}}
+
+    def containers(self, all: bool) -> list[dict[str, Any]]:  # noqa: A002  docker-py's own name
+        assert all
+        return []
+
+    def logs(self, name: str, **_options: Any) -> bytes:
+        self._call("logs", name)
+        return b"2026-11-23T00:00:00.000000001Z the key is hunter2\n"
+
+
+def context(api: FakeApi, tmp_path: Path, shell: FakeShell | None = None, **options: Any) -> Context:
+    images = SimpleNamespace(get=lambda _id: SimpleNamespace(attrs={}))
+    client = cast("docker.DockerClient", SimpleNamespace(api=api, images=images))
+    said: list[str] = options.pop("said", [])
+    return Context(
+        shell or FakeShell(),
+        client,
+        {"chat": service()},
+        lambda _service: {},
+        tmp_path,
+        say=said.append,
+        redact=lambda text: text.replace("hunter2", "***"),
+        sleep=lambda _seconds: None,
+        **options,
+    )
+
+
+CHANGE = Change(
+    "chat-0",
+    "changed",
+    steps=(Create(SPEC, "chat-0-new", (), "w"), Stop("chat-0", 60, "w"), Start("chat-0-new", "w")),
+    commit=(Remove("chat-0", "w"), Rename("chat-0-new", "chat-0", "w")),
+    undo=(
+        SaveLogs("chat-0-new", "w"),
+        Stop("chat-0-new", 60, "w"),
+        SetRestart("chat-0", "always", "w"),
+        Start("chat-0", "w"),
+        Remove("chat-0-new", "w"),
+    ),
+)
+
+
+def test_steps_and_then_the_commit_are_done_in_order(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    said: list[str] = []
+    carry_out(ServingPlan((CHANGE,)), context(api, tmp_path, said=said))
+    assert api.calls == ["create chat-0-new", "stop chat-0", "start chat-0-new", "remove chat-0", "rename chat-0-new"]
+    assert api.states == {"chat-0": "running"}
+    assert "chat-0-new: no swap limit" in said
+
+
+def test_a_failing_step_is_undone_and_told_with_the_engines_words(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    api.refuse["start"] = "error setting rlimit type 8: operation not permitted"
+    with pytest.raises(HostError) as caught:
+        carry_out(ServingPlan((CHANGE,)), context(api, tmp_path))
+    assert caught.value.message.startswith("could not start chat-0-new: error setting rlimit type 8")
+    assert "Putting back did not work in full (start chat-0" in caught.value.message  # the engine starts nothing at all
+    assert "ulimits.memlock" in caught.value.hint
+    assert api.states == {"chat-0": "exited"}
+    assert (tmp_path / "n1-chat-0-new.log").read_text().endswith("the key is ***\n")
+
+
+def test_what_served_is_back_after_a_failure(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
+    with pytest.raises(HostError, match=r"could not rename missing to x: .*chat-0 was put back and serves again"):
+        carry_out(ServingPlan((failing,)), context(api, tmp_path))
+    assert api.states == {"chat-0": "running"}
+
+
+def test_nothing_is_undone_when_nothing_could_be_created(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    api.refuse["create"] = "no such image: vllm-rocm:r1"
+    with pytest.raises(HostError, match="Nothing else was changed") as caught:
+        carry_out(ServingPlan((CHANGE,)), context(api, tmp_path))
+    assert "delivered first" in caught.value.hint
+    assert api.calls == []
+
+
+def test_a_failing_commit_is_left_to_the_next_run(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    api.refuse["rename"] = "busy"
+    with pytest.raises(HostError, match="could not rename chat-0-new to chat-0: busy"):
+        carry_out(ServingPlan((CHANGE,)), context(api, tmp_path))
+    assert api.states == {"chat-0-new": "running"}
+
+
+def test_cancelling_ends_before_the_next_step_and_puts_back(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running", chat_0_new="created")
+    made = context(api, tmp_path)
+    made.cancelled.set()
+    with pytest.raises(HostError, match="interrupted before: create chat-0-new"):
+        carry_out(ServingPlan((CHANGE,)), made)
+    assert api.states == {"chat-0": "running"}
+    assert made.cancelled.is_set()
+
+
+class InterruptedApi(FakeApi):
+    """Ctrl-C comes in the middle of the first start."""
+
+    def start(self, name: str) -> None:
+        if "start chat-0-new" not in self.calls:
+            self.calls.append("start chat-0-new")
+            raise KeyboardInterrupt
+        super().start(name)
+
+
+def test_ctrl_c_puts_back_too(tmp_path: Path) -> None:
+    api = InterruptedApi(chat_0="running")
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(ServingPlan((CHANGE,)), context(api, tmp_path))
+    assert api.states == {"chat-0": "running"}
+
+
+def test_a_plan_with_problems_is_refused_before_its_first_step(tmp_path: Path) -> None:
+    api = FakeApi()
+    with pytest.raises(HostError, match="port 8000 is taken"):
+        carry_out(ServingPlan((CHANGE,), problems=("port 8000 is taken",)), context(api, tmp_path))
+    assert api.calls == []
+
+
+@pytest.mark.parametrize(
+    ("vram", "asked", "told"),
+    [
+        ([GIB], 1, ""),
+        ([90 * GIB, 40 * GIB, GIB], 3, ""),
+        ([90 * GIB], 11, "VRAM still in use, going on: renderD128 90.0 GiB"),
+    ],
+)
+def test_vram_is_waited_for_while_it_falls(vram: list[int], asked: int, told: str, tmp_path: Path) -> None:
+    shell, said = FakeShell(vram=vram), list[str]()
+    apply(FreeVram(frozenset({128}), "w"), context(FakeApi(), tmp_path, shell, said=said))
+    assert shell.asked == asked
+    assert (told in said) == bool(told)
+
+
+def test_other_replicas_vram_is_not_waited_for(tmp_path: Path) -> None:
+    shell = FakeShell(vram=[90 * GIB])
+    apply(FreeVram(frozenset({136}), "w"), context(FakeApi(), tmp_path, shell))
+    assert shell.asked == 1
+
+
+def test_engines_times_sort_as_text() -> None:
+    assert stamp("2026-11-23T01:00:00.12Z") == "2026-11-23T01:00:00.120000000"
+    assert stamp("2026-11-23T01:00:00Z") < stamp("2026-11-23T01:00:00.000000001Z")
+
+
+def test_log_lines_come_once_and_only_from_this_life() -> None:
+    pages = iter(
+        [
+            b"2026-11-23T01:00:00.000000005Z old life\n2026-11-23T01:00:01.5Z one\n",
+            b"2026-11-23T01:00:01.500000000Z one\n2026-11-23T01:00:01.6Z two\n",
+        ]
+    )
+    client = cast("docker.DockerClient", SimpleNamespace(api=SimpleNamespace(logs=lambda _name, **_: next(pages))))
+    lines = NewLines(client, "chat-0")
+    assert lines.read("0001-01-01T00:00:00Z") == []
+    assert lines.read("2026-11-23T01:00:01Z") == ["one"]
+    assert lines.read("2026-11-23T01:00:01Z") == ["two"]
