@@ -6,7 +6,6 @@ import json
 import lzma
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import FleetError
+from fleet.image.scratch import scratch
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SMALL = 4 << 20  # bytes; the JSON documents of an archive are far below
@@ -69,12 +69,11 @@ def unpacked(archive: Archive, folder: Path) -> Iterator[Archive]:
     if packed is None:
         yield archive
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".unpacked-", suffix=".tar") as plain:
-        with packed:
-            shutil.copyfileobj(packed, plain, 1 << 20)
-        plain.flush()
-        yield replace(archive, path=Path(plain.name))
+    with scratch(folder) as own:
+        plain = own / "plain.tar"
+        with packed, plain.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+        yield replace(archive, path=plain)
 
 
 def _open(path: Path, head: bytes) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | None:

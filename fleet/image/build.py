@@ -1,6 +1,5 @@
 """The effects of a build: ask the builder what it can do, build, keep the log, bring the image into a layout."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fleet.image.convert import Converted
 from fleet.image.describe import LABEL_KEY
 from fleet.image.dockerfile import Dockerfile
 from fleet.image.machine import Machine
+from fleet.image.scratch import scratch
 
 
 class BuildError(FleetError):
@@ -86,9 +86,8 @@ def build(
 
 def export(machine: Machine, tag: str, layout: Path, *, on_line: Callable[[str], None]) -> Converted:
     """The builder's image `tag` as a verified OCI layout here."""
-    layout.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=layout.parent) as folder:
-        archive = Path(folder, "image.tar")
+    with scratch(layout.parent) as folder:
+        archive = folder / "image.tar"
         on_line(f"bringing {tag} from {machine.name}")
         machine.fetch(("docker", "save", tag), archive)
         return convert.to_layout(f"docker-archive:{archive}", layout, on_line=on_line)

@@ -6,7 +6,6 @@ one image two manifest digests; so it happens here and nowhere else. From `oci:`
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from fleet.errors import FleetError
 from fleet.image import skopeo
 from fleet.image.describe import dropped_by_conversion
 from fleet.image.layout import LayoutImage, read, verify
+from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
 
 
@@ -34,9 +34,8 @@ def to_layout(
 
     The layout appears whole or not at all. Raises FleetError; nothing is left behind then.
     """
-    layout.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{layout.name}.", dir=layout.parent) as folder:
-        fresh = Path(folder, "layout")
+    with scratch(layout.parent) as folder:
+        fresh = folder / "layout"
         try:
             with skopeo.access(registry, "src") as flags:
                 skopeo.copy(source, f"oci:{fresh}:image", *flags, on_line=on_line)
@@ -49,7 +48,7 @@ def to_layout(
         image = read(fresh)
         if any("zstd" in layer.media_type for layer in image.layers):
             on_line("the layers are compressed by zstd, which Docker 20.10 does not load: packing them by gzip")
-            fresh = _gzipped(fresh, Path(folder), on_line)
+            fresh = _gzipped(fresh, folder, on_line)
             image = read(fresh)
         verify(image)
         if layout.exists():

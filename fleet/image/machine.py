@@ -13,6 +13,8 @@ from fleet.errors import FleetError, HostError
 from fleet.transport import Output, Session
 
 _CHUNK = 1 << 18
+# What a killed controller left; nobody builds for two days.
+_SWEEP = """find "$1" -maxdepth 1 -name 'build-*' -mtime +2 -exec rm -rf -- {} + 2>/dev/null"""
 
 
 class Machine(Protocol):
@@ -99,6 +101,7 @@ class There:
     @contextmanager
     def place(self, path: Path) -> Iterator[str]:
         target = f"{self._staging}/build-{secrets.token_hex(6)}"
+        self._session.script(_SWEEP, args=(self._staging,), sudo=True, check=False)
         try:
             self._session.run(("mkdir", "-p", target), sudo=True)
             if path.is_dir():

@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from fleet.errors import FleetError
 from fleet.image import git_refs
 from fleet.image.git import Git, git_for, reason
+from fleet.image.scratch import scratch
 from fleet.inventory.settings import Source
 
 _REFSPECS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -44,12 +44,8 @@ def checkout(source: Source, commit: str, cache: Path) -> Iterator[Checkout]:
     patches = tuple(_read_patch(path) for path in source.patches)
     with git_for(source) as git:
         mirror = _mirror(git, source, commit, cache)
-        tree = mirror.with_suffix(f".{commit[:12]}")
-        with _locked(tree.with_name(f"{tree.name}.lock")):
-            try:
-                yield _work_tree(git, source, commit, mirror, tree, patches)
-            finally:
-                shutil.rmtree(tree, ignore_errors=True)
+        with scratch(cache.absolute() / "trees") as folder:
+            yield _work_tree(git, source, commit, mirror, folder / "tree", patches)
 
 
 def patch_hashes(source: Source) -> tuple[str, ...]:
@@ -94,7 +90,6 @@ def _has_tags(git: Git, mirror: Path) -> bool:
 
 
 def _work_tree(git: Git, source: Source, commit: str, mirror: Path, tree: Path, patches: tuple[bytes, ...]) -> Checkout:
-    shutil.rmtree(tree, ignore_errors=True)
     doing = f"checking out {commit[:12]} of {source.repository}"
     # A clone, not `git worktree`: the context must carry a .git of its own, for setuptools_scm inside the build.
     git.run(doing, "clone", "--quiet", "--no-checkout", "--", str(mirror), str(tree))

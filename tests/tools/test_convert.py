@@ -54,7 +54,7 @@ def test_a_docker_archive_becomes_a_verified_layout_with_the_same_diff_ids(tmp_p
         image = to_layout(plain.transport, tmp_path / "layout", on_line=quiet).image
     verify(image)
     assert image.diff_ids == tuple(layouts.digest_of(layouts.tar_of(files)) for files in FILES)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "layout"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".scratch-lock", name, "layout"])
 
 
 def test_the_lost_healthcheck_is_recorded(tmp_path: Path) -> None:
@@ -131,4 +131,4 @@ def test_a_missing_archive_and_a_directory_are_refused(tmp_path: Path) -> None:
 def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="could not read the image docker-archive:"):
         to_layout(f"docker-archive:{tmp_path}/no.tar", tmp_path / "layout", on_line=quiet)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".scratch-lock"]

@@ -154,7 +154,7 @@ def test_a_source_is_built_once(repository: Path, tmp_path: Path) -> None:
     assert second.release == first.release
     assert second.lock == first.lock
     assert len(docker.builds) == 1
-    assert sorted(path.name for path in (tmp_path / "fleet/layouts").iterdir()) == [first.release.id]
+    assert sorted(path.name for path in (tmp_path / "fleet/layouts").glob("[!.]*")) == [first.release.id]
 
 
 def test_other_gfx_targets_make_another_image(repository: Path, tmp_path: Path) -> None:

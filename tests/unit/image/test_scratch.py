@@ -1,0 +1,34 @@
+"""Working directories vanish with their user, and a killed one's are swept."""
+
+from pathlib import Path
+
+import pytest
+
+from fleet.image.scratch import scratch
+
+
+def test_a_directory_is_gone_afterwards_and_after_an_error_too(tmp_path: Path) -> None:
+    with scratch(tmp_path / "new") as folder:
+        (folder / "x").write_text("x")
+    assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt), scratch(tmp_path / "new") as folder:
+        raise KeyboardInterrupt
+    assert not folder.exists()
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".scratch-left"
+    left.mkdir()
+    (left / "lock").touch()
+    (tmp_path / "other").mkdir()
+    with scratch(tmp_path) as first, scratch(tmp_path) as second:
+        assert not left.exists()
+        assert first.is_dir()
+        assert second.is_dir()
+        assert (tmp_path / "other").is_dir()
+
+
+def test_a_half_made_directory_is_swept_too(tmp_path: Path) -> None:
+    (tmp_path / ".scratch-half").mkdir()
+    with scratch(tmp_path):
+        assert not (tmp_path / ".scratch-half").exists()
