@@ -1,4 +1,4 @@
-"""Ansible's YAML inventories, resolved to frozen hosts."""
+"""YAML to resolved, frozen hosts: Ansible's inventory format, with `fleet:` merged deeply and checked strictly."""
 
 from fleet.inventory.describe import describe
 from fleet.inventory.load import load

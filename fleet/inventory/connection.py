@@ -1,155 +1,128 @@
-"""Ansible's connection variables to a Connection. Aliases and their order are those of ansible's ssh plugin."""
+"""`ansible_*` variables to a Connection. Where a variable has several names the last of its row wins, as in Ansible."""
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from fleet.errors import Problem
-from fleet.inventory import convert
-from fleet.inventory.document import Entry, problem
-from fleet.inventory.model import Become, Connection, Origin
-from fleet.inventory.validate import SECRET_FORMS, templates
+from fleet.inventory.convert import secret_of
+from fleet.inventory.model import Become, Connection
+from fleet.inventory.nodes import Node
 from fleet.secret import Secret
 
-# Field -> variables, the one that wins first.
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "address": ("ansible_ssh_host", "ansible_host"),
-    "port": ("ansible_ssh_port", "ansible_port"),
-    "user": ("ansible_ssh_user", "ansible_user"),
-    "key_file": ("ansible_ssh_private_key_file", "ansible_private_key_file"),
-    "password": ("ansible_ssh_password", "ansible_ssh_pass", "ansible_password"),
-    "common_args": ("ansible_ssh_common_args",),
-    "extra_args": ("ansible_ssh_extra_args",),
-    "become": ("ansible_become",),
-    "become_user": ("ansible_sudo_user", "ansible_become_user"),
-    "become_method": ("ansible_become_method",),
-    "become_password": ("ansible_sudo_pass", "ansible_become_password", "ansible_become_pass"),
-    "connection": ("ansible_connection",),
-}
-# Where a part stands in a Connection, when it is not called like it.
-PATHS = {
-    "become": "become.enabled",
-    "become_user": "become.user",
-    "become_password": "become.password",
-    "extra_args": "common_args",
-}
-_TRUE = {True, "true", "yes", "on", "1", "y", "t"}
-_FALSE = {False, "false", "no", "off", "0", "n", "f"}
-
-
-def connection(host: str, variables: Mapping[str, Entry]) -> tuple[Connection, dict[str, Origin], list[Problem]]:
-    """The connection of a host, where each part was set (`connection.user`), and what is wrong with it."""
-    reader = _Reader(variables)
-    become = Become(reader.switch("become"), reader.text("become_user") or "root", reader.secret("become_password"))
-    method, kind = reader.text("become_method"), reader.text("connection")
-    if method not in ("", "sudo"):
-        reader.complain("become_method", f"{method} is not supported", "sudo is, with or without a password")
-    if kind not in (
-        "",
-        "ssh",
-        "paramiko",
-        "paramiko_ssh",
-        "smart",
-        "ansible.builtin.ssh",
-        "ansible.builtin.paramiko_ssh",
-    ):
-        reader.complain("connection", f"{kind} is not supported", "hosts are reached by ssh")
-    made = Connection(
-        address=reader.text("address") or host,
-        port=reader.port(),
-        user=reader.text("user") or None,
-        key_file=reader.text("key_file") or None,
-        password=reader.secret("password"),
-        common_args=(*reader.words("common_args"), *reader.words("extra_args")),
-        become=become,
-    )
-    return made, reader.origins, reader.problems
+ADDRESS = ("ansible_host", "ansible_ssh_host")
+PORT = ("ansible_port", "ansible_ssh_port")
+USER = ("ansible_user", "ansible_ssh_user")
+KEY = ("ansible_private_key_file", "ansible_ssh_private_key_file")
+PASSWORD = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
+ARGS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+BECOME_USER = ("ansible_become_user",)
+BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
+OTHERS = ("ansible_become", "ansible_become_method", "ansible_connection")
+VARIABLES = (*ADDRESS, *PORT, *USER, *KEY, *PASSWORD, *ARGS, *BECOME_USER, *BECOME_PASSWORD, *OTHERS)
+TRUE, FALSE = ("yes", "true", "on", "1", "y", "t"), ("no", "false", "off", "0", "n", "f")
 
 
 class _Reader:
-    def __init__(self, variables: Mapping[str, Entry]) -> None:
-        self.origins: dict[str, Origin] = {}
+    def __init__(self, variables: Mapping[str, Node]) -> None:
         self.problems: list[Problem] = []
-        self._found: dict[str, tuple[str, Entry]] = {}
-        for part, names in NAMES.items():
-            for name in names:
-                entry = variables.get(name)
-                if entry is not None and entry.value.data is not None:
-                    self._found[part] = (name, entry)
-                    self.origins[f"connection.{PATHS.get(part, part)}"] = entry.value.origin
-                    self.problems += templates(entry.value, name)
-                    break
+        self.given: dict[str, Node] = {}
+        for name in VARIABLES:
+            node = variables.get(name)
+            if node is not None and (node.value is not None or node.tag) and not self._templated(name, node):
+                self.given[name] = node
 
-    def complain(self, part: str, message: str, hint: str = "") -> None:
-        name, entry = self._found[part]
-        self.problems.append(problem(entry.value.origin, name, message, hint))
+    def wrong(self, name: str, node: Node, message: str, hint: str = "") -> None:
+        self.problems.append(node.place.problem(name, message, hint))
 
-    def text(self, part: str) -> str:
-        data = self._data(part)
-        if data is None or isinstance(data, str):
-            return data or ""
-        if isinstance(data, (dict, tuple, bool)):
-            self.complain(part, f"must be text, not {data!r:.40}" if isinstance(data, bool) else "must be text")
-            return ""
-        return str(data)
+    def last(self, names: tuple[str, ...]) -> tuple[str, Node] | None:
+        return next(((name, self.given[name]) for name in reversed(names) if name in self.given), None)
+
+    def text(self, names: tuple[str, ...]) -> str | None:
+        found = self.last(names)
+        if not found:
+            return None
+        name, node = found
+        if not isinstance(node.value, str) or any(char in node.value for char in "\0\n"):
+            self.wrong(name, node, f"must be a string, not {node.kind}", "quote it" if node.kind == "a number" else "")
+            return None
+        return node.value or None
 
     def port(self) -> int | None:
-        data = self._data("port")
-        if data is None:
+        found = self.last(PORT)
+        if not found:
             return None
-        try:
-            port = int(data) if not isinstance(data, (bool, float)) else 0
-        except (TypeError, ValueError):
-            port = 0
-        if not 0 < port < 65536:
-            self.complain("port", f"must be a port, not {data!r:.40}")
+        name, node = found
+        value = node.value
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value[:9])
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+            self.wrong(name, node, f"must be a port from 1 to 65535, not {node.value!r}")
             return None
-        return port
+        return value
 
-    def switch(self, part: str) -> bool:
-        data = self._data(part)
-        word = data.lower() if isinstance(data, str) else data
-        if word is None or isinstance(word, (dict, tuple)) or word not in _TRUE | _FALSE:
-            if word is not None:
-                self.complain(part, "must be true or false")
+    def switch(self, name: str) -> bool:
+        node = self.given.get(name)
+        if node is None:
             return False
-        return word in _TRUE
+        word = str(node.value).lower()
+        if word not in (*TRUE, *FALSE):
+            self.wrong(name, node, f"must be true or false, not {node.kind}")
+        return word in TRUE
 
-    def secret(self, part: str) -> Secret | None:
-        data = self._data(part)
-        if data is None:
+    def secret(self, names: tuple[str, ...]) -> Secret | None:
+        found = self.last(names)
+        if not found:
             return None
-        name, entry = self._found[part]
-        if isinstance(data, dict):
-            if len(data) == 1 and next(iter(data)) in ("env", "file", "command"):
-                return self._source(entry, name)
-            self.complain(part, "is no secret's source", SECRET_FORMS)
+        name, node = found
+        if isinstance(node.value, dict):
+            made, problems = secret_of(node, name)
+            self.problems += problems
+            return made
+        if isinstance(node.value, bool) or not isinstance(node.value, str | int):
+            self.wrong(name, node, f"must be a string or {{env: NAME}}, not {node.kind}")
             return None
-        if isinstance(data, tuple):
-            self.complain(part, "must be text or a secret's source", SECRET_FORMS)
-            return None
-        return Secret(name, literal=str(data))
+        return Secret(name, literal=str(node.value)) if str(node.value) else None
 
-    def _source(self, entry: Entry, name: str) -> Secret | None:
-        kind, inner = next(iter(entry.value.data.items()))
-        fine = (
-            isinstance(inner.value.data, tuple)
-            and inner.value.data
-            and all(isinstance(i.data, str) for i in inner.value.data)
-            if kind == "command"
-            else isinstance(inner.value.data, str)
-        )
-        if not fine:
-            self.problems.append(problem(inner.value.origin, name, "is no secret's source", SECRET_FORMS))
-            return None
-        return convert.secret(entry.value, name)
-
-    def words(self, part: str) -> tuple[str, ...]:
+    def words(self, name: str) -> tuple[str, ...]:
+        value = self.text((name,))
         try:
-            return tuple(shlex.split(self.text(part)))
+            return tuple(shlex.split(value or ""))
         except ValueError as error:
-            self.complain(part, f"cannot be split into words: {error}")
+            self.wrong(name, self.given[name], f"cannot be split as a shell does: {error}", "a quote is not closed")
             return ()
 
-    def _data(self, part: str) -> Any:
-        return self._found[part][1].value.data if part in self._found else None
+    def one_of(self, name: str, known: tuple[str, ...], hint: str) -> None:
+        node = self.given.get(name)
+        if node is not None and node.value not in known:
+            self.wrong(
+                name, node, f"{node.value!r} is not supported" if node.kind == "a string" else "must be a string", hint
+            )
+
+    def _templated(self, name: str, node: Node) -> bool:
+        inner = [node, *node.value.values()] if isinstance(node.value, dict) else [node]
+        for part in inner:
+            if part.tag or (isinstance(part.value, str) and ("{{" in part.value or "{%" in part.value)):
+                what = f"{part.tag} is" if part.tag else "Jinja is"
+                hint = "write the value itself; secrets can be {env: NAME}, {file: PATH} or {command: [..]}"
+                self.wrong(name, part, f"{what} not supported in connection variables", hint)
+                return True
+        return False
+
+
+def connection_of(host: str, variables: Mapping[str, Node]) -> tuple[Connection, list[Problem]]:
+    """How to reach `host`, and what is wrong with its variables."""
+    read = _Reader(variables)
+    become = Become(read.switch("ansible_become"), read.text(BECOME_USER) or "root", read.secret(BECOME_PASSWORD))
+    read.one_of("ansible_become_method", ("sudo", "ansible.builtin.sudo"), "fleet becomes another user by sudo")
+    transports = ("ssh", "paramiko", "smart", "ansible.builtin.ssh", "paramiko_ssh", "ansible.builtin.paramiko_ssh")
+    read.one_of("ansible_connection", transports, "fleet reaches hosts by ssh: leave it out")
+    connection = Connection(
+        address=read.text(ADDRESS) or host,
+        port=read.port(),
+        user=read.text(USER),
+        key_file=read.text(KEY),
+        password=read.secret(PASSWORD),
+        common_args=(*read.words(ARGS[0]), *read.words(ARGS[1])),
+        become=become,
+    )
+    return connection, read.problems

@@ -1,104 +1,122 @@
-"""A valid, merged `fleet:` to frozen settings. Relative paths count from the file that set them."""
+"""A valid, merged `fleet:` mapping to the dataclasses of settings.py."""
 
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fleet.inventory.document import Value
+from fleet.errors import Problem
+from fleet.inventory.nodes import Node, plain
 from fleet.inventory.settings import Gpus, Image, Registry, Service, Settings, Source, Verify
 from fleet.secret import Secret
 
-
-def settings(fleet: Value) -> Settings:
-    found = _take(
-        fleet, Settings, "fleet", image=_image, registry=_registry, gpus=_gpus, services=_services, accept=_words
-    )
-    return Settings(**found)
+T = TypeVar("T")
+SECRET_FIELDS = frozenset({"username", "password", "git_username", "git_password"})
+SECRET_HINT = "write {env: NAME}, {file: PATH} or {command: [PROGRAM, ARGUMENT]}"  # noqa: S105  words about secrets
+_SCP = re.compile(r"^[^/]+:")  # git@host:path, which is no path of ours
 
 
-def _gpus(value: Value, path: str) -> Gpus:
-    return Gpus(**_take(value, Gpus, path))
+def path_of(node: Node) -> str:
+    """A path as the file that set it means it; ~ is the user's home."""
+    text = os.path.expanduser(str(node.value))  # noqa: PTH111  pathlib raises for an unknown user
+    return os.path.abspath(os.path.join(os.path.dirname(node.place.file), text))  # noqa: PTH100, PTH118, PTH120
 
 
-def _image(value: Value, path: str) -> Image:
-    found = _take(value, Image, path, source=_source, archive=_file, gfx=_list)
-    return Image(**{"name": "", **found})
-
-
-def _source(value: Value, path: str) -> Source:
-    found = _take(
-        value, Source, path, repository=_repository, args=_words, patches=_files, gfx=_list, proxy=_words, ca_file=_file,
-        git_username=secret, git_password=secret,
-    )  # fmt: skip
-    return Source(**found)
-
-
-def _registry(value: Value, path: str) -> Registry:
-    return Registry(**_take(value, Registry, path, ca_file=_file, username=secret, password=secret))
-
-
-def _services(value: Value, path: str) -> Mapping[str, Service]:
-    return {name: _service(name, entry.value, f"{path}.{name}") for name, entry in value.data.items()}
-
-
-def _service(name: str, value: Value, path: str) -> Service:
-    found = _take(
-        value, Service, path, image=_image, registry=_registry, verify=_verify, secrets=_secrets, env=_words, volumes=_list,
-        restart=lambda one, _path: one.data or "no",  # YAML reads a bare `no` as false
-    )  # fmt: skip
-    return Service(**{**found, "name": name})
-
-
-def _verify(value: Value, path: str) -> Verify:
-    return Verify(**_take(value, Verify, path, prompts=_list))
-
-
-def _secrets(value: Value, path: str) -> Mapping[str, Secret]:
-    return {name: secret(entry.value, f"{path}.{name}") for name, entry in value.data.items()}
-
-
-def secret(value: Value, path: str) -> Secret:
-    (kind, entry) = next(iter(value.data.items()))
+def secret_of(node: Node, label: str) -> tuple[Secret | None, list[Problem]]:
+    """A secret's reference; never its value."""
+    given = {key: inner for key, inner in node.value.items() if inner.value is not None}
+    if len(given) != 1 or not set(given) <= {"env", "file", "command"}:
+        return None, [node.place.problem(label, "a secret is exactly one of env, file and command", SECRET_HINT)]
+    kind, inner = next(iter(given.items()))
     if kind == "command":
-        return Secret(path, command=tuple(item.data for item in entry.value.data))
-    return Secret(path, file=_file(entry.value, path)) if kind == "file" else Secret(path, env=entry.value.data)
+        words = plain(inner)
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            return None, [inner.place.problem(label, "command must be a list of strings", SECRET_HINT)]
+        return Secret(label, command=tuple(words)), []
+    if not isinstance(inner.value, str) or not inner.value:
+        return None, [inner.place.problem(label, f"{kind} must be a string", SECRET_HINT)]
+    return (Secret(label, env=inner.value) if kind == "env" else Secret(label, file=path_of(inner))), []
 
 
-def _take(value: Value, kind: type[Any], path: str, **ways: Callable[[Value, str], Any]) -> dict[str, Any]:
-    """The fields of `kind` that are set, each by its way; what has no way is taken plain."""
-    known = {field.name for field in fields(kind)}
-    return {
-        name: ways[name](entry.value, f"{path}.{name}") if name in ways else entry.value.plain()
-        for name, entry in value.data.items()
-        if name in known
-    }
+def settings_of(node: Node) -> Settings:
+    """`node` has passed validation and holds no nulls."""
+    image = _image(node.value["image"], "fleet.image", None) if "image" in node.value else None
+    special: dict[str, Any] = {"image": image}
+    if "gpus" in node.value:
+        special["gpus"] = _simple(Gpus, node.value["gpus"])
+    if "registry" in node.value:
+        special["registry"] = _registry(node.value["registry"], "fleet.registry")
+    services = node.value.get("services", Node({}, node.place))
+    special["services"] = {name: _service(name, inner, image) for name, inner in services.value.items()}
+    return _simple(Settings, node, special)
 
 
-def _words(value: Value, _path: str) -> Mapping[str, str]:
-    return {name: _text(entry.value.data) for name, entry in value.data.items()}
+def _simple(kind: type[T], node: Node, special: Mapping[str, Any] | None = None) -> T:
+    """Fields of the same names; `special` are those that were made already."""
+    made = dict(special or {})
+    for item in fields(kind):  # type: ignore[arg-type]
+        if item.name in node.value and item.name not in made:
+            made[item.name] = _value(node.value[item.name], str(item.type))
+    return kind(**made)
 
 
-def _text(data: Any) -> str:
-    return str(data).lower() if isinstance(data, bool) else str(data)
+def _value(node: Node, kind: str) -> Any:
+    value = plain(node)
+    if "Mapping[str, str]" in kind:
+        return {key: str(inner) for key, inner in value.items()}
+    if kind.endswith("'float'>") or kind == "float":
+        return float(value)
+    if isinstance(value, float) and "int" in kind:
+        return int(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _list(value: Value, _path: str) -> tuple[str, ...]:
-    return tuple(item.data for item in value.data)
+def _secrets(node: Node, label: str) -> dict[str, Secret | None]:
+    return {key: secret_of(node.value[key], f"{label}.{key}")[0] for key in SECRET_FIELDS if key in node.value}
 
 
-def _file(value: Value, _path: str) -> str:
-    path = Path(value.data).expanduser()
-    return str(path if path.is_absolute() else (Path(value.origin.file).parent / path).resolve())
+def _source(node: Node, label: str) -> Source:
+    special: dict[str, Any] = dict(_secrets(node, label))
+    if "ca_file" in node.value:
+        special["ca_file"] = path_of(node.value["ca_file"])
+    if "patches" in node.value:
+        special["patches"] = tuple(path_of(inner) for inner in node.value["patches"].value)
+    if "repository" in node.value:
+        repository = node.value["repository"]
+        remote = "://" in repository.value or _SCP.match(repository.value)
+        special["repository"] = repository.value if remote else path_of(repository)
+    return _simple(Source, node, special)
 
 
-def _files(value: Value, path: str) -> tuple[str, ...]:
-    return tuple(_file(item, path) for item in value.data)
+def _image(node: Node, label: str, default: Image | None) -> Image:
+    special: dict[str, Any] = {}
+    if "name" not in node.value and default:
+        special["name"] = default.name
+    if "source" in node.value:
+        special["source"] = _source(node.value["source"], f"{label}.source")
+    if "archive" in node.value:
+        special["archive"] = path_of(node.value["archive"])
+    return _simple(Image, node, special)
 
 
-def _repository(value: Value, path: str) -> str:
-    """URLs and scp-like words stay; anything else is a path."""
-    text: str = value.data
-    if "://" in text or (":" in text.partition("/")[0]):
-        return text
-    return _file(value, path)
+def _registry(node: Node, label: str) -> Registry:
+    special: dict[str, Any] = dict(_secrets(node, label))
+    if "ca_file" in node.value:
+        special["ca_file"] = path_of(node.value["ca_file"])
+    return _simple(Registry, node, special)
+
+
+def _service(name: str, node: Node, image: Image | None) -> Service:
+    label = f"fleet.services.{name}"
+    special: dict[str, Any] = {"name": name}
+    if "image" in node.value:
+        special["image"] = _image(node.value["image"], f"{label}.image", image)
+    if "registry" in node.value:
+        special["registry"] = _registry(node.value["registry"], f"{label}.registry")
+    if "verify" in node.value:
+        special["verify"] = _simple(Verify, node.value["verify"])
+    if "secrets" in node.value:
+        secrets = node.value["secrets"].value.items()
+        special["secrets"] = {key: secret_of(inner, f"{label}.secrets.{key}")[0] for key, inner in secrets}
+    return _simple(Service, node, special)

@@ -1,7 +1,7 @@
 """Inventory files to groups and hosts, as Ansible's `yaml` plugin reads them. No variable is resolved here."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -9,7 +9,8 @@ from fleet.errors import Problem
 from fleet.inventory.document import Entry, Value, keys, problem
 from fleet.inventory.ranges import RangeError, expand
 
-SECTIONS = ("children", "hosts", "vars")
+SECTIONS = ("vars", "children", "hosts")
+PRIORITY = "ansible_group_priority"  # an order, no variable
 Variables = dict[str, Entry]
 
 
@@ -30,6 +31,7 @@ class Tree:
 
     groups: dict[str, Group] = field(default_factory=lambda: {name: Group(name) for name in ("all", "ungrouped")})
     hosts: dict[str, list[Variables]] = field(default_factory=dict)
+    priority: dict[str, Entry] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -122,10 +124,12 @@ class Tree:
             )
             return
         for section, inside in keys(value).items():
-            path = f"{name}.{section}"
             if section not in SECTIONS:
-                self._unknown(section, inside, path)
+                self._unknown(section, inside, f"{name}.{section}")
+        for section in SECTIONS:  # Ansible's order, whatever the file's: it decides the order of hosts
+            if section not in keys(value):
                 continue
+            path, inside = f"{name}.{section}", keys(value)[section]
             body = inside.value
             if isinstance(body.data, str):  # Ansible reads `hosts: h1` as one host
                 body = Value({body.data: Entry(body.origin, Value(None, body.origin))}, body.origin)
@@ -135,7 +139,10 @@ class Tree:
                 self.problems.append(problem(body.origin, path, f"must be a mapping, not {_kind(body)}", _dash(body)))
                 continue
             if section == "vars":
-                group.layers.append(dict(keys(body)))
+                layer = dict(keys(body))
+                if PRIORITY in layer:
+                    self.priority[name] = layer.pop(PRIORITY)
+                group.layers.append(layer)
             elif section == "children":
                 for child, below in keys(body).items():
                     self._group(child, below, (*above, name))
@@ -183,21 +190,15 @@ def sort_groups(tree: Tree, names: Iterable[str], priority: dict[str, int]) -> l
     return sorted(names, key=lambda name: (tree.depth(name), priority.get(name, 1), name))
 
 
-def priorities(tree: Tree, problems: list[Problem]) -> dict[str, int]:
+def priorities(tree: Tree) -> dict[str, int]:
     """`ansible_group_priority` counts only in the inventory itself."""
-    return dict(_priorities(tree, problems))
-
-
-def _priorities(tree: Tree, problems: list[Problem]) -> Iterator[tuple[str, int]]:
-    for name, group in tree.groups.items():
-        for layer in group.layers:
-            if entry := layer.get("ansible_group_priority"):
-                try:
-                    yield name, int(entry.value.data)
-                except (TypeError, ValueError):
-                    problems.append(
-                        problem(entry.value.origin, f"{name}.vars.ansible_group_priority", "must be a number")
-                    )
+    found: dict[str, int] = {}
+    for name, entry in tree.priority.items():
+        try:
+            found[name] = int(entry.value.data)
+        except (TypeError, ValueError):
+            tree.problems.append(problem(entry.value.origin, f"{name}.vars.{PRIORITY}", "must be a whole number"))
+    return found
 
 
 def _kind(value: Value) -> str:

@@ -1,183 +1,210 @@
-"""YAML files to a resolved Inventory, with every problem of all files at once."""
+"""Sources to a resolved Inventory, or every problem at once."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from fleet.errors import InputError, Problem
-from fleet.inventory import convert, documents, patterns
-from fleet.inventory.connection import connection
-from fleet.inventory.document import Entry, Value, keys, problem, read
-from fleet.inventory.groups import Tree, Variables, priorities, sort_groups
-from fleet.inventory.merge import OURS, layered
+from fleet.errors import InputError, Problem, UsageError
+from fleet.inventory.connection import VARIABLES, connection_of
+from fleet.inventory.convert import settings_of
+from fleet.inventory.layers import Variables
+from fleet.inventory.merge import Merger, VarsFiles
 from fleet.inventory.model import Host, Inventory, Origin
-from fleet.inventory.settings import Service, Settings
-from fleet.inventory.validate import check, without_nulls
+from fleet.inventory.names import MAX_HOSTS
+from fleet.inventory.nodes import Node, Place, plain, read
+from fleet.inventory.patterns import match, split
+from fleet.inventory.settings import Settings
+from fleet.inventory.tree import Tree, sources_in
+from fleet.inventory.validate import check
+
+SUFFIXES = ("", ".yaml", ".yml", ".json")
 
 
 def load(sources: Sequence[str], *, search: Path = Path("inventories")) -> Inventory:
-    """The inventory behind `-i` words. Raises InputError with all that is wrong; then nothing was touched."""
-    paths = documents.find(sources, search)
+    """Read sources in order (files, directories, `host1,host2,`), later ones over earlier ones.
+
+    Each is looked up as given, then in `search`, with or without its suffix. Raises InputError with every problem.
+    """
+    tree = Tree()
     problems: list[Problem] = []
-    tree = Tree(problems=problems)
-    for path in paths:
-        for file in documents.documents(path, problems):
-            if (document := read(file, problems)) is not None:
-                tree.add(document)
-            elif not problems:
-                problems.append(Problem(str(file), 0, 0, "", "the inventory is empty", "begin with `all:`"))
-    tree.finish()
-    if not tree.hosts and not problems:
-        problems.append(Problem(str(paths[0]), 0, 0, "", "the inventory has no hosts"))
-    loader = _Loader(tree, paths, problems)
-    hosts = {name: loader.host(name) for name in tree.hosts}
-    groups = {name: tree.members(name) for name in tree.groups}
-    loader.relations(hosts, groups)
+    found = []
+    if not [source for source in sources if source]:
+        problems.append(Place("inventory").problem("", "no inventory was named", "--inventory FILE"))
+    for source in filter(None, sources):
+        path = _find(source, search)
+        if path is None and "," in source and "\0" not in source:
+            tree.add_names(source)
+            found.append(Path(source))
+        elif path is None:
+            problems.append(_missing(source, search))
+        else:
+            found.append(path)
+            problems += _add(tree, path)
+    groups_of = tree.finish()
+    problems += tree.problems
+    if len(tree.hosts) > MAX_HOSTS:
+        problems.append(Place(str(found[0])).problem("", f"has more than {MAX_HOSTS} hosts", "is a range mistyped?"))
+        raise InputError(*problems)
+    directories = [path if path.is_dir() else path.parent for path in found if path.exists()]
+    files = VarsFiles(directories)
+    resolver = _Resolver(tree, files, groups_of, whole=not problems)
+    hosts = {name: resolver.host(name) for name in tree.hosts}
+    problems += [*files.problems, *resolver.problems]
     if problems:
         raise InputError(*problems)
-    ordered = (*groups["all"], *(name for name in hosts if name not in groups["all"]))
-    return Inventory({name: loader.served(hosts[name], groups, tuple(hosts)) for name in ordered}, groups, paths)
+    return Inventory(hosts, resolver.groups, tuple(found))
 
 
-@dataclass
-class _Resolved:
-    """A merged `fleet:` with its settings; shared by the hosts that have nothing of their own."""
+class _Resolver:
+    """Hosts one by one; `fleet` mappings that hosts share are checked and converted once."""
 
-    value: Value
-    settings: Settings
-    origins: dict[str, Origin]
-
-
-@dataclass
-class _Loader:
-    tree: Tree
-    paths: tuple[Path, ...]
-    problems: list[Problem]
-    _files: dict[Path, Variables] = field(default_factory=dict)
-    _groups: dict[frozenset[str], tuple[tuple[str, ...], Variables]] = field(default_factory=dict)
-    _settings: dict[int, _Resolved] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._priority = priorities(self.tree, self.problems)
+    def __init__(self, tree: Tree, files: VarsFiles, groups_of: Mapping[str, tuple[str, ...]], *, whole: bool) -> None:
+        self.groups = {name: tree.hosts_of(name) for name in tree.groups}
+        self.problems: list[Problem] = []
+        self._tree = tree
+        self._merger = Merger(tree, files)
+        self._groups_of = groups_of
+        self._whole = whole  # a file that could not be read makes references to its hosts look wrong
+        self._settings: dict[int, tuple[Node, Settings | None, Node]] = {}
+        self._patterns: dict[str, frozenset[str]] = {}
+        self._plain: dict[int, tuple[Node, object]] = {}
 
     def host(self, name: str) -> Host:
-        groups, base = self._of_groups(self.tree.groups_of(name))
-        own = [*self.tree.hosts[name], *self._variables("host_vars", (name,))]
-        merged = layered([base, *own]) if own else base
-        resolved = self._resolve(merged.get(OURS))
-        link, link_origins, wrong = connection(name, merged)
-        self.problems += wrong
-        return Host(
-            name=name,
-            groups=groups,
-            connection=link,
-            settings=resolved.settings,
-            variables={key: entry.value.plain() for key, entry in merged.items()},
-            origins={**resolved.origins, **link_origins},
+        groups = self._groups_of[name]
+        variables = self._merger.variables(name, groups)
+        connection, problems = connection_of(name, variables)
+        self.problems += problems
+        fleet = variables.get("fleet")
+        settings = (
+            self._fleet(name, fleet) if fleet is not None and (fleet.value is not None or fleet.tag) else Settings()
         )
+        values = {key: self._as_plain(node) for key, node in variables.items()}
+        return Host(name, groups, connection, settings, values, _origins(variables))
 
-    def relations(self, hosts: dict[str, Host], groups: dict[str, tuple[str, ...]]) -> None:
-        """What concerns more than one value: the builder is a host, patterns select, ports do not meet."""
-        for host in hosts.values():
-            settings = host.settings
-            if settings.builder and settings.builder not in hosts:
-                near = get_close_matches(settings.builder, hosts, 1)
-                self._complain(host, "fleet.builder", f"{settings.builder!r} is no host of the inventory", near)
-            for service in settings.services.values():
-                if service.hosts and not patterns.match(service.hosts, groups, tuple(hosts)):
-                    self._complain(host, f"fleet.services.{service.name}.hosts", f"{service.hosts!r} selects no host")
-            self._ports(self.served(host, groups, tuple(hosts)))
+    def _as_plain(self, node: Node) -> object:
+        if id(node) not in self._plain:
+            self._plain[id(node)] = (node, plain(node))
+        return self._plain[id(node)][1]
 
-    def served(self, host: Host, groups: dict[str, tuple[str, ...]], names: tuple[str, ...]) -> Host:
-        """The host with the services that are really its own: `hosts:` patterns, and builders without GPUs serve none."""
-        settings = host.settings
-        if settings.builder == host.name and not (settings.gpus.model or settings.gpus.count):
-            return replace(host, settings=replace(settings, services={}))
-        if not any(service.hosts for service in settings.services.values()):
-            return host
-        services = {
-            name: service
-            for name, service in settings.services.items()
-            if not service.hosts or host.name in patterns.match(service.hosts, groups, names)
+    def _fleet(self, host: str, fleet: Node) -> Settings:
+        if id(fleet) not in self._settings:
+            clean, problems = check(fleet)
+            self.problems += problems
+            self._settings[id(fleet)] = (fleet, None if problems else settings_of(clean), clean)
+        _, settings, clean = self._settings[id(fleet)]
+        if settings is None:
+            return Settings()
+        if settings.builder and settings.builder not in self._tree.hosts and self._whole:
+            hint = "name a host of this inventory, or leave it out to build on the controller"
+            self.problems.append(
+                clean.value["builder"].place.problem(
+                    "fleet.builder", f"{settings.builder} is not in the inventory", hint
+                )
+            )
+        mine = {
+            key: service for key, service in settings.services.items() if self._serves(host, key, service.hosts, clean)
         }
-        return replace(host, settings=replace(settings, services=services))
+        if settings.builder == host and not self._declares_gpus(host):
+            mine = {}
+        settings = Settings(**{**settings.__dict__, "services": mine})
+        self.problems += _collisions(host, settings, clean)
+        return settings
 
-    def _ports(self, host: Host) -> None:
-        taken: dict[int, Service] = {}
-        for service in host.settings.services.values():
-            for port in range(service.port, service.port + service.replicas):
-                other = taken.setdefault(port, service)
-                if other is not service:
-                    path = f"fleet.services.{service.name}.port"
-                    self._complain(host, path, f"port {port} of {service.name} is also {other.name}'s on {host.name}")
-                    break
+    def _serves(self, host: str, service: str, pattern: str, fleet: Node) -> bool:
+        if not pattern:
+            return True
+        if pattern not in self._patterns:
+            place = fleet.value["services"].value[service].value["hosts"].place
+            path = f"fleet.services.{service}.hosts"
+            try:
+                names = match(self._tree.hosts, self.groups, split(pattern))
+                if not names and self._whole:
+                    self.problems.append(place.problem(path, f"no host matches {pattern!r}"))
+            except UsageError as error:
+                names = []
+                self.problems.append(place.problem(path, error.message))
+            self._patterns[pattern] = frozenset(names)
+        return host in self._patterns[pattern]
 
-    def _complain(self, host: Host, path: str, message: str, near: Sequence[str] = ()) -> None:
-        origin = _nearest(host.origins, path) or Origin(str(self.paths[0]), 0)
-        self.problems.append(problem(origin, path, message, f"did you mean {near[0]!r}?" if near else ""))
-
-    def _of_groups(self, names: frozenset[str]) -> tuple[tuple[str, ...], Variables]:
-        """Merge order of a set of groups and their variables. `all` first, then group_vars/all, as in Ansible."""
-        if names not in self._groups:
-            order = sort_groups(self.tree, names, self._priority)
-            rest = [name for name in order if name != "all"]
-            inline = [layer for name in ("all", *rest) for layer in self.tree.groups[name].layers]
-            files = [*self._variables("group_vars", ("all",)), *self._variables("group_vars", rest)]
-            self._groups[names] = (tuple(order), layered([*inline, *files]))
-        return self._groups[names]
-
-    def _variables(self, kind: str, names: Iterable[str]) -> list[Variables]:
-        names = tuple(names)
-        return [
-            self._file(file)
-            for source in self._bases()
-            for name in names
-            for file in documents.variable_files(source, kind, name)
-        ]
-
-    def _bases(self) -> Iterator[Path]:
-        """One source for each directory that may hold group_vars, so that two files of one directory count once."""
-        seen = set()
-        for path in self.paths:
-            base = (path if path.is_dir() else path.parent).resolve()
-            if base not in seen:
-                seen.add(base)
-                yield path
-
-    def _file(self, path: Path) -> Variables:
-        if path not in self._files:
-            document = read(path, self.problems)
-            if document is not None and document.data is not None and not document.is_mapping:
-                self.problems.append(problem(document.origin, "", "variables are a mapping of names to values"))
-            self._files[path] = dict(keys(document)) if document is not None else {}
-        return self._files[path]
-
-    def _resolve(self, entry: Entry | None) -> _Resolved:
-        if entry is None or entry.value.data is None:
-            return _Resolved(Value({}, Origin("", 0)), Settings(), {})
-        known = self._settings.get(id(entry.value))
-        if known is None or known.value is not entry.value:
-            clean = without_nulls(entry.value)
-            wrong = check(clean)
-            self.problems += wrong
-            settings = Settings() if wrong else convert.settings(clean)
-            known = _Resolved(entry.value, settings, dict(_origins(clean, OURS)))
-            self._settings[id(entry.value)] = known
-        return known
+    def _declares_gpus(self, host: str) -> bool:
+        """By the host itself or one of its groups; what is said to `all` is no word about a builder."""
+        groups = [group for group in self._groups_of[host] if group != "all"]
+        files = self._merger.files
+        inline = [self._tree.groups[group].variables for group in groups] + [self._tree.hosts[host].variables]
+        layers: list[Variables] = [*inline, files.of("group_vars", groups), files.of("host_vars", [host])]
+        fleets = [layer["fleet"].value for layer in layers if "fleet" in layer]
+        return any(isinstance(fleet, dict) and "gpus" in fleet and fleet["gpus"].value for fleet in fleets)
 
 
-def _origins(value: Value, path: str) -> Iterator[tuple[str, Origin]]:
-    yield path, value.origin
-    for name, entry in keys(value).items():
-        yield from _origins(entry.value, f"{path}.{name}")
+def _collisions(host: str, settings: Settings, fleet: Node) -> Iterator[Problem]:
+    taken: dict[int, str] = {}
+    for service in settings.services.values():
+        node = fleet.value["services"].value[service.name]
+        place = node.value["port"].place if "port" in node.value else node.place
+        path = f"fleet.services.{service.name}.port"
+        ports = range(service.port, service.port + service.replicas)
+        if ports[-1] > 65535:
+            yield place.problem(path, f"{service.replicas} replicas from port {service.port} pass port 65535")
+        clash = next((port for port in ports if port in taken), None)
+        if clash is not None:
+            hint = "replicas count their ports up: leave room between services"
+            yield place.problem(path, f"port {clash} on {host} is also that of {taken[clash]}", hint)
+        taken.update(dict.fromkeys(ports, service.name))
 
 
-def _nearest(origins: Any, path: str) -> Origin | None:
-    while path:
-        if path in origins:
-            found: Origin = origins[path]
-            return found
-        path = path.rpartition(".")[0]
+def _origins(variables: Variables) -> dict[str, Origin]:
+    """Connection variables and every leaf below `fleet`, by dotted path."""
+    found: dict[str, Origin] = {}
+
+    def walk(node: Node, path: str) -> None:
+        if isinstance(node.value, dict) and node.value:
+            for key, inner in node.value.items():
+                walk(inner, f"{path}.{key}")
+        elif node.value is not None:
+            found[path] = Origin(node.place.file, node.place.line, node.place.col)
+
+    for name in (*VARIABLES, "fleet"):
+        if name in variables:
+            walk(variables[name], name)
+    return found
+
+
+def _find(source: str, search: Path) -> Path | None:
+    for base in (Path(), search):
+        for suffix in SUFFIXES:
+            path = base / f"{source}{suffix}"
+            if _exists(path):
+                return path
     return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.exists(path)  # noqa: PTH110  answers where Path.exists raises, as for an over-long name
+    except ValueError:
+        return False
+
+
+def _missing(source: str, search: Path) -> Problem:
+    known = sorted(path.stem for path in search.glob("*.y*ml") if not path.name.endswith(".lock.yaml"))
+    hint = f"in {search}/: {', '.join(known)}" if known else f"looked here and in {search}/"
+    return Place(source.replace("\0", "?")).problem("", "no such inventory", hint)
+
+
+def _add(tree: Tree, path: Path) -> list[Problem]:
+    """Read one source, a directory in Ansible's order, into the tree."""
+    paths, problems = sources_in(path) if path.is_dir() else ([path], [])
+    if path.is_dir() and not paths and not problems:
+        problems.append(Place(str(path)).problem("", "holds no inventory file", "*.yaml, *.yml or *.json"))
+    for file in paths:
+        if file.suffix in (".ini", ".toml"):
+            hint = "convert it with `ansible-inventory -i FILE --list --yaml`"
+            problems.append(Place(str(file)).problem("", f"a {file.suffix} file is no YAML inventory", hint))
+            continue
+        node, wrong = read(file)
+        problems += wrong
+        if node is not None:
+            tree.add_file(node)
+        elif not wrong:
+            problems.append(Place(str(file)).problem("", "is empty", "an inventory begins with `all:`"))
+    return problems

@@ -1,135 +1,101 @@
-"""Ansible's host patterns: `web:&prod:!canary`, globs, `~regex`, `group[0:3]` (inclusive), `@file`, names.
-
-Source: ansible InventoryManager.get_hosts; slices and their inclusive ends, _split_subscript and _apply_subscript.
-"""
+"""Ansible's host patterns: unions, `&`, `!`, globs, `~regex`, `group[0]`, inclusive slices, `@file`."""
 
 import difflib
+import fnmatch
 import re
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fleet.errors import UsageError
 from fleet.inventory.model import Host, Inventory
+from fleet.inventory.names import split_address
 
-Groups = Mapping[str, tuple[str, ...]]
-
-_SPLIT = re.compile(
-    r"""(?: [^\s:,\[\]]                    # any character but separators and brackets
-          | \[ [^\]]* \]                   # a bracketed part, with its colons
-        )+ | (?<=~) """,
-    re.VERBOSE,
-)
-_SUBSCRIPT = re.compile(
-    r"^(?P<pattern>.+)\[(?:(?P<index>-?\d+)|(?P<first>-?\d+)?:(?P<last>-?\d+)?|(?P<start>-?\d+)-(?P<end>-?\d+))\]$"
-)
+_SUBSCRIPT = re.compile(r"^(.+)\[(?:(-?[0-9]{1,9})|([0-9]{1,9})[:-]([0-9]{0,9}))\]$")
+_PIECE = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 
 
 def select(inventory: Inventory, pattern: str) -> tuple[Host, ...]:
-    """The hosts of a pattern, in Ansible's order. Raises UsageError when there are none, naming what is near."""
-    parts = _parts(pattern)
-    names = _evaluate(parts, inventory.groups, tuple(inventory.hosts))
+    """The hosts that a `--limit` names, in Ansible's order. Raises UsageError for an empty result."""
+    parts: list[str] = []
+    for part in split(pattern):
+        parts += _lines(part[1:]) if part.startswith("@") else [part]
+    names = match(inventory.hosts, inventory.groups, parts)
     if not names:
-        raise UsageError(f"--limit {pattern!r} selects no host", hint=_near(inventory, parts))
+        raise UsageError(f"no host matches {pattern!r}", hint=_known(inventory, parts))
     return tuple(inventory.hosts[name] for name in names)
 
 
-def match(pattern: str, groups: Groups, hosts: Sequence[str]) -> list[str]:
-    """The names that a pattern selects; none is fine."""
-    return _evaluate(split(pattern), groups, hosts)
-
-
 def split(pattern: str) -> list[str]:
-    """Unions of a pattern: at commas, else at colons outside brackets. An IPv6 address stays whole."""
-    pattern = pattern.strip()
+    """The single patterns of a union. A comma separates; without one a colon does, unless it is part of a name."""
     if "," in pattern:
-        return [part.strip() for part in pattern.split(",") if part.strip()]
-    if pattern.startswith("~") or _is_ipv6(pattern):
-        return [pattern]
-    return [part for part in _SPLIT.findall(pattern) if part]
+        parts: Sequence[str] = pattern.split(",")
+    elif split_address(pattern):
+        parts = [pattern]
+    else:
+        parts = _PIECE.findall(pattern)
+    return [part.strip() for part in parts if part.strip()]
 
 
-def _is_ipv6(text: str) -> bool:
-    return text.count(":") > 1 and re.fullmatch(r"[0-9A-Fa-f:.]+", text) is not None
+def match(hosts: Iterable[str], groups: Mapping[str, tuple[str, ...]], parts: Sequence[str]) -> list[str]:
+    """Names for single patterns: unions first, then `&`, then `!`, whatever their order."""
+    names = dict.fromkeys(hosts)
+    plain = [part for part in parts if part and part[0] not in "&!"]
+    both = [part[1:] for part in parts if part.startswith("&")]
+    without = [part[1:] for part in parts if part.startswith("!")]
+    found: dict[str, None] = {}
+    for part in plain or ["all"]:
+        found.update(dict.fromkeys([part] if part in names else _one(names, groups, part)))
+    for part in both:
+        keep = set(_one(names, groups, part))
+        found = {name: None for name in found if name in keep}
+    for part in without:
+        drop = set(_one(names, groups, part))
+        found = {name: None for name in found if name not in drop}
+    return list(found)
 
 
-def _parts(pattern: str) -> list[str]:
-    if pattern.startswith("@"):
-        try:
-            lines = Path(pattern[1:]).read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise UsageError(f"--limit {pattern}: cannot read the file: {error.strerror}") from error
-        return [part for line in lines if line.strip() for part in split(line.strip())]
-    return split(pattern)
+def _one(hosts: Mapping[str, None], groups: Mapping[str, tuple[str, ...]], part: str) -> list[str]:
+    if not part:
+        raise UsageError("a host pattern is empty after its & or !")
+    subscript = None if part.startswith("~") else _SUBSCRIPT.match(part)
+    expression = subscript.group(1) if subscript else part
+    found = _matches(hosts, groups, expression)  # Ansible counts a host once per group that matched
+    if not subscript or not found:
+        return found
+    _, index, start, end = subscript.groups()
+    if index:
+        if not -len(found) <= int(index) < len(found):
+            raise UsageError(f"{part!r}: {expression} has {len(found)} hosts, there is no number {index}")
+        return [found[int(index)]]
+    if end and int(end) == 0:  # Ansible reads [x:0] as the single host x
+        return found[int(start) : int(start) + 1]
+    return found[int(start) : int(end) + 1 if end else None]
 
 
-def _evaluate(parts: Sequence[str], groups: Groups, hosts: Sequence[str]) -> list[str]:
-    """First the unions, then the intersections, then what is left out, whatever their order in the pattern."""
-    unions = [part for part in parts if part[0] not in "!&"]
-    intersections = [part[1:] for part in parts if part.startswith("&")]
-    exclusions = [part[1:] for part in parts if part.startswith("!")]
-    names: list[str] = []
-    for part in unions or ["all"]:
-        names += [name for name in _match(part, groups, hosts) if name not in names]
-    for part in intersections:
-        inside = set(_match(part, groups, hosts))
-        names = [name for name in names if name in inside]
-    for part in exclusions:
-        outside = set(_match(part, groups, hosts))
-        names = [name for name in names if name not in outside]
-    return names
-
-
-def _match(part: str, groups: Groups, hosts: Sequence[str]) -> list[str]:
-    if part in hosts:
-        return [part]
-    pattern, found = part, None
-    if not part.startswith("~") and (found := _SUBSCRIPT.match(part)):
-        pattern = found["pattern"]
-    names = _enumerate(pattern, groups, hosts)
-    return _slice(names, found) if found else names
-
-
-def _enumerate(pattern: str, groups: Groups, hosts: Sequence[str]) -> list[str]:
-    if pattern in ("all", "*"):
-        return list(groups.get("all", ()))
-    names: list[str] = []
-    matching = [group for group in groups if _like(pattern, group)]
-    for group in matching:
-        names += [name for name in groups[group] if name not in names]
-    if not matching or pattern.startswith("~") or any(mark in pattern for mark in ".?*["):
-        names += [name for name in hosts if _like(pattern, name) and name not in names]
-    return names
-
-
-def _like(pattern: str, name: str) -> bool:
-    if not pattern.startswith("~"):
-        return fnmatchcase(name, pattern)
+def _matches(hosts: Mapping[str, None], groups: Mapping[str, tuple[str, ...]], expression: str) -> list[str]:
     try:
-        return re.match(pattern[1:], name) is not None
-    except re.error as error:
-        raise UsageError(f"--limit {pattern}: {error} is no regular expression that Python reads") from error
+        regex = re.compile(expression[1:] if expression.startswith("~") else fnmatch.translate(expression))
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UsageError(f"{expression!r} is not a valid host pattern: {error}") from error
+    matching = [name for name in groups if regex.match(name)]
+    found = [host for group in matching for host in groups[group]]
+    if not matching or expression.startswith("~") or any(char in expression for char in ".?*["):
+        found += [name for name in hosts if regex.match(name)]
+    return found
 
 
-def _slice(names: list[str], found: re.Match[str]) -> list[str]:
-    """Ansible's subscripts: one host, or an inclusive range; an end that is left out is the last host."""
-    if not names:
-        return []
-    if found["index"] is not None:
-        index = int(found["index"])
-        return [names[index]] if -len(names) <= index < len(names) else []
-    first = int(found["first"] or found["start"] or 0)
-    last_text = found["last"] or found["end"]
-    last = int(last_text) if last_text else len(names) - 1
-    if last == -1:
-        return names[first:]
-    return names[first : last + 1]
+def _lines(path: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the limit file {path} cannot be read: {error}") from error
+    return [line for line in lines if line]
 
 
-def _near(inventory: Inventory, parts: Sequence[str]) -> str:
-    known = [*inventory.groups, *inventory.hosts]
+def _known(inventory: Inventory, parts: Sequence[str]) -> str:
+    names = [*inventory.groups, *inventory.hosts]
     for part in parts:
-        if near := difflib.get_close_matches(part.lstrip("!&~"), known, 1):
-            return f"did you mean {near[0]!r}?"
-    groups = [group for group in inventory.groups if group not in ("all", "ungrouped")]
-    return f"groups: {', '.join(groups[:12])}" if groups else f"hosts: {', '.join(list(inventory.hosts)[:12])}"
+        bare = part.lstrip("&!~").partition("[")[0]
+        if bare not in names and (close := difflib.get_close_matches(bare, names, 1, 0.6)):
+            return f"did you mean {close[0]}? Groups: {', '.join(list(inventory.groups)[:20])}"
+    return f"groups: {', '.join(list(inventory.groups)[:20])}"

@@ -1,167 +1,153 @@
-"""Is a merged `fleet:` what the schema says? Every problem with the place that set the value. Pure but for reading the schema."""
+"""The merged `fleet:` mapping against schema.yaml, each mistake at the place where it was written."""
 
 import difflib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import jsonschema
 import yaml
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from fleet.errors import Problem
-from fleet.inventory.document import Entry, Value, problem
-from fleet.inventory.model import Origin
+from fleet.inventory.convert import SECRET_HINT
+from fleet.inventory.nodes import Node, kind_of, plain
 
-JINJA = re.compile(r"\{\{|\{%|\{#")
-SECRET_FORMS = "write {env: NAME}, {file: path} or {command: [..]}"  # noqa: S105  words about secrets
+JINJA_HINT = "fleet does not run Jinja: write the value, or move it to group_vars of the hosts that need it"
+VAULT_HINT = "fleet decrypts nothing: use {env: NAME}, {file: PATH} or {command: [..]}"
+WORDS = {"object": "a mapping", "array": "a list", "string": "a string", "integer": "a whole number"}
+WORDS |= {"number": "a number", "boolean": "true or false"}
 
 
 @cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of `fleet:`."""
-    text = files("fleet.inventory").joinpath("schema.yaml").read_text("utf-8")
-    loaded: dict[str, Any] = yaml.safe_load(text)
+    loaded: dict[str, Any] = yaml.safe_load(files("fleet.inventory").joinpath("schema.yaml").read_text("utf-8"))
     return loaded
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(schema())
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema())
 
 
-def without_nulls(value: Value) -> Value:
-    """Null unsets: entries without a value are left out, at every depth."""
-    if value.is_mapping:
-        kept = {
-            key: Entry(entry.key, without_nulls(entry.value))
-            for key, entry in value.data.items()
-            if entry.value.data is not None
-        }
-        return Value(kept, value.origin)
-    return value
+def check(node: Node) -> tuple[Node, list[Problem]]:
+    """`fleet` without its nulls, and everything that is wrong with it."""
+    problems = list(_foreign(node, "fleet"))
+    if problems:
+        return node, problems
+    set_ = without_nulls(node)
+    problems = [problem for error in _validator().iter_errors(plain(set_)) for problem in _problems(set_, error)]
+    if not problems and isinstance(set_.value, dict):
+        problems = list(_images(set_))
+    return set_, problems
 
 
-def check(fleet: Value) -> list[Problem]:
-    """All problems of one merged `fleet:`, the schema's, templates and tags."""
-    found = [*templates(fleet, "fleet")]
-    if not fleet.is_mapping:
-        return [problem(fleet.origin, "fleet", "must be a mapping")]
-    for error in _validator().iter_errors(fleet.plain()):
-        found += _told(error, fleet)
-    return [*found, *_images(fleet)]
+def without_nulls(node: Node) -> Node:
+    """Null means unset, in mappings of any depth."""
+    if not isinstance(node.value, dict):
+        return node
+    value = {key: without_nulls(inner) for key, inner in node.value.items() if inner.value is not None or inner.tag}
+    return Node(value, node.place, node.tag, node.keys)
 
 
-def templates(value: Value, path: str) -> Iterator[Problem]:
-    """Jinja and vault tags: nothing here renders or decrypts them."""
-    if value.tag:
-        hint = SECRET_FORMS if "vault" in value.tag else "write the value itself"
-        yield problem(value.origin, path, f"{value.tag} is not read here", hint)
-    elif value.is_mapping:
-        for key, entry in value.data.items():
-            yield from templates(entry.value, f"{path}.{key}")
-    elif isinstance(value.data, tuple):
-        for index, item in enumerate(value.data):
-            yield from templates(item, f"{path}[{index}]")
-    elif isinstance(value.data, str) and JINJA.search(value.data):
-        yield problem(
-            value.origin, path, "Jinja is not rendered here", "write the value itself, or set it per group or host"
-        )
+def _foreign(node: Node, path: str) -> Iterator[Problem]:
+    """What only Ansible could read: Jinja and vault; and keys that are no words."""
+    if node.tag:
+        yield node.place.problem(path, f"{node.tag} is not supported inside fleet", VAULT_HINT)
+    elif isinstance(node.value, dict):
+        for key, inner in node.value.items():
+            if not isinstance(key, str):
+                yield node.keys[key].problem(path, f"the key {key!r} must be a string", "quote it")
+                continue
+            if "{{" in key or "{%" in key:
+                yield node.keys[key].problem(path, "Jinja is not supported inside fleet", JINJA_HINT)
+            yield from _foreign(inner, f"{path}.{key}")
+    elif isinstance(node.value, list):
+        for number, inner in enumerate(node.value):
+            yield from _foreign(inner, f"{path}[{number}]")
+    elif isinstance(node.value, str) and ("{{" in node.value or "{%" in node.value):
+        yield node.place.problem(path, "Jinja is not supported inside fleet", JINJA_HINT)
 
 
-def _told(error: ValidationError, fleet: Value) -> Iterator[Problem]:
-    path = ["fleet", *error.absolute_path]
-    value, key = _at(fleet, list(error.absolute_path))
-    words = _dotted(path)
-    rule, got = error.validator, error.instance
-    wanted: Any = error.validator_value
-    schema_here: Any = error.schema
-    if rule == "additionalProperties":
-        known = list(schema_here.get("properties", ()))
-        for name in got:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-                yield problem(value.data[name].key, f"{words}.{name}", "unknown key", hint)
-    elif schema_here.get("title") == "secret":
-        message = "a secret does not stand in the inventory" if isinstance(got, str) else "is no secret's source"
-        yield problem(value.origin, words, message, SECRET_FORMS)
-    elif rule == "required":
-        for name in wanted:
-            if name not in got:
-                yield problem(key, words, f"{name!r} is missing")
-    elif rule == "type":
-        hint = "put it in quotes" if wanted == "string" and isinstance(got, (int, float)) else ""
-        yield problem(value.origin, words, f"must be {_kinds(wanted)}, not {_brief(got)}", hint)
-    elif rule == "enum":
-        choices = [str(choice) for choice in wanted if choice is not False]
-        near = difflib.get_close_matches(str(got).upper(), choices, 1) or difflib.get_close_matches(
-            str(got), choices, 1
-        )
-        hint = f"did you mean {near[0]!r}?" if near else ""
-        yield problem(value.origin, words, f"must be one of {', '.join(choices)}, not {_brief(got)}", hint)
-    elif rule == "pattern":
-        yield problem(value.origin, words, f"{_brief(got)} does not have the form {wanted}")
-    elif rule == "anyOf":
-        yield problem(value.origin, words, f"must be a number above 0 or auto, not {_brief(got)}")
-    else:
-        yield problem(value.origin, words, error.message[:200])
+def _images(fleet: Node) -> Iterator[Problem]:
+    """What the schema cannot say of images: exactly one kind of source, and a name that may be inherited."""
+    named = [("fleet.image", fleet.value["image"], False)] if "image" in fleet.value else []
+    inherited = "image" in fleet.value and "name" in fleet.value["image"].value
+    services = fleet.value.get("services")
+    for name, service in services.value.items() if services else ():
+        if "image" in service.value:
+            named.append((f"fleet.services.{name}.image", service.value["image"], inherited))
+    for path, image, may_inherit in named:
+        kinds = [kind for kind in ("source", "prebuilt", "archive") if kind in image.value]
+        if len(kinds) != 1:
+            said = f", not {' and '.join(kinds)}" if kinds else ""
+            hint = f"`{kinds[0]}: null` drops an inherited one" if kinds else "for example source: {ref: v0.11.0}"
+            yield image.place.problem(path, f"an image is exactly one of source, prebuilt and archive{said}", hint)
+        if "name" not in image.value and not may_inherit:
+            yield image.place.problem(path, "an image needs a name", "for example name: vllm-rocm")
 
 
-def _images(fleet: Value) -> Iterator[Problem]:
-    """Exactly one kind of image wherever one is set."""
-    services = _entry(fleet, "services")
-    places = [("fleet", fleet)]
-    if services and services.value.is_mapping:
-        places += [(f"fleet.services.{name}", one.value) for name, one in services.value.data.items()]
-    for path, holder in places:
-        image = _entry(holder, "image")
-        if not image or not image.value.is_mapping:
-            continue
-        kinds = {kind: image.value.data[kind] for kind in ("source", "prebuilt", "archive") if kind in image.value.data}
-        if len(kinds) > 1:
-            where = ", ".join(f"{kind} at {entry.key}" for kind, entry in kinds.items())
-            unset = next(iter(kinds))
-            yield problem(
-                list(kinds.values())[-1].key, f"{path}.image", f"sets more than one kind of image: {where}",
-                f"unset what a parent group set with `{unset}: null`",
-            )  # fmt: skip
-        elif not kinds:
-            yield problem(image.key, f"{path}.image", "sets no kind of image", "one of source, prebuilt, archive")
-        elif path == "fleet" and "name" not in image.value.data:
-            yield problem(image.key, f"{path}.image", "'name' is missing", "as in name: vllm-rocm")
+def _problems(root: Node, error: ValidationError) -> Iterator[Problem]:
+    node, path = _at(root, error.absolute_path)
+    rule: Any = error.validator_value
+    value: Any = error.instance
+    parent: Any = error.schema
+    if error.validator == "additionalProperties":
+        known = list(parent.get("properties", {}))
+        for key in value:
+            if key not in known:
+                yield node.keys[key].problem(f"{path}.{key}", "unknown key", suggestion(key, known))
+        return
+    message, hint = _words(error, rule, value, parent)
+    yield node.place.problem(path, message, hint)
 
 
-def _entry(value: Value, key: str) -> Entry | None:
-    return value.data.get(key) if value.is_mapping else None
+def _words(error: ValidationError, rule: Any, value: Any, parent: Mapping[str, Any]) -> tuple[str, str]:
+    """(message, hint) in the words of somebody who writes YAML."""
+    example = parent.get("examples")
+    such = f"for example {example[0]}" if example else ""
+    match error.validator:
+        case "type":
+            wanted = [rule] if isinstance(rule, str) else rule
+            said = " or ".join(WORDS.get(kind, kind) for kind in wanted)
+            if parent.get("title") == "secret":
+                return f"a secret is a reference, not {kind_of(value)}", SECRET_HINT
+            hint = "quote it" if "string" in wanted and isinstance(value, bool | int | float) else such
+            return f"must be {said}, not {kind_of(value)}", hint
+        case "enum":
+            said = value if isinstance(value, str) else kind_of(value)
+            close = difflib.get_close_matches(str(value), [str(one) for one in rule], 1, 0.5)
+            hint = (
+                f"did you mean {close[0]}?" if close else ('quote it: "no"' if value is False and "no" in rule else "")
+            )
+            return f"must be one of {', '.join(map(str, rule))}, not {said}", hint
+        case "required":
+            return f"{next(key for key in rule if key not in value)} is missing", such
+        case "minimum" | "exclusiveMinimum":
+            return f"must be {'more than' if 'ex' in str(error.validator) else 'at least'} {rule}, not {value}", such
+        case "maximum":
+            return f"must be at most {rule}, not {value}", such
+        case "minProperties" | "maxProperties":
+            return "a secret is exactly one of env, file and command", f"{SECRET_HINT}; null drops an inherited one"
+        case "minLength" | "minItems":
+            return "must not be empty", such
+        case "pattern":
+            return f"{value!r} does not fit {rule}", such
+        case "anyOf":
+            return f"must be a whole number from 1 or auto, not {value!r}", such
+    return f"does not fit the schema's {error.validator}", such
 
 
-def _at(value: Value, path: list[str | int]) -> tuple[Value, Origin]:
-    """The value at a path, and where its key stands."""
-    key = value.origin
-    for step in path:
-        if isinstance(step, int):
-            value = value.data[step]
-            key = value.origin
-        else:
-            entry = value.data[step]
-            value, key = entry.value, entry.key
-    return value, key
+def suggestion(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key.lower().replace("-", "_"), known, 1, 0.6)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
 
 
-def _dotted(path: list[Any]) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-
-
-def _kinds(wanted: Any) -> str:
-    names = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
-             "object": "a mapping", "array": "a list"}  # fmt: skip
-    return " or ".join(names[kind] for kind in ([wanted] if isinstance(wanted, str) else wanted))
-
-
-def _brief(got: Any) -> str:
-    if isinstance(got, dict):
-        return "a mapping"
-    return "a list" if isinstance(got, list) else f"{got!r:.60}"
+def _at(root: Node, steps: Iterable[str | int]) -> tuple[Node, str]:
+    node, path = root, "fleet"
+    for step in steps:
+        node = node.value[step]
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return node, path
