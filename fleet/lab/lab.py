@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.errors import FleetError, UsageError
-from fleet.lab import cgroups, faults, host, inventory, keys, network, processes, rootfs
+from fleet.lab import base_image, cgroups, faults, host, inventory, keys, network, processes, rootfs, supplies
 from fleet.lab.node import Node, NodeStatus
 from fleet.lab.paths import DATA, RUN, Paths
 from fleet.lab.prepare import prepare
@@ -124,8 +124,7 @@ class Lab:
 
     def _raise_up(self, say: Callable[[str], None]) -> None:
         with self._phase("root filesystem", say):
-            bases = {spec.base for spec in self.topology.specs}
-            lowers = {base: rootfs.trixie(say) if base == "trixie" else Path("/") for base in bases}
+            lowers = self._lowers(say)
         with self._phase("keys", say):
             if not self.paths.client_key.exists():
                 for node in self.nodes:  # they trust a key that is lost, so they are made again
@@ -143,8 +142,21 @@ class Lab:
             # After mending: a changed host key is a fault, never the lab's truth.
             keys.write_known_hosts(self.paths, self.topology)
             _each(self.nodes, Node.start)
+        builder = self.topology.role("builder")
+        if builder:
+            with self._phase("supplies", say):
+                supplies.bring(self.node(builder.name), self.paths)
         self.inventory.parent.mkdir(parents=True, exist_ok=True)
         self.inventory.write_text(inventory.inventory_text(self.topology, self.paths))
+
+    def _lowers(self, say: Callable[[str], None]) -> dict[str, Path]:
+        """The directory below each kind of node; what is not cached yet is made, both at once."""
+        with ThreadPoolExecutor() as pool:
+            trixie = pool.submit(rootfs.trixie, say) if any(s.base == "trixie" for s in self.topology.specs) else None
+            base = pool.submit(base_image.base_layout, say=say) if self.topology.role("builder") else None
+        if base:
+            base.result()
+        return {"host": Path("/")} | ({"trixie": trixie.result()} if trixie else {})
 
     def _prepare(self, node: Node, lower: Path) -> None:
         if not node.paths.prepared.exists():

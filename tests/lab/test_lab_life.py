@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError
-from fleet.lab import Lab
+from fleet.lab import Lab, base_image
 from fleet.lab import cgroups as lab_cgroups
+from fleet.lab.inventory import SOURCE_REF
 from tests.lab.conftest import BASTION, MI250, MI300X, OFFLINE, REGISTRY, Boot, lab_name
 from tests.lab.images import import_busybox
 from tests.lab.traces import traces
@@ -127,6 +128,13 @@ def test_the_builder_builds_what_needs_buildkit_and_pushes_it(lab: Lab) -> None:
     login = ("docker", "login", "-u", lab.paths.registry_user.read_text().strip(), "--password-stdin", lab.registry)
     builder.exec(login, stdin=lab.paths.registry_password.read_text().strip())
     assert "digest: sha256:" in builder.exec(("docker", "push", name)).stdout
+
+
+def test_the_stand_ins_source_and_base_image_are_there_before_anybody_asks(lab: Lab) -> None:
+    tags = subprocess.run(("git", "-C", lab.paths.source, "tag"), capture_output=True, text=True, check=True).stdout
+    assert SOURCE_REF in tags.split()
+    found = lab.node("builder").exec(("docker", "image", "inspect", "--format", "{{.Os}}", base_image.NAME))
+    assert found.stdout == "linux\n"
 
 
 def test_a_reboot_brings_a_new_boot_id_and_the_container_back_and_keeps_the_disk(lab: Lab) -> None:
