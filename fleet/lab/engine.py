@@ -31,10 +31,10 @@ def ask(socket_path: Path) -> Engine | None:
     """The engine behind a socket, None when nobody answers."""
     try:
         version, info = _get(socket_path, "/version"), _get(socket_path, "/info")
-    except (OSError, http.client.HTTPException, ValueError):
+        containerd = any("io.containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
+        return Engine(version["Version"], "containerd" if containerd else info["Driver"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError):  # KeyError: it answers, with an error
         return None
-    containerd = any("io.containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
-    return Engine(version["Version"], "containerd" if containerd else info["Driver"])
 
 
 def _get(socket_path: Path, path: str) -> Any:

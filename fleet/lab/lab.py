@@ -46,8 +46,7 @@ class Lab:
         `nodes` further MI300X nodes join the default ones; `inventories` is where NAME.yaml goes (./inventories).
         What a first `up` made is taken down again when it fails or is interrupted. Raises FleetError.
         """
-        if not NAME.fullmatch(name):
-            raise UsageError(f"a lab cannot be called {name!r}", hint="a letter, then up to 19 letters, digits and -")
+        _check_name(name)
         host.require()
         wanted = tuple(specs) if specs is not None else default_specs(nodes)
         directory = (inventories or Path("inventories")).resolve()
@@ -63,6 +62,7 @@ class Lab:
     @classmethod
     def find(cls, name: str = "lab") -> "Lab":
         """The lab with this name, whole or half. Raises FleetError when there is none."""
+        _check_name(name)
         try:
             record = json.loads(Paths(name).record.read_text())
         except OSError as error:
@@ -118,6 +118,7 @@ class Lab:
     @staticmethod
     def remove(name: str) -> None:
         """Take down whatever there is of a lab called `name`, if anything."""
+        _check_name(name)
         host.require()
         with _locked(Paths(name).lock):
             _remove(Paths(name))
@@ -169,6 +170,12 @@ class Lab:
         yield
         self.timings[name] = time.monotonic() - started
         say(f"{name}: {self.timings[name]:.1f} s")
+
+
+def _check_name(name: str) -> None:
+    """A lab's name becomes the name of directories, which are removed with it."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"a lab cannot be called {name!r}", hint="a letter, then up to 19 letters, digits and -")
 
 
 def _each(nodes: Sequence[Node], work: Callable[[Node], None]) -> None:

@@ -57,9 +57,10 @@ def test_missing_packages_come_with_the_line_that_installs_them(fit: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["", "Lab", "a/b", "..", "a b", "x" * 21])
-def test_a_name_that_cannot_be_a_directory_is_refused_before_anything_is_made(name: str) -> None:
-    with pytest.raises(UsageError, match="cannot be called"):
-        Lab.up(name)
+def test_a_name_that_cannot_be_a_directory_is_refused_before_anything_is_touched(name: str) -> None:
+    for verb in (Lab.up, Lab.find, Lab.remove):
+        with pytest.raises(UsageError, match="cannot be called"):
+            verb(name)
 
 
 def test_a_failing_tool_is_told_by_its_last_words() -> None:
