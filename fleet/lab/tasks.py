@@ -27,7 +27,7 @@ def down(lab: str = "lab") -> None:
     """Take the lab down: no process, namespace, mount, bridge, firewall rule or file of it stays."""
     from fleet.lab import Lab
 
-    Lab.find(lab).down()
+    Lab.remove(lab)
 
 
 @verb("json", example="invoke lab.status", lab=NAME)
