@@ -15,7 +15,7 @@ def diagnose(text: str, where: str) -> Diagnosis | None:
     hits = signatures.match(text, where)
     if hits:
         best = min(hits, key=lambda hit: (not hit.fatal, bool(UMBRELLA.search(hit.example))))
-        return Diagnosis(best.id, best.cause, best.fix, best.fatal)
+        return Diagnosis(best.id, best.cause, best.fix, best.fatal, bool(UMBRELLA.search(best.example)))
     return _limit(text) if where == "run" else None
 
 

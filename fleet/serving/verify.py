@@ -99,6 +99,10 @@ def _generate(api: "_Api", question: Question, prompt: str, clock: Callable[[], 
         tokens = (event.get("usage") or {}).get("completion_tokens") or tokens
     if not text.strip():
         raise FleetError(f"/v1/completions gave an empty answer to {prompt!r}")
+    if set(text.strip()) == {"!"} and len(text.strip()) > 7:
+        # Token 0 of most vocabularies: what remains when every logit is NaN.
+        hint = "the weights do not fit the kernels: try another dtype, or VLLM_ROCM_USE_AITER=0"
+        raise FleetError(f"/v1/completions answers {prompt!r} with garbage: {text.strip()[:16]}", hint=hint)
     tokens = tokens or chunks
     rate = tokens / (last - begun) if last > begun else 0.0
     kinds = set(text.strip())

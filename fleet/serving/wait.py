@@ -5,17 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fleet.errors import HostError
-from fleet.serving.startup import Startup
+from fleet.serving.startup import UMBRELLA, Startup
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a known line of trouble means. `fatal` lines end a wait while the container still runs."""
+    """What a known line of trouble means. `fatal` lines end a wait while the container still runs.
+
+    An `umbrella` only says that something failed; whatever else is known goes before it.
+    """
 
     id: str
     cause: str
     fix: str
     fatal: bool = True
+    umbrella: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,19 @@ def wait_ready(
     startup = Startup()
     marker, since, told = startup.marker, clock(), ""
     restarts = -1
+    known: list[tuple[str, Diagnosis]] = []
     while True:
         seen = look()
         for line in seen.lines:
             startup.feed(line)
+            if found := diagnose(line):
+                known.append((line.strip(), found))
         if seen.healthy:
             return
         restarts = seen.restarts if restarts < 0 else restarts
-        error = _error(startup, seen, restarts, diagnose)
+        error = _error(startup, seen, restarts, known)
         if error:
-            raise _failed(host, name, error, startup, diagnose, redact)
+            raise _failed(host, name, error, startup, known, redact)
         if startup.told != told:
             told = startup.told
             on_phase(told)
@@ -70,11 +77,11 @@ def wait_ready(
             marker, since = startup.marker, clock()
         elif clock() - since > deadline:
             error = f"made no progress for {deadline:.0f} s while {startup.told}"
-            raise _failed(host, name, error, startup, diagnose, redact)
+            raise _failed(host, name, error, startup, known, redact)
         sleep(pause)
 
 
-def _error(startup: Startup, seen: Look, restarts: int, diagnose: Diagnose) -> str:
+def _error(startup: Startup, seen: Look, restarts: int, known: list[tuple[str, Diagnosis]]) -> str:
     """Why waiting on is useless, or empty."""
     during = f" while {startup.told}"
     if seen.state in ("exited", "dead"):
@@ -84,26 +91,27 @@ def _error(startup: Startup, seen: Look, restarts: int, diagnose: Diagnose) -> s
         return f"keeps crashing (exit code {seen.exit_code}){during}"
     if seen.state == "gone":
         return f"was removed by somebody else{during}"
-    if startup.fatal:
+    if startup.fatal or any(found.fatal for _line, found in known):
         return f"failed{during}"
-    for line in seen.lines:
-        known = diagnose(line)
-        if known and known.fatal:
-            startup.fatal = line.strip()
-            return f"failed{during}"
     return ""
 
 
 def _failed(
-    host: str, name: str, error: str, startup: Startup, diagnose: Diagnose, redact: Callable[[str], str]
+    host: str,
+    name: str,
+    error: str,
+    startup: Startup,
+    known: list[tuple[str, Diagnosis]],
+    redact: Callable[[str], str],
 ) -> HostError:
-    """The first exception says what happened; a known signature says why and what to do."""
+    """The first exception says what happened, a known line why and what to do; an umbrella only when it is alone."""
+    best = min(known, key=lambda entry: (not entry[1].fatal, entry[1].umbrella), default=None)
     said = startup.exception or startup.fatal
-    known = diagnose(said) if said else None
-    known = known or next((d for line in startup.tail if (d := diagnose(line))), None)
+    if best and not best[1].umbrella and (not said or UMBRELLA.search(said)):
+        said = best[0]
     message = f"{name} {error}" + (f": {said}" if said and said not in error else "")
     message = message.rstrip(". ")
-    if known:
-        message += f". {known.cause}"
-    hint = known.fix if known else f"read its log: invoke logs on {host}"
+    if best:
+        message += f". {best[1].cause}"
+    hint = best[1].fix if best else f"read its log: invoke logs on {host}"
     return HostError(host, redact(message), hint=redact(hint), tail=tuple(map(redact, startup.tail)))

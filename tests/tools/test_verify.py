@@ -116,6 +116,7 @@ def test_a_key_is_sent_and_its_lack_explained() -> None:
         ({"/v1/models": (200, b"<html>")}, "/v1/models answers something that is not JSON"),
         ({"/v1/completions": stream(USAGE)}, "gave an empty answer"),
         ({"/v1/completions": stream(text(" "), text("\n"))}, "gave an empty answer"),
+        ({"/v1/completions": stream(*[text("!")] * 16)}, "with garbage: !!!!!!!!!!!!!!!!"),
         ({"/v1/completions": stream({"error": {"message": "boom"}})}, "boom"),
         ({"/v1/completions": stream(text("a"), done=False)}, "ended its stream without"),
         ({"/v1/completions": (200, b"data: {broken\n\n")}, "broke off in its answer"),
@@ -142,8 +143,8 @@ def test_garbage_of_other_tasks_fails(task: str, route: str, reply: object, mess
 
 
 def test_one_character_over_and_over_is_noted() -> None:
-    with server({**GOOD, "/v1/completions": stream(text("!!!!!!!!"))}) as port:
-        assert verify("127.0.0.1", port, QUESTION).note == "the answer is '!' over and over"
+    with server({**GOOD, "/v1/completions": stream(text("aaaaaaaa"))}) as port:
+        assert verify("127.0.0.1", port, QUESTION).note == "the answer is 'a' over and over"
 
 
 def test_health_is_no_while_nobody_listens() -> None:
