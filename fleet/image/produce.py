@@ -1,6 +1,7 @@
 """From what the inventory asks for (source, prebuilt, archive) to a release in the store. Made once, found ever after."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from fleet.errors import FleetError
@@ -8,10 +9,16 @@ from fleet.image import archive, convert, reference
 from fleet.image.describe import Made, release_of
 from fleet.image.lock import Lock
 from fleet.image.produce_source import from_source
-from fleet.image.workshop import Produced, Workshop, find, resolve_tag, short_hash
+from fleet.image.release import Release
+from fleet.image.workshop import Outlook, Produced, Workshop, find, resolve_tag, short_hash
 from fleet.inventory.settings import Image
 
 _CHUNK = 1 << 20
+
+
+def look(image: Image, workshop: Workshop, lock: Lock, *, gfx: tuple[str, ...]) -> Outlook:
+    """What `produce` would do, for `--check`: asks registries, git and the builder, and makes nothing but cache."""
+    return _settle(image, workshop, lock, gfx, make=False)
 
 
 def produce(image: Image, workshop: Workshop, lock: Lock, *, gfx: tuple[str, ...]) -> Produced:
@@ -19,16 +26,27 @@ def produce(image: Image, workshop: Workshop, lock: Lock, *, gfx: tuple[str, ...
 
     The lock comes back with what was resolved; the caller writes it. Raises FleetError, with nothing half done.
     """
+    before = _settle(image, workshop, lock, gfx, make=False)
+    if before.release is not None:
+        return Produced(before.release, before.key, before.lock, False, before.why)
+    # With the lock that was just settled, so that both looks see the same.
+    made = _settle(image, replace(workshop, update=False), before.lock, gfx, make=True)
+    if made.release is None:
+        raise FleetError(f"image {image.name} could not be made: {made.why}")
+    return Produced(made.release, made.key, made.lock, True, made.why)
+
+
+def _settle(image: Image, workshop: Workshop, lock: Lock, gfx: tuple[str, ...], *, make: bool) -> Outlook:
     if image.source is not None:
-        return from_source(image, image.source, workshop, lock, gfx)
+        return from_source(image, image.source, workshop, lock, gfx, make=make)
     if image.prebuilt:
-        return _prebuilt(image, workshop, lock)
+        return _prebuilt(image, workshop, lock, make=make)
     if image.archive:
-        return _archive(image, workshop, lock)
+        return _archive(image, workshop, lock, make=make)
     raise FleetError(f"image {image.name} has no source, prebuilt or archive")
 
 
-def _prebuilt(image: Image, workshop: Workshop, lock: Lock) -> Produced:
+def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Outlook:
     wanted = reference.parse(image.prebuilt)
     digest, lock = resolve_tag(workshop, wanted, lock)
     if not digest:
@@ -37,38 +55,44 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock) -> Produced:
             hint="check the name and the tag; private images of Docker Hub look missing too",
         )
     key = short_hash("prebuilt", wanted.name, digest, *image.gfx, image.rocm)
+    what = f"fetch {wanted.pinned(digest)}"
     known = find(workshop, image.name, key)
     if known is not None:
-        return Produced(known, key, lock, False, f"{image.prebuilt} is still {digest[:19]}")
+        return Outlook(known, key, lock, what, f"{image.prebuilt} is still {digest[:19]}")
+    why = f"{image.prebuilt} is {digest[:19]}, which is new here"
+    if not make:
+        return Outlook(None, key, lock, what, why)
     source = f"docker://{wanted.pinned(digest)}"
     registry = workshop.registry_for(wanted.domain)
     fresh = workshop.store.fresh_layout(key)
     converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
     made = Made("prebuilt", str(wanted), digest, image.gfx, image.rocm, converted.dropped)
-    return _keep(image, workshop, lock, key, converted, made, f"{image.prebuilt} is {digest[:19]}, which is new here")
+    return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
 
 
-def _archive(image: Image, workshop: Workshop, lock: Lock) -> Produced:
+def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Outlook:
     path = Path(image.archive).expanduser()
     checksum = _checksum(path, workshop)
     key = short_hash("archive", checksum, *image.gfx, image.rocm)
+    what = f"import {path.name}"
     known = find(workshop, image.name, key)
     if known is not None:
-        return Produced(known, key, lock, False, f"{path.name} has not changed")
+        return Outlook(known, key, lock, what, f"{path.name} has not changed")
+    why = f"{path.name} is new here"
+    if not make:
+        return Outlook(None, key, lock, what, why)
     fresh = workshop.store.fresh_layout(key)
     with archive.unpacked(archive.inspect(path), fresh.parent) as brought:
         converted = convert.to_layout(brought.transport, fresh, on_line=workshop.on_line)
     made = Made("archive", path.name, f"sha256:{checksum}", image.gfx, image.rocm, converted.dropped)
-    return _keep(image, workshop, lock, key, converted, made, f"{path.name} is new here")
+    return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
 
 
-def _keep(
-    image: Image, workshop: Workshop, lock: Lock, key: str, converted: convert.Converted, made: Made, why: str
-) -> Produced:
+def _keep(image: Image, workshop: Workshop, key: str, converted: convert.Converted, made: Made) -> Release:
     release = release_of(converted.image, image.name, made)
     workshop.store.adopt(converted.image.path, release)
     workshop.store.keep(key, release)
-    return Produced(release, key, lock, True, why)
+    return release
 
 
 def _checksum(path: Path, workshop: Workshop) -> str:

@@ -6,13 +6,14 @@ from fleet.errors import FleetError, InputError
 from fleet.image import build, build_plan, dockerfile, reference
 from fleet.image import source as sources
 from fleet.image.build_plan import Base, BuildPlan
+from fleet.image.builder_facts import BuilderFacts
 from fleet.image.content_key import Ingredients, content_key
 from fleet.image.describe import Made, release_of
 from fleet.image.dockerfile import BASE_ARG, Dockerfile
 from fleet.image.lock import Lock
 from fleet.image.release import Release
 from fleet.image.source import Checkout
-from fleet.image.workshop import Produced, Workshop, find, resolve_tag, short_hash
+from fleet.image.workshop import Outlook, Workshop, find, resolve_tag, short_hash
 from fleet.inventory.settings import Image, Source
 
 
@@ -28,27 +29,36 @@ class _Recipe:
     gfx: tuple[str, ...]
 
 
-def from_source(image: Image, source: Source, workshop: Workshop, lock: Lock, gfx: tuple[str, ...]) -> Produced:
-    """The release of a source spec. Builds only when nobody has built the same before."""
+def from_source(
+    image: Image, source: Source, workshop: Workshop, lock: Lock, gfx: tuple[str, ...], *, make: bool
+) -> Outlook:
+    """The release of a source spec. Builds, if `make` says so, only when nobody has built the same before."""
     commit = "" if workshop.update else lock.commit(source.repository, source.ref)
     if not commit:
         commit = sources.resolve(source)
         lock = lock.with_commit(source.repository, source.ref, commit)
     targets = tuple(sorted(set(source.gfx or gfx)))
-    memo = _memo(image.name, source, commit, targets, lock)
-    key = "" if workshop.update else workshop.store.known_key(memo)
+    key = "" if workshop.update else workshop.store.known_key(_memo(image.name, source, commit, targets, lock))
     known = find(workshop, image.name, key) if key else None
     if known is not None:
-        return Produced(known, key, lock, False, _same(source, key))
+        return Outlook(known, key, lock, f"build {image.name}", _same(source, key))
     with sources.checkout(source, commit, workshop.store.root) as tree:
         recipe, lock = _recipe(source, tree, workshop, lock, targets)
         workshop.store.know_key(_memo(image.name, source, commit, targets, lock), recipe.key)
         known = find(workshop, image.name, recipe.key)
         if known is not None:
-            return Produced(known, recipe.key, lock, False, _same(source, recipe.key))
-        release, built = _make(image, source, tree, recipe, workshop)
-    why = f"{source.ref} ({commit[:12]}) was not built before" if built else f"{workshop.machine.name} had it built"
-    return Produced(release, recipe.key, lock, True, why)
+            return Outlook(known, recipe.key, lock, f"build {image.name}", _same(source, recipe.key))
+        tag = f"{image.name}:build-{recipe.key}"
+        there = build.image_there(workshop.machine, tag, recipe.key)
+        what = f"bring {tag} from {workshop.machine.name}" if there else f"build {tag} on {workshop.machine.name}"
+        why = f"{workshop.machine.name} had it built" if there else f"{source.ref} ({commit[:12]}) was not built before"
+        if not there:
+            builder = build.builder_of(workshop.machine)
+            build.require(workshop.machine, builder, recipe.file)
+            if make:
+                _build(image, source, tree, recipe, builder, workshop)
+        release = _export(image, source, recipe, workshop) if make else None
+    return Outlook(release, recipe.key, lock, what, why)
 
 
 def _same(source: Source, key: str) -> str:
@@ -116,31 +126,31 @@ def _base(name: str, workshop: Workshop, lock: Lock) -> tuple[Base, Lock]:
     raise FleetError(f"base image {name}: {why}, and {workshop.machine.name} does not have it either")
 
 
-def _make(image: Image, source: Source, tree: Checkout, recipe: _Recipe, workshop: Workshop) -> tuple[Release, bool]:
-    """Build, unless the builder still has the image of this key, and bring it into the store."""
-    tag = f"{image.name}:build-{recipe.key}"
-    built = not build.image_there(workshop.machine, tag, recipe.key)
-    if built:
-        builder = build.builder_of(workshop.machine)
-        build.require(workshop.machine, builder, recipe.file)
-        pinned = {BASE_ARG: recipe.base.pinned} if recipe.base.pinned else {}
-        plan = BuildPlan(
-            tag=tag,
-            dockerfile=source.dockerfile,
-            target=recipe.target,
-            args={**recipe.args, **pinned},
-            labels=build_plan.labels(source, tree.commit, tree.describe, recipe.key, recipe.gfx, recipe.base),
-            why=f"no image of content key {recipe.key} exists",
-            proxy=source.proxy,
-            buildkit=bool(recipe.file.features) or bool(builder.buildx),
-        )
-        log = workshop.store.log(f"build-{image.name.replace('/', '-')}-{recipe.key}")
-        build.build(plan, builder, workshop.machine, tree.path, log, ca_file=source.ca_file, on_line=workshop.on_line)
+def _build(
+    image: Image, source: Source, tree: Checkout, recipe: _Recipe, builder: BuilderFacts, workshop: Workshop
+) -> None:
+    pinned = {BASE_ARG: recipe.base.pinned} if recipe.base.pinned else {}
+    plan = BuildPlan(
+        tag=f"{image.name}:build-{recipe.key}",
+        dockerfile=source.dockerfile,
+        target=recipe.target,
+        args={**recipe.args, **pinned},
+        labels=build_plan.labels(source, tree.commit, tree.describe, recipe.key, recipe.gfx, recipe.base),
+        why=f"no image of content key {recipe.key} exists",
+        proxy=source.proxy,
+        buildkit=bool(recipe.file.features) or bool(builder.buildx),
+    )
+    log = workshop.store.log(f"build-{image.name.replace('/', '-')}-{recipe.key}")
+    build.build(plan, builder, workshop.machine, tree.path, log, ca_file=source.ca_file, on_line=workshop.on_line)
+
+
+def _export(image: Image, source: Source, recipe: _Recipe, workshop: Workshop) -> Release:
     fresh = workshop.store.fresh_layout(recipe.key)
+    tag = f"{image.name}:build-{recipe.key}"
     converted = build.export(workshop.machine, tag, fresh, on_line=workshop.on_line)
     where = f"{build_plan.without_credentials(source.repository)} {source.ref}"
     made = Made("source", where, "", image.gfx, image.rocm, converted.dropped)
     release = release_of(converted.image, image.name, made)
     workshop.store.adopt(fresh, release)
     workshop.store.keep(recipe.key, release)
-    return release, built
+    return release

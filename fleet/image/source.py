@@ -30,6 +30,12 @@ class Checkout:
 
 def resolve(source: Source) -> str:
     """The commit that the source's ref means now. Raises FleetError for a bad repository or ref."""
+    if re.match(r"[a-z+]+://[^/@:]*:[^/@]+@", source.repository):
+        # It would stand in argv, in the lock and in logs.
+        raise FleetError(
+            f"source.repository of {source.ref} carries a password in its URL",
+            hint="set source.git_username and source.git_password instead",
+        )
     if git_refs.is_commit(source.ref):
         return source.ref
     with git_for(source) as git:

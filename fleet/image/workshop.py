@@ -41,6 +41,21 @@ class Produced:
     why: str
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What `produce` would find or do. `release` is None when it has yet to be made; `what` then says how."""
+
+    release: Release | None
+    key: str
+    lock: Lock
+    what: str
+    why: str
+
+    @property
+    def changes(self) -> bool:
+        return self.release is None
+
+
 def record_tag(key: str) -> str:
     """The tag of a content key's record, beside the image in its repository."""
     return f"fleet-{key}"

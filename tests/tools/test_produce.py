@@ -15,7 +15,7 @@ from fleet.errors import FleetError, InputError
 from fleet.image.build import BuildError
 from fleet.image.layout import read
 from fleet.image.lock import Lock
-from fleet.image.produce import produce
+from fleet.image.produce import look, produce
 from fleet.image.registry_api import RegistryClient
 from fleet.image.store import Store
 from fleet.image.workshop import Produced, Workshop, ensure_layout, publish
@@ -157,6 +157,20 @@ def test_a_source_is_built_once(repository: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "fleet/layouts").glob("[!.]*")) == [first.release.id]
 
 
+def test_looking_builds_nothing_and_agrees_with_what_is_made_then(repository: Path, tmp_path: Path) -> None:
+    docker = Docker()
+    shop = workshop(tmp_path / "fleet", docker)
+    seen = look(spec(repository), shop, Lock(), gfx=("gfx942",))
+    assert seen.changes
+    assert seen.what == f"build vllm-rocm:build-{seen.key} on builder"
+    assert not docker.builds
+    made = produce(spec(repository), shop, Lock(), gfx=("gfx942",))
+    assert (made.key, made.lock, made.why) == (seen.key, seen.lock, seen.why)
+    again = look(spec(repository), shop, made.lock, gfx=("gfx942",))
+    assert not again.changes
+    assert again.release == made.release
+
+
 def test_other_gfx_targets_make_another_image(repository: Path, tmp_path: Path) -> None:
     docker = Docker()
     shop = workshop(tmp_path / "fleet", docker)
@@ -257,6 +271,7 @@ def test_a_tag_is_locked_and_keeps_its_digests(tmp_path: Path, registry: Registr
             first = produce(image, shop, Lock(), gfx=())
     with RegistryClient(registry) as client:
         assert client.digest("vendor/vllm", "v1") != first.release.manifest_digest
+    assert not look(image, shop, first.lock, gfx=()).changes
     assert first.release.source_digest == first.release.manifest_digest
     assert first.release.gfx == ("gfx942",)
     assert not produce(image, shop, first.lock, gfx=()).changes

@@ -109,6 +109,12 @@ def test_a_missing_ref_and_a_missing_repository_are_said(origin: Path, tmp_path:
         sources.resolve(Source(ref="main", repository=str(tmp_path / "nowhere")))
 
 
+def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(FleetError, match="carries a password") as caught:
+        sources.resolve(Source(ref="main", repository="https://bob:hunter2@git.corp/x.git"))
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_missing_patch_is_said(origin: Path) -> None:
     with pytest.raises(FleetError, match=r"patch /nowhere\.patch cannot be read"):
         sources.patch_hashes(Source(ref="main", repository=str(origin), patches=("/nowhere.patch",)))
