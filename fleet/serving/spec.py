@@ -195,7 +195,17 @@ def build(service: Service, replica: Replica, ground: Ground, image: ImageIdenti
     problems += tuple(
         f"{name} stands in env and in secrets: keep the secret" for name in service.secrets if name in service.env
     )
+    problems += _unreachable(service, published=spec.published)
     return Built(spec, (fitted.note,) if fitted.note else (), tuple(f"{replica.name}: {text}" for text in problems))
+
+
+def _unreachable(service: Service, *, published: bool) -> tuple[str, ...]:
+    """Networks on which nobody could ask the service anything."""
+    if service.network == "none" or service.network.startswith("container:"):
+        return (f"network {service.network} leaves no port to reach: take host, bridge or a network's name",)
+    if published and service.host not in ("0.0.0.0", "::", ""):  # noqa: S104  compared with, not bound to
+        return (f"host {service.host} is inside the container's own network: leave `host` out, or take network host",)
+    return ()
 
 
 def devices(replica: Replica) -> tuple[str, ...]:

@@ -65,6 +65,8 @@ def test_a_tensor_parallel_size_in_the_arguments_stands_there_once() -> None:
         ({"args": {"served_model_name": "x"}}, "the service's own `served_name`"),
         ({"env": {"ROCR_VISIBLE_DEVICES": "0"}}, "env ROCR_VISIBLE_DEVICES must not be set"),
         ({"env": {"CUDA_VISIBLE_DEVICES": "0"}}, "env CUDA_VISIBLE_DEVICES must not be set"),
+        ({"network": "none"}, "network none leaves no port to reach"),
+        ({"network": "bridge", "host": "127.0.0.1"}, "host 127.0.0.1 is inside the container's own network"),
         ({"env": {"X": "1"}, "secrets": {"X": Secret("s", literal="1")}}, "X stands in env and in secrets"),
     ],
 )
