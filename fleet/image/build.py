@@ -1,10 +1,12 @@
 """The effects of a build: ask the builder what it can do, build, keep the log, bring the image into a layout."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.image import builder_facts, convert
+from fleet.image import builder_facts, convert, skopeo
 from fleet.image.build_log import explain
 from fleet.image.build_plan import BuildPlan, command
 from fleet.image.builder_facts import BuilderFacts, missing_features
@@ -13,6 +15,7 @@ from fleet.image.describe import LABEL_KEY
 from fleet.image.dockerfile import Dockerfile
 from fleet.image.machine import Machine
 from fleet.image.scratch import scratch
+from fleet.inventory.settings import Registry
 
 
 class BuildError(FleetError):
@@ -59,12 +62,20 @@ def build(
     log: Path,
     *,
     ca_file: str = "",
+    registry: Registry | None = None,
     on_line: Callable[[str], None],
 ) -> None:
-    """Run the build; every line goes to `on_line` and to `log`. Raises BuildError with the failing step."""
+    """Run the build; every line goes to `on_line` and to `log`. Raises BuildError with the failing step.
+
+    `registry` is the one that the base image comes from, where it needs our credentials or CA.
+    """
     lines: list[str] = []
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file, machine.place(tree) as context:
+    with ExitStack() as stack:
+        file = stack.enter_context(log.open("w", encoding="utf-8"))
+        context = stack.enter_context(machine.place(tree))
+        secret = stack.enter_context(machine.place(Path(ca_file).expanduser())) if ca_file and plan.buildkit else ""
+        login = stack.enter_context(_login(machine, registry)) if registry else ""
 
         def keep(line: str) -> None:
             lines.append(line)
@@ -72,16 +83,34 @@ def build(
             file.flush()
             on_line(line)
 
-        if ca_file and plan.buildkit:
-            with machine.place(Path(ca_file).expanduser()) as ca_there:
-                code = machine.stream(command(plan, builder, context, ca_there), keep)
-        else:
-            code = machine.stream(command(plan, builder, context), keep)
+        code = machine.stream(command(plan, builder, context, ca_file=secret, docker_config=login), keep)
     if code:
         failure = explain(lines)
         step = f" at step {failure.step}" if failure.step else ""
         message = f"the build of {plan.tag} failed on {machine.name}{step}: {failure.reason}; the log is {log}"
         raise BuildError(message, hint=failure.hint, step=failure.step, tail=failure.last, log=log)
+
+
+@contextmanager
+def _login(machine: Machine, registry: Registry) -> Iterator[str]:
+    """A DOCKER_CONFIG on the builder with the registry's credentials, 0600 and gone afterwards; its CA in certs.d."""
+    if registry.ca_file:
+        with machine.place(Path(registry.ca_file).expanduser()) as ca_there:
+            where = f"/etc/docker/certs.d/{registry.host}/ca.crt"
+            if not machine.run(("cmp", "-s", ca_there, where)).ok:
+                placed = machine.run(("install", "-D", "-m", "644", ca_there, where))
+                if not placed.ok:
+                    message = f"{machine.name}: the registry's CA could not be placed at {where}"
+                    raise FleetError(message, hint="place it by hand, or let the builder's login use sudo")
+    if not (registry.username and registry.password):
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="fleet-login-") as folder:
+        path = Path(folder, "config.json")
+        path.touch(mode=0o600)
+        path.write_text(skopeo.auth_json(registry), encoding="utf-8")
+        with machine.place(path) as there:
+            yield there.rpartition("/")[0]
 
 
 def export(machine: Machine, tag: str, layout: Path, *, on_line: Callable[[str], None]) -> Converted:

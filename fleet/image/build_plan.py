@@ -76,15 +76,21 @@ def labels(source: Source, commit: str, described: str, key: str, gfx: tuple[str
     return {name: value for name, value in said.items() if value}
 
 
-def command(plan: BuildPlan, builder: BuilderFacts, context: str, ca_file: str = "") -> tuple[str, ...]:
-    """The argv of the build on this builder. `context` and `ca_file` are paths there."""
+def command(
+    plan: BuildPlan, builder: BuilderFacts, context: str, *, ca_file: str = "", docker_config: str = ""
+) -> tuple[str, ...]:
+    """The argv of the build on this builder. `context`, `ca_file` and `docker_config` (a directory) are paths there."""
+    environment = [f"DOCKER_CONFIG={docker_config}"] if docker_config else []
     if builder.buildx:
         head: tuple[str, ...] = ("docker", "buildx", "build", "--load", "--progress=plain")
         head += ("--provenance=false",) if builder.provenance_flag else ()
     elif plan.buildkit:
-        head = ("env", "DOCKER_BUILDKIT=1", "docker", "build", "--progress=plain")
+        environment.append("DOCKER_BUILDKIT=1")
+        head = ("docker", "build", "--progress=plain")
     else:
-        head = ("env", "DOCKER_BUILDKIT=0", "docker", "build")
+        environment.append("DOCKER_BUILDKIT=0")
+        head = ("docker", "build")
+    head = ("env", *environment, *head) if environment else head
     words = [*head, "--file", f"{context}/{plan.dockerfile}", "--tag", plan.tag]
     words += ["--target", plan.target] if plan.target else []
     for name, value in sorted(plan.args.items()):

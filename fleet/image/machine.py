@@ -109,7 +109,7 @@ class There:
                 yield target
             else:
                 with path.open("rb") as file:
-                    self._session.upload(file, f"{target}/{path.name}", sudo=True)
+                    self._session.upload(file, f"{target}/{path.name}", mode=0o600, sudo=True)
                 yield f"{target}/{path.name}"
         finally:
             self._session.run(("rm", "-rf", "--", target), sudo=True, check=False)

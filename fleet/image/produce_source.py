@@ -14,7 +14,7 @@ from fleet.image.lock import Lock
 from fleet.image.release import Release
 from fleet.image.source import Checkout
 from fleet.image.workshop import Outlook, Workshop, find, resolve_tag, short_hash
-from fleet.inventory.settings import Image, Source
+from fleet.inventory.settings import Image, Registry, Source
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,22 @@ def _build(
         buildkit=bool(recipe.file.features) or bool(builder.buildx),
     )
     log = workshop.store.log(f"build-{image.name.replace('/', '-')}-{recipe.key}")
-    build.build(plan, builder, workshop.machine, tree.path, log, ca_file=source.ca_file, on_line=workshop.on_line)
+    build.build(
+        plan,
+        builder,
+        workshop.machine,
+        tree.path,
+        log,
+        ca_file=source.ca_file,
+        registry=_base_registry(recipe, workshop),
+        on_line=workshop.on_line,
+    )
+
+
+def _base_registry(recipe: _Recipe, workshop: Workshop) -> Registry | None:
+    """The fleet's own registry where the base image is named in it."""
+    ours = workshop.registry is not None and recipe.base.pinned.startswith(f"{workshop.registry.host}/")
+    return workshop.registry if ours else None
 
 
 def _export(image: Image, source: Source, recipe: _Recipe, workshop: Workshop) -> Release:

@@ -61,11 +61,9 @@ def access(registry: Registry | None, side: str = "src") -> Iterator[tuple[str, 
     flags: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fleet-skopeo-") as folder:
         if registry.username and registry.password:
-            word = f"{registry.username.reveal()}:{registry.password.reveal()}".encode()
-            auths = {"auths": {registry.host: {"auth": base64.b64encode(word).decode()}}}
             authfile = Path(folder, "auth.json")
             authfile.touch(mode=0o600)
-            authfile.write_text(json.dumps(auths), encoding="utf-8")
+            authfile.write_text(auth_json(registry), encoding="utf-8")
             flags += [f"{prefix}authfile", str(authfile)]
         if registry.ca_file:
             certificates = Path(folder, "certs")
@@ -78,6 +76,14 @@ def access(registry: Registry | None, side: str = "src") -> Iterator[tuple[str, 
         if registry.insecure:
             flags.append(f"{prefix}tls-verify=false")
         yield tuple(flags)
+
+
+def auth_json(registry: Registry) -> str:
+    """The registry's credentials as docker's config.json and skopeo's authfile hold them; "" where there are none."""
+    if not (registry.username and registry.password):
+        return ""
+    word = f"{registry.username.reveal()}:{registry.password.reveal()}".encode()
+    return json.dumps({"auths": {registry.host: {"auth": base64.b64encode(word).decode()}}})
 
 
 def reason(lines: Sequence[str]) -> str:

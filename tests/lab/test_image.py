@@ -15,6 +15,7 @@ from fleet.engine import docker_client
 from fleet.errors import FleetError
 from fleet.image import docker_archive
 from fleet.image.build import BuildError
+from fleet.image.convert import to_layout
 from fleet.image.layout import read
 from fleet.image.lock import Lock
 from fleet.image.machine import There
@@ -189,6 +190,20 @@ def _pull(site: Site, session: Session, release: Release) -> tuple[str, tuple[st
     client.images.remove(release.local_name)
     image = client.images.pull(name, auth_config=auth)
     return str(image.id), tuple(image.attrs["RootFS"]["Layers"])
+
+
+def test_the_base_may_come_from_the_fleets_own_registry(site: Site, tmp_path: Path) -> None:
+    base = tmp_path / "base.tar"
+    There(site.sessions["builder"], "/var/tmp/fleet").fetch(("docker", "save", BASE), base)
+    image = to_layout(f"docker-archive:{base}", tmp_path / "base", on_line=lambda _line: None).image
+    push(image.path, site.registry, "vllm-base", "v1", on_line=lambda _line: None)
+    name = f"{site.registry.host}/vllm-base:v1"
+    source = Source(ref="v0.11.0", repository=str(site.repository), base_image=name)
+    made = produce(Image("vllm-rocm", source=source), site.workshop(tmp_path / "fleet"), Lock(), gfx=())
+    assert made.release.base_digest == image.manifest.digest
+    assert made.lock.image(name) == image.manifest.digest
+    assert made.release.diff_ids[: len(image.diff_ids)] == image.diff_ids
+    assert not site.sessions["builder"].run(("ls", "-A", "/var/tmp/fleet")).stdout
 
 
 def test_the_old_engine_is_refused_before_anything_starts(site: Site, tmp_path: Path) -> None:

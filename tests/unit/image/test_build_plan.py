@@ -56,10 +56,15 @@ def test_an_old_docker_is_asked_for_its_own_buildkit() -> None:
 
 
 def test_proxies_are_given_in_both_spellings_and_the_ca_as_a_secret() -> None:
-    argv = command(replace(PLAN, proxy={"https_proxy": "http://p:3128"}), BUILDX, "/ctx", "/ca.pem")
+    argv = command(replace(PLAN, proxy={"https_proxy": "http://p:3128"}), BUILDX, "/ctx", ca_file="/ca.pem")
     assert "https_proxy=http://p:3128" in argv
     assert "HTTPS_PROXY=http://p:3128" in argv
     assert argv[-3:] == ("--secret", "id=fleet_ca,src=/ca.pem", "/ctx")
+
+
+def test_credentials_for_the_base_are_named_by_a_directory_alone() -> None:
+    argv = command(PLAN, BUILDX, "/ctx", docker_config="/var/tmp/x")
+    assert argv[:4] == ("env", "DOCKER_CONFIG=/var/tmp/x", "docker", "buildx")
 
 
 def test_an_image_explains_itself_by_its_labels() -> None:
