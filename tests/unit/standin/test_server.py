@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.lab.vllm_repo import SOURCE
 from fleet.serving.startup import Startup
 from fleet.serving.verify import Question, verify
 from fleet.signatures import catalogue, match
@@ -13,7 +14,7 @@ from fleet.signatures import catalogue, match
 from .conftest import Run
 
 PARIS = {"model": "m", "prompt": "The capital of France is", "temperature": 0}
-FAILURES = json.loads(Path("fleet/lab/standin/tree/vllm/failures.json").read_text())
+FAILURES = json.loads((SOURCE / "tree/vllm/failures.json").read_text())
 
 
 def test_passes_the_fleets_own_verification(serve: Run) -> None:
@@ -181,3 +182,10 @@ def test_a_failed_start_ends_as_the_real_one(serve: Run, identity: str, code: in
 
 def test_a_warning_does_not_stop_it(serve: Run) -> None:
     assert "iommu=pt" in serve(STANDIN_FAIL="rccl_iommu_warning").ready().said
+
+
+@pytest.mark.parametrize(("name", "value"), [("STANDIN_FAIL", "nothing"), ("STANDIN_HANG", "lunch")])
+def test_a_setting_that_does_not_exist_is_said(serve: Run, name: str, value: str) -> None:
+    standin = serve(**{name: value})
+    assert standin.ended() == 1
+    assert f"ValueError: {name}={value}: there are " in standin.said

@@ -35,7 +35,11 @@ def serve(arguments: argparse.Namespace) -> int:
     """Until SIGTERM."""
     startup.banner(arguments)
     tag = arguments.model_tag or arguments.model or "Qwen/Qwen3-0.6B"
-    chosen = settings.read(model.directory_of(tag))
+    try:
+        chosen = settings.read(model.directory_of(tag))
+        startup.check(chosen)
+    except ValueError as error:
+        startup.api_died(f"ValueError: {error}")
     server = Server((arguments.host or "0.0.0.0", arguments.port), State((tag,), tag, 0))  # noqa: S104 - vLLM's default
     try:
         server.server_bind()

@@ -25,6 +25,14 @@ def failures() -> dict[str, dict[str, Any]]:
     return found
 
 
+def check(settings: Settings) -> None:
+    """Raises ValueError for a failure or a phase that does not exist."""
+    if settings.fail and settings.fail not in failures():
+        raise ValueError(f"STANDIN_FAIL={settings.fail}: there are {', '.join(sorted(failures()))}")
+    if settings.hang and settings.hang not in PHASES:
+        raise ValueError(f"STANDIN_HANG={settings.hang}: there are {', '.join(PHASES)}")
+
+
 def banner(arguments: argparse.Namespace) -> None:
     """The first lines; an old release shows the API key in them."""
     given = named(arguments)
@@ -102,8 +110,6 @@ class Start:
 def fail(identity: str, pause: Callable[[float], None] = time.sleep) -> None:
     """Print a known failure and end as vLLM ends; returns after those that it survives."""
     known = failures()
-    if identity not in known:
-        raise ValueError(f"STANDIN_FAIL: no such failure: {identity} (there are {', '.join(sorted(known))})")
     lines, end = known[identity]["lines"], known[identity]["end"]
     if end == "engine":
         engine_died(lines)
