@@ -1,11 +1,7 @@
 """The lab: up, found again, looked at, taken down. Every step may be repeated, and `down` needs no memory of `up`."""
 
 import contextlib
-import fcntl
 import json
-import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.errors import FleetError, UsageError
-from fleet.lab import base_image, cgroups, faults, host, inventory, keys, network, processes, rootfs, supplies
+from fleet.lab import base_image, faults, host, inventory, keys, network, records, rootfs, supplies
 from fleet.lab.node import Node, NodeStatus
-from fleet.lab.paths import DATA, RUN, Paths
+from fleet.lab.paths import Paths
 from fleet.lab.prepare import prepare
-from fleet.lab.topology import FIRST_OCTET, MAX_LABS, NodeSpec, Topology, default_specs
+from fleet.lab.topology import NodeSpec, Topology, default_specs
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")
 WORKERS = 3  # nodes that boot at once; more only wait for the same two cores
 
 
@@ -46,15 +41,15 @@ class Lab:
         `nodes` further MI300X nodes join the default ones; `inventories` is where NAME.yaml goes (./inventories).
         What a first `up` made is taken down again when it fails or is interrupted. Raises FleetError.
         """
-        _check_name(name)
+        records.check_name(name)
         host.require()
         wanted = tuple(specs) if specs is not None else default_specs(nodes)
         directory = (inventories or Path("inventories")).resolve()
         paths = Paths(name)
-        with _locked(paths.lock), contextlib.ExitStack() as undo:
+        with records.locked(paths.lock), contextlib.ExitStack() as undo:
             if not paths.record.exists():
-                undo.callback(_remove, paths)
-            lab = cls(_register(paths, wanted, directory / f"{name}.yaml"), directory / f"{name}.yaml")
+                undo.callback(records.remove, paths)
+            lab = cls(records.register(paths, wanted, directory / f"{name}.yaml"), directory / f"{name}.yaml")
             lab._raise_up(say)
             undo.pop_all()
         return lab
@@ -62,7 +57,7 @@ class Lab:
     @classmethod
     def find(cls, name: str = "lab") -> "Lab":
         """The lab with this name, whole or half. Raises FleetError when there is none."""
-        _check_name(name)
+        records.check_name(name)
         try:
             record = json.loads(Paths(name).record.read_text())
         except OSError as error:
@@ -118,10 +113,10 @@ class Lab:
     @staticmethod
     def remove(name: str) -> None:
         """Take down whatever there is of a lab called `name`, if anything."""
-        _check_name(name)
+        records.check_name(name)
         host.require()
-        with _locked(Paths(name).lock):
-            _remove(Paths(name))
+        with records.locked(Paths(name).lock):
+            records.remove(Paths(name))
 
     def _raise_up(self, say: Callable[[str], None]) -> None:
         with self._phase("root filesystem", say):
@@ -172,12 +167,6 @@ class Lab:
         say(f"{name}: {self.timings[name]:.1f} s")
 
 
-def _check_name(name: str) -> None:
-    """A lab's name becomes the name of directories, which are removed with it."""
-    if not NAME.fullmatch(name):
-        raise UsageError(f"a lab cannot be called {name!r}", hint="a letter, then up to 19 letters, digits and -")
-
-
 def _each(nodes: Sequence[Node], work: Callable[[Node], None]) -> None:
     """Do `work` on every node, a few at a time; each one finishes, then the first failure is raised."""
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -189,77 +178,3 @@ def _each(nodes: Sequence[Node], work: Callable[[Node], None]) -> None:
             raise
     if problems:
         raise problems[0]
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file. `down` removes it, so whoever waited for one that is gone takes the new one."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                if path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
-                    continue
-            except FileNotFoundError:
-                continue
-            yield
-            return
-
-
-def _register(paths: Paths, wanted: tuple[NodeSpec, ...], inventory_path: Path) -> Topology:
-    """Write what the lab is made of before anything of it exists. A lab that is there keeps its number and nodes."""
-    with _locked(RUN / "index.lock"):
-        known: tuple[NodeSpec, ...] = ()
-        if paths.record.exists():
-            record = json.loads(paths.record.read_text())
-            before = Topology.from_json(record["topology"])
-            index, known = before.index, before.specs
-            if record["inventory"] != str(inventory_path):  # another checkout takes the lab over
-                Path(record["inventory"]).unlink(missing_ok=True)
-        else:
-            index = _free_index()
-        names = {spec.name for spec in known}
-        topology = Topology(paths.name, index, (*known, *(spec for spec in wanted if spec.name not in names)))
-        for directory in (paths.run, paths.data):
-            directory.mkdir(parents=True, exist_ok=True)
-        new = paths.record.with_suffix(".new")
-        new.write_text(json.dumps({"topology": topology.to_json(), "inventory": str(inventory_path)}, indent=2))
-        new.replace(paths.record)
-    return topology
-
-
-def _free_index() -> int:
-    taken = {json.loads(record.read_text())["topology"]["index"] for record in DATA.glob("*/lab.json")}
-    octets = network.used_octets()
-    for index in range(MAX_LABS):
-        if index not in taken and FIRST_OCTET + index not in octets:
-            return index
-    raise FleetError(f"all {MAX_LABS} networks for labs are taken", hint="invoke lab.down in one of them")
-
-
-def _remove(paths: Paths) -> None:
-    """Remove all that a lab of this name can have left behind, from what is there rather than from memory."""
-    record = json.loads(paths.record.read_text()) if paths.record.exists() else None
-    for file in sorted(paths.run.glob("*.pid")):
-        processes.end(file)
-    cgroups.kill(paths.cgroup)
-    cgroups.remove(paths.cgroup)
-    if record:
-        network.remove(Topology.from_json(record["topology"]))
-        inventory_path = Path(record["inventory"])
-        for file in (inventory_path, inventory_path.with_suffix(".lock.yaml")):
-            file.unlink(missing_ok=True)
-    shutil.rmtree(paths.run, ignore_errors=True)
-    if paths.data.exists():
-        for entry in paths.data.iterdir():
-            if entry != paths.record:  # it goes last: killed here, the next `down` still finds the lab
-                shutil.rmtree(entry, ignore_errors=True)
-    shutil.rmtree(paths.data, ignore_errors=True)
-    paths.lock.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        DATA.rmdir()
-    with contextlib.suppress(OSError):
-        if not any(entry.name != "index.lock" for entry in RUN.iterdir()):
-            (RUN / "index.lock").unlink(missing_ok=True)
-            RUN.rmdir()

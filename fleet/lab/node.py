@@ -1,6 +1,5 @@
 """One node of a running lab: its namespaces, its daemons, its cables."""
 
-import contextlib
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.lab import cgroups, engine, host, keys, network, processes
+from fleet.lab import cgroups, engine, host, inside, keys, network, processes
 from fleet.lab.boot import Plan
 from fleet.lab.engine import Engine
 from fleet.lab.paths import NodePaths, Paths
@@ -18,28 +17,6 @@ from fleet.lab.rootfs import trixie
 from fleet.lab.topology import REGISTRY_PORT, Link, NodeSpec, Topology
 
 ENVIRONMENT = {"PATH": host.PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"}
-# Whatever the lab runs on a node belongs to the node's own control group, like everything its first process starts.
-JOIN = """
-if [ -f /sys/fs/cgroup/cgroup.procs ]; then set -- /sys/fs/cgroup/init "$@"; else set -- "" "$@"; fi
-for group in ${1:-/sys/fs/cgroup/*}; do { echo 0 > "$group/cgroup.procs"; } 2>/dev/null; done
-shift
-exec "$@"
-"""
-DAEMONS = {
-    "sshd": ("/usr/sbin/sshd", "-D", "-E", "/var/log/sshd.log"),
-    "registry": ("/usr/bin/docker-registry", "serve", "/etc/docker/registry/config.yml"),
-    "dockerd": ("/usr/sbin/dockerd",),
-}
-# Run inside the node: says which process the daemon is, and becomes it. $0 is its name here.
-LAUNCH = """
-echo $$ > "/run/lab.$0.pid"
-exec "$@" >> "/var/log/$0.log" 2>&1 < /dev/null
-"""
-# What /usr/local/bin/date becomes while the node's clock is wrong: namespaces share CLOCK_REALTIME.
-WRONG_CLOCK = """#!/bin/sh
-# The lab's wrong clock: {offset} seconds away from the true time.
-exec /usr/bin/date -d "@$(($(/usr/bin/date +%s) + {offset}))" "$@"
-"""
 START = 40.0  # seconds for a daemon to answer on a busy machine
 STOP = 20.0  # seconds for a daemon to go when asked; dockerd gives its containers 15
 
@@ -124,7 +101,7 @@ class Node:
 
     def _inside(self, argv: Sequence[str]) -> tuple[str, ...]:
         namespaces = ("nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-C")
-        return (*namespaces, "/bin/sh", "-c", JOIN, "sh", *argv)
+        return (*namespaces, "/bin/sh", "-c", inside.JOIN, "sh", *argv)
 
     # Life
 
@@ -149,7 +126,7 @@ class Node:
         cgroups.remove(self.cgroup)
         # The kernel lets go of mounts a moment after the last process, and one disk must not be mounted twice.
         deadline = time.monotonic() + STOP
-        while _attached(self.paths.disk) and time.monotonic() < deadline:
+        while inside.attached(self.paths.disk) and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def reboot(self) -> None:
@@ -216,14 +193,14 @@ class Node:
             name = (root / f"proc/{pid}/comm").read_text().strip()
         except (OSError, ValueError):
             return 0
-        running = processes.start_time(pid, root / "proc") and name == Path(DAEMONS[service][0]).name[:15]
+        running = processes.start_time(pid, root / "proc") and name == Path(inside.DAEMONS[service][0]).name[:15]
         return pid if running else 0
 
     def launch_service(self, service: str) -> None:
         """Start a daemon of the node without waiting for it; nothing if it runs."""
         if not self._service_pid(service):
             # setsid forks, so the daemon becomes a child of the node's init and outlives this call.
-            self.exec(("setsid", "--fork", "/bin/sh", "-c", LAUNCH, service, *DAEMONS[service]))
+            self.exec(("setsid", "--fork", "/bin/sh", "-c", inside.LAUNCH, service, *inside.DAEMONS[service]))
 
     def await_service(self, service: str) -> None:
         """Wait until a daemon answers. Raises FleetError with its last words."""
@@ -242,7 +219,7 @@ class Node:
             return False
         if service == "dockerd":
             return self.engine() is not None
-        return _listens(self.pid, {"sshd": 22, "registry": REGISTRY_PORT}[service])
+        return inside.listens(self.pid, {"sshd": 22, "registry": REGISTRY_PORT}[service])
 
     def engine(self) -> Engine | None:
         """What the node's Docker engine says of itself, None when it does not answer."""
@@ -298,7 +275,7 @@ class Node:
         wrapper.parent.mkdir(parents=True, exist_ok=True)
         wrapper.unlink(missing_ok=True)
         if offset:
-            wrapper.write_text(WRONG_CLOCK.format(offset=offset))
+            wrapper.write_text(inside.WRONG_CLOCK.format(offset=offset))
             wrapper.chmod(0o755)
 
     def new_host_keys(self) -> None:
@@ -321,24 +298,3 @@ class Node:
             profile=self.spec.profile,
             services={service: self.answers(service) for service in self.spec.services},
         )
-
-
-def _attached(disk: Path) -> bool:
-    """Whether a loop device still holds a disk image."""
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):  # it went while we looked
-            if file.read_text().strip() == str(disk):
-                return True
-    return False
-
-
-def _listens(pid: int, port: int) -> bool:
-    """Whether something listens on a TCP port in the network namespace of `pid` (proc_net_tcp: state 0A)."""
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        if any(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in map(str.split, lines)):
-            return True
-    return False
