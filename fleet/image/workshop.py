@@ -62,19 +62,26 @@ def record_tag(key: str) -> str:
 
 
 def find(workshop: Workshop, name: str, key: str) -> Release | None:
-    """The release that a content key gave before, from the cache or from the registry's record."""
+    """The release that a content key gave before, from the cache or from the registry's record.
+
+    A record whose image is neither in the store nor in the registry counts as none: the image has to be made again.
+    """
     known = workshop.store.release(key)
-    if known is not None and known.name == name:
+    if known is not None and known.name != name:
+        known = None
+    if known is not None and workshop.store.layout(known) is not None:
         return known
     if workshop.registry is None:
         return None
     with RegistryClient(workshop.registry) as client:
+        if known is not None and client.digest(name, known.manifest_digest):
+            return known
         content = client.get_record(name, record_tag(key))
         if content is None:
             return None
         release = loads(content, f"{workshop.registry.host}/{name}:{record_tag(key)}")
         if not client.digest(name, release.manifest_digest):
-            return None  # the record outlived its image
+            return None
     workshop.store.keep(key, release)
     return release
 

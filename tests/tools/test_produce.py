@@ -1,6 +1,7 @@
 """Releases from sources, tags and archives: real git, real skopeo, a real registry on loopback, a fake docker."""
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -190,6 +191,17 @@ def test_a_moved_ref_is_followed_only_by_update(repository: Path, tmp_path: Path
     moved = produce(image, replace(shop, update=True), first.lock, gfx=())
     assert moved.changes
     assert moved.release.vllm_commit == git(repository, "rev-parse", "main")
+
+
+def test_a_lost_layout_is_had_again(repository: Path, tmp_path: Path) -> None:
+    docker = Docker()
+    shop = workshop(tmp_path / "fleet", docker)
+    first = produce(spec(repository), shop, Lock(), gfx=())
+    shutil.rmtree(shop.store.layout_path(first.release))
+    second = produce(spec(repository), shop, first.lock, gfx=())
+    assert second.release == first.release
+    assert shop.store.layout(second.release) is not None
+    assert len(docker.builds) == 1
 
 
 def test_without_a_registry_another_controller_finds_the_image_on_the_builder(repository: Path, tmp_path: Path) -> None:
