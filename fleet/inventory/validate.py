@@ -119,9 +119,9 @@ def _words(error: ValidationError, rule: Any, value: Any, parent: Mapping[str, A
         case "enum":
             said = value if isinstance(value, str) else kind_of(value)
             close = difflib.get_close_matches(str(value), [str(one) for one in rule], 1, 0.5)
-            hint = (
-                f"did you mean {close[0]}?" if close else ('quote it: "no"' if value is False and "no" in rule else "")
-            )
+            hint = f"did you mean {close[0]}?" if close and isinstance(value, str) else ""
+            if value is False and "no" in rule:
+                hint = 'quote it: "no"'  # YAML 1.1 reads a bare no as false
             return f"must be one of {', '.join(map(str, rule))}, not {said}", hint
         case "required":
             return f"{next(key for key in rule if key not in value)} is missing", such

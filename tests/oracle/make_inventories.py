@@ -1,5 +1,6 @@
 """Seeded random inventories with everything that decides Ansible's precedence, as files in a directory."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,6 @@ def make(seed: int, root: Path) -> list[str]:
 
 
 def _json(document: dict[str, Any]) -> str:
-    import json
-
     return json.dumps(document, indent="\t")
 
 
@@ -48,7 +47,7 @@ def _file(rng: random.Random) -> dict[str, Any]:
         document["all"]["hosts"] = {"solo": None, "f": _variables(rng)}
     names = GROUPS[:]
     rng.shuffle(names)
-    names.sort(key=lambda name: rng.random() < 0.3)
+    names.sort(key=lambda _: rng.random() < 0.3)
     for name in names[: rng.randint(2, 6)]:
         document[name] = _group(rng, name)
     return document

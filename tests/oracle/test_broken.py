@@ -15,7 +15,61 @@ GOOD = [
     (ROOT / "inventories/airgap.example.yaml").read_text(encoding="utf-8"),
     (ROOT / "tests/data/inventories/patterns.yaml").read_text(encoding="utf-8"),
 ]
-SCRAPS = ["{", "}", "[", "]", ":", ",", "-", "&", "*", "!", "|", ">", "%", "@", "`", "'", '"', "#", "?", "~", "null", "yes", "1", "-1", "1e999", ".nan", "0x1f", "1:30", "[]", "{}", "*x", "&x", "<<:", "!!binary", "!vault\n!unsafe", "{{", "{%", "'{}'", "'h[1:99999999]'", "'['", "']'", "!!set", "!!timestamp", "2024-13-45", "\ufeff", "\x00", "\t", "é", "💥", "=", "fleet:", "ansible_port:", "<<"]
+SCRAPS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "-",
+    "&",
+    "*",
+    "!",
+    "|",
+    ">",
+    "%",
+    "@",
+    "`",
+    "'",
+    '"',
+    "#",
+    "?",
+    "~",
+    "null",
+    "yes",
+    "1",
+    "-1",
+    "1e999",
+    ".nan",
+    "0x1f",
+    "1:30",
+    "[]",
+    "{}",
+    "*x",
+    "&x",
+    "<<:",
+    "!!binary",
+    "!vault\n!unsafe",
+    "{{",
+    "{%",
+    "'{}'",
+    "'h[1:99999999]'",
+    "'['",
+    "']'",
+    "!!set",
+    "!!timestamp",
+    "2024-13-45",
+    "\ufeff",
+    "\x00",
+    "\t",
+    "é",
+    "💥",
+    "=",
+    "fleet:",
+    "ansible_port:",
+    "<<",
+]
 BATCHES = 20
 
 
@@ -56,7 +110,7 @@ def broken(rng: random.Random) -> bytes:
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_broken_inventories_end_in_words_and_in_time(batch: int, tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
-    refused = 0
+    refused = silent = 0
     for seed in range(batch * 100, batch * 100 + 100):
         path.write_bytes(broken(random.Random(seed)))  # noqa: S311  a generator of tests
         started = time.monotonic()
@@ -65,6 +119,7 @@ def test_broken_inventories_end_in_words_and_in_time(batch: int, tmp_path: Path)
             describe(inventory, inventory.hosts.values())
         except InputError as error:
             refused += 1
-            assert all(problem.message and problem.file for problem in error.problems)
+            silent += not all(problem.message and problem.file for problem in error.problems)
         assert time.monotonic() - started < 10, seed  # a hang, not a measure of speed
     assert refused > 20
+    assert silent == 0
