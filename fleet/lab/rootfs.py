@@ -15,6 +15,7 @@ PACKAGES = (
     "docker-cli",
     "docker-buildx",
     "skopeo",
+    "netavark",  # skopeo needs some container-network-stack, and debootstrap does not choose for virtual packages
     "openssh-server",
     "sudo",
     "iproute2",
