@@ -49,7 +49,7 @@ class Bench:
 
     def __init__(self, lab: Lab, folder: Path, hosts: int, forks: int) -> None:
         self.folder, self.forks = folder, forks
-        self.key = lab.key
+        self.key = lab.paths.client_key
         network = lab.topology.controller.rsplit(".", 2)[0]
         self.addresses = [f"{network}.1.{number}" for number in range(1, hosts + 1)]
         node = lab.node("bench-01")

@@ -49,6 +49,7 @@ HELP: Mapping[str, str] = {
 }
 HOSTS = ("inventory", "limit")
 CONNECT = (*HOSTS, "forks", "accept_new", "json", "verbose")
+CHANGE = (*CONNECT, "check", "diff")
 
 _UNSET: Mapping[str, object] = {"inventory": [], "limit": "", "forks": 0}
 _TRUE = frozenset({"1", "true", "yes", "on"})

@@ -5,7 +5,7 @@ Imports of the library stand inside the tasks: `invoke --list` answers before pa
 
 from invoke.collection import Collection
 
-from fleet.cli import CONNECT, HOSTS, Options, verb
+from fleet.cli import CHANGE, CONNECT, HOSTS, Options, verb
 from fleet.lab.tasks import namespace as lab
 
 
@@ -39,7 +39,7 @@ def schema() -> None:
 )
 def facts(options: Options, root: str = "") -> int:
     """Show what each host says about itself: GPUs, driver, Docker, limits, models."""
-    from fleet.commands import facts_of_hosts, facts_of_tree
+    from fleet.verbs.look import facts_of_hosts, facts_of_tree
 
     return facts_of_tree(root, options) if root else facts_of_hosts(options)
 
@@ -51,16 +51,158 @@ def facts(options: Options, root: str = "") -> int:
 )
 def preflight(options: Options, strict: bool = False) -> int:
     """Check that every host can serve what its inventory asks for, with evidence and a fix for each finding."""
-    from fleet.commands import preflight_hosts
+    from fleet.verbs.look import preflight_hosts
 
     return preflight_hosts(options, strict=strict)
+
+
+_TAKE_OVER = (
+    "A foreign container to replace; it is stopped, kept and put back like our own. Several with commas between."
+)
+_SERVICE = "Service to act on."
+
+
+@verb(
+    *CHANGE,
+    example="invoke deploy -i prod --limit 'mi300x:!canary' --check --diff",
+    prune="Remove containers of ours that no service asks for.",
+    take_over=_TAKE_OVER,
+)
+def deploy(options: Options, prune: bool = False, take_over: str = "") -> int:
+    """Check the hosts, build the image once, bring it to them, serve, and prove that every replica answers."""
+    from fleet.verbs.rollout import Scope
+    from fleet.verbs.rollout import deploy as work
+
+    return work(options, Scope(prune=prune, take_over=_words(take_over)))
+
+
+@verb(
+    *CHANGE,
+    example="invoke plan -i prod --diff",
+    prune="Plan to remove containers of ours that no service asks for.",
+    take_over=_TAKE_OVER,
+)
+def plan(options: Options, prune: bool = False, take_over: str = "") -> int:
+    """Show what a deploy would do and why; the same as `deploy --check`."""
+    from dataclasses import replace
+
+    from fleet.verbs.rollout import Scope
+    from fleet.verbs.rollout import deploy as work
+
+    return work(replace(options, check=True), Scope(prune=prune, take_over=_words(take_over)))
+
+
+@verb(
+    *HOSTS, "check", "accept_new", "json", "verbose",
+    example="invoke build -i prod --update",
+    update="Resolve floating refs and tags anew, and move the lock.",
+)  # fmt: skip
+def build(options: Options, update: bool = False) -> int:
+    """Make the images of the selected hosts, unless they have been made before."""
+    from fleet.verbs.rollout import build as work
+
+    return work(options, update=update, publish=False)
+
+
+@verb(*HOSTS, "check", "accept_new", "json", "verbose", example="invoke push -i prod")
+def push(options: Options) -> int:
+    """Push the images to their registries, making them first where that is needed."""
+    from fleet.verbs.rollout import build as work
+
+    return work(options, update=False, publish=True)
+
+
+@verb(*CHANGE, example="invoke sideload -i prod --limit vault")
+def sideload(options: Options) -> int:
+    """Bring the images to the selected hosts over SSH, whatever delivery the inventory names."""
+    from fleet.verbs.rollout import Scope
+    from fleet.verbs.rollout import deploy as work
+
+    return work(options, Scope(serve=False, sideload=True))
+
+
+@verb(
+    *CHANGE,
+    example="invoke serve -i prod --limit mi300x-01",
+    prune="Remove containers of ours that no service asks for.",
+    take_over=_TAKE_OVER,
+)
+def serve(options: Options, prune: bool = False, take_over: str = "") -> int:
+    """Start or replace containers from images that are on the hosts already."""
+    from fleet.verbs.rollout import Scope
+    from fleet.verbs.rollout import deploy as work
+
+    return work(options, Scope(make=False, bring=False, prune=prune, take_over=_words(take_over)))
+
+
+@verb(*CONNECT, "check", example="invoke stop -i prod --limit mi300x-01 --service chat", service="Only this service.")
+def stop(options: Options, service: str = "") -> int:
+    """Stop containers gracefully; they stay, and the next deploy starts them again."""
+    from fleet.verbs.services import stop as work
+
+    return work(options, sorted(_words(service)))
+
+
+@verb(*CONNECT, example="invoke verify -i prod")
+def verify(options: Options) -> int:
+    """Ask every replica for a real answer, changing nothing."""
+    from fleet.verbs.services import verify as work
+
+    return work(options)
+
+
+@verb(*CONNECT, example="invoke status -i prod")
+def status(options: Options) -> int:
+    """Show every replica: state, release that really runs, age, health, GPUs, drift, orphans."""
+    from fleet.verbs.services import show_status
+
+    return show_status(options)
+
+
+@verb(
+    *CONNECT,
+    example="invoke endpoints -i prod --prometheus > /etc/prometheus/vllm.json",
+    prometheus="Print Prometheus file_sd instead.",
+)
+def endpoints(options: Options, prometheus: bool = False) -> int:
+    """Print the endpoints of every serving replica as JSON."""
+    from fleet.verbs.services import show_endpoints
+
+    return show_endpoints(options, prometheus=prometheus)
+
+
+@verb(
+    *HOSTS, "forks", "accept_new",
+    example="invoke logs chat -i prod --limit mi300x-01 --follow",
+    service=_SERVICE,
+    follow="Go on with what comes.",
+    tail="Lines to begin with.",
+)  # fmt: skip
+def logs(options: Options, service: str, follow: bool = False, tail: int = 100) -> int:
+    """Show the logs of a service's containers, each line with its host."""
+    from fleet.verbs.services import logs as work
+
+    return work(options, service, follow=follow, tail=tail)
+
+
+@verb(*HOSTS, "accept_new", example="invoke shell chat -i prod --limit mi300x-01", service=_SERVICE)
+def shell(options: Options, service: str) -> int:
+    """Open an interactive bash in a service's container on one host."""
+    from fleet.verbs.services import shell as work
+
+    return work(options, service)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word for word in text.split(",") if word)
 
 
 def _collection() -> Collection:
     inventory = Collection("inventory")
     inventory.add_task(inventory_show, default=True)
     inventory.add_task(schema)
-    root = Collection(facts, preflight)
+    verbs = (deploy, plan, build, push, sideload, serve, stop, verify, status, endpoints, logs, shell, facts, preflight)
+    root = Collection(*verbs)
     root.add_collection(inventory)
     root.add_collection(lab, name="lab")
     return root

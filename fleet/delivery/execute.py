@@ -32,14 +32,14 @@ class Uploader(Protocol):
 
 @dataclass(frozen=True)
 class Way:
-    """All that the steps of one host need. `layout` gives the image to sideload; `auth` is `{username, password}`."""
+    """All that the steps of one host need. `layout` gives the image of a name to sideload; `auth` is `{username, password}`."""
 
     host: str
     session: Uploader
     client: docker.DockerClient
     ca_file: str = ""
     auth: Callable[[], Mapping[str, str] | None] = lambda: None
-    layout: Callable[[], LayoutImage] | None = None
+    layout: Callable[[str], LayoutImage] | None = None
     on_bytes: Callable[[int], None] = lambda _done: None
 
 
@@ -78,7 +78,7 @@ def _load(step: Load, way: Way) -> None:
     """Stream the archive into the engine. Nothing of the size of a layer is held here."""
     if way.layout is None:
         raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
-    image = way.layout()
+    image = way.layout(step.name)
     stays = {layer.digest for index, layer in enumerate(image.layers) if index not in step.layers}
     api: Any = way.client.api  # docker's stubs have no types for load_image
     for event in api.load_image(_archive(image, step.name, stays, way.on_bytes)) or ():

@@ -24,7 +24,10 @@ def prepare(topology: Topology, paths: Paths, spec: NodeSpec, lower: Path) -> No
     _hide(node.upper, lower)
     _accounts(node.upper, lower, spec)
     keys.host_keys(node.upper, spec.name)
-    for file in (*node_files(topology, spec, public_key(paths), uuid.uuid4().hex), *_registry_files(paths, spec)):
+    for file in (
+        *node_files(topology, spec, public_key(paths), uuid.uuid4().hex),
+        *_registry_files(topology, paths, spec),
+    ):
         _write(node.upper, file)
     _own_home(node.upper, spec)
     if spec.engine:
@@ -66,7 +69,10 @@ def _accounts(upper: Path, lower: Path, spec: NodeSpec) -> None:
         _write(upper, File(f"/etc/{name}", text.encode(), 0o640 if name == "shadow" else 0o644))
 
 
-def _registry_files(paths: Paths, spec: NodeSpec) -> tuple[File, ...]:
+def _registry_files(topology: Topology, paths: Paths, spec: NodeSpec) -> tuple[File, ...]:
+    if spec.user == "dev" and topology.registry:
+        # Whoever logs in without root depends on an administrator for the registry's CA, and here is what that one did.
+        return (File(f"/etc/docker/certs.d/{topology.registry}/ca.crt", paths.ca.read_bytes()),)
     if spec.role != "registry":
         return ()
     directory = "/etc/docker/registry"

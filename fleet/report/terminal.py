@@ -43,6 +43,16 @@ def event(host: str, message: str) -> None:
     err().print(f"[bold]{escape(host)}[/]: {escape(message)}", soft_wrap=True)
 
 
+def progress_line(line: str) -> None:
+    """A line of a tool that works for us, such as a build."""
+    err().print(f"[dim]{escape(line)}[/]", soft_wrap=True)
+
+
+def host_line(host: str, line: str) -> None:
+    """A line that a host printed, on standard output."""
+    print(f"{host}: {line}", flush=True)
+
+
 def show_failures(failed: Mapping[str, HostError]) -> None:
     """Each failed host: what, the last lines it printed, the next command. Equal messages are told once."""
     console = err()

@@ -19,16 +19,21 @@ class Line:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """`blocked` are the findings that keep the host out; then nothing of it is touched."""
+    """`blocked` are the findings that keep the host out, `problems` what else does; then nothing of it is touched."""
 
     host: str
     images: tuple[delivery.Step, ...] = ()
     serving: ServingPlan = field(default_factory=lambda: ServingPlan(()))
     blocked: tuple[Finding, ...] = ()
+    obstacles: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return (*self.obstacles, *self.serving.problems)
 
     @property
     def ready(self) -> bool:
-        return not self.blocked and not self.serving.problems
+        return not self.blocked and not self.problems
 
     @property
     def lines(self) -> tuple[Line, ...]:

@@ -105,6 +105,11 @@ class Session:
         err.end()
         return code
 
+    def interact(self, argv: Sequence[str], *, sudo: bool = False) -> int:
+        """A command on a terminal of its own, joined to ours; sudo may ask there. Returns the exit code."""
+        words = ("sudo", "-u", self.host.connection.become.user, "--", *argv) if sudo and self._becomes else tuple(argv)
+        return int(self._connection.run(shlex.join(words), pty=True, warn=True).exited)
+
     def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel:
         """Start a command and hand over its raw channel; the caller closes it."""
         return self._started(argv, sudo)

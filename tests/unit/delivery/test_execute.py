@@ -81,7 +81,7 @@ def way(client: Any, session: FakeSession | None = None, **more: Any) -> Way:
 
 def test_a_load_leaves_out_the_layers_that_the_host_has(image: layout.LayoutImage) -> None:
     client = FakeClient({"stream": "Loaded image: vllm:r1"})
-    changed = carry_out((Load("vllm:r1", (1,), 5, ""),), way(client, layout=lambda: image))
+    changed = carry_out((Load("vllm:r1", (1,), 5, ""),), way(client, layout=lambda _name: image))
     assert changed == 1
     below, above = (f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in image.layers)
     assert above in client.api.loaded
@@ -91,13 +91,13 @@ def test_a_load_leaves_out_the_layers_that_the_host_has(image: layout.LayoutImag
 def test_a_load_tells_the_engines_error_and_what_helps(image: layout.LayoutImage) -> None:
     client = FakeClient({"error": "write /x: no space left on device"})
     with pytest.raises(HostError, match="could not sideload vllm:r1") as caught:
-        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(client, layout=lambda: image))
+        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(client, layout=lambda _name: image))
     assert "free space" in caught.value.hint
 
 
 def test_bytes_are_counted_as_they_leave(image: layout.LayoutImage) -> None:
     seen: list[int] = []
-    carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(FakeClient(), layout=lambda: image, on_bytes=seen.append))
+    carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(FakeClient(), layout=lambda _name: image, on_bytes=seen.append))
     assert seen
     assert seen == sorted(seen)
 
@@ -105,7 +105,7 @@ def test_bytes_are_counted_as_they_leave(image: layout.LayoutImage) -> None:
 def test_a_damaged_layout_fails_the_load_by_name(image: layout.LayoutImage) -> None:
     image.blob_path(image.layers[0]).unlink()
     with pytest.raises(HostError, match="the layout could not be read"):
-        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(FakeClient(), layout=lambda: image))
+        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(FakeClient(), layout=lambda _name: image))
 
 
 def test_tags_by_repository_and_tag() -> None:

@@ -1,4 +1,4 @@
-"""What the verbs do, start to end: inventory, hosts, one call into the library, one report, an exit code."""
+"""`facts` and `preflight`: look at hosts and judge them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 from fleet.cli import Options
 from fleet.errors import HostError, UnreachableError, UsageError
 from fleet.facts import read_tree
-from fleet.inventory import load, select
 from fleet.inventory.model import Host
 from fleet.preflight import verdict
 from fleet.report import errors, terminal
@@ -15,6 +14,7 @@ from fleet.report import preflight as preflight_report
 from fleet.report.recap import HostRecap
 from fleet.survey import Answer, survey
 from fleet.transport import Connector
+from fleet.verbs.common import selected, takes_part
 
 
 def facts_of_tree(root: str, options: Options) -> int:
@@ -30,7 +30,7 @@ def facts_of_tree(root: str, options: Options) -> int:
 
 
 def facts_of_hosts(options: Options) -> int:
-    answers = _ask(_selected(options), options, "facts")
+    answers = _ask(selected(options), options, "facts")
     known = {name: answer.facts for name, answer in answers.items() if isinstance(answer, Answer)}
     failed = _failures(answers)
     if options.json:
@@ -44,8 +44,8 @@ def facts_of_hosts(options: Options) -> int:
 
 def preflight_hosts(options: Options, *, strict: bool) -> int:
     """Hosts to which `fleet:` gives no part (a bastion, a registry) are left alone and counted as skipped."""
-    selected = _selected(options)
-    taking_part = tuple(host for host in selected if takes_part(host)) or selected
+    hosts = selected(options)
+    taking_part = tuple(host for host in hosts if takes_part(host)) or hosts
     answers = _ask(taking_part, options, "preflight")
     known = {name: answer for name, answer in answers.items() if isinstance(answer, Answer)}
     failed = _failures(answers)
@@ -55,19 +55,9 @@ def preflight_hosts(options: Options, *, strict: bool) -> int:
     else:
         preflight_report.show(known, verbose=options.verbose)
         recaps = {name: HostRecap(name, ok=1 + well, failed=1 - well) for name, well in fit.items()}
-        idle = {host.name: HostRecap(host.name, skipped=1) for host in selected if host.name not in answers}
+        idle = {host.name: HostRecap(host.name, skipped=1) for host in hosts if host.name not in answers}
         _close(answers, options, {**recaps, **idle})
     return 0 if all(fit.values()) and not failed else 1
-
-
-def takes_part(host: Host) -> bool:
-    """Does `fleet:` give this host anything to do: GPUs to have, services to run, or images to build?"""
-    settings = host.settings
-    return bool(settings.gpus.model or settings.gpus.count or settings.services or settings.builder == host.name)
-
-
-def _selected(options: Options) -> tuple[Host, ...]:
-    return select(load(options.inventory), options.limit)
 
 
 def _ask(hosts: tuple[Host, ...], options: Options, title: str) -> dict[str, Answer | HostError]:

@@ -1,0 +1,68 @@
+"""What a run did: releases made or found, answers that proved a replica, per host."""
+
+from collections.abc import Mapping
+
+from rich.markup import escape
+from rich.table import Table
+
+from fleet.report import errors, terminal
+from fleet.rollout.deploy import Outcome
+from fleet.rollout.releases import Stock
+
+
+def show_stock(stock: Stock) -> None:
+    console = terminal.out()
+    for line in stock.changes:
+        console.print(f"[yellow]image[/] {escape(line)}", soft_wrap=True)
+    for line in stock.notes:
+        console.print(f"[dim]image {escape(line)}[/]", soft_wrap=True)
+
+
+def stock_document(stock: Stock) -> dict[str, object]:
+    """`{changed, notes, releases: {name: {...}}}`."""
+    releases = {release.local_name: release for of_host in stock.releases.values() for release in of_host.values()}
+    return {
+        "changed": list(stock.changes),
+        "notes": list(stock.notes),
+        "releases": {
+            name: {
+                "manifest_digest": release.manifest_digest,
+                "config_digest": release.config_digest,
+                "diff_ids": list(release.diff_ids),
+                "gfx": list(release.gfx),
+                "rocm": release.rocm,
+                "vllm_version": release.vllm_version,
+                "vllm_commit": release.vllm_commit,
+                "content_key": release.content_key,
+                "bytes": release.size,
+            }
+            for name, release in releases.items()
+        },
+    }
+
+
+def show_proofs(outcomes: Mapping[str, Outcome]) -> None:
+    """One line for each replica that answered in this run."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("host", "replica", "model", "tokens/s", "first token", "answer"):
+        table.add_column(title, overflow="fold")
+    for outcome in outcomes.values():
+        for name, proof in outcome.proofs.items():
+            speed, first = f"{proof.tokens_per_s:.0f}", f"{proof.first_token_s * 1000:.0f} ms"
+            answer = proof.answer.strip().replace("\n", " ")
+            table.add_row(outcome.host, name, escape(proof.model), speed, first, escape(answer[:60]))
+    if table.row_count:
+        terminal.out().print(table)
+
+
+def document(outcomes: Mapping[str, Outcome], stock: Stock) -> dict[str, object]:
+    """`{images, hosts: {name: {changed, proofs}}, failed}`."""
+    failed = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
+    hosts = {
+        name: {
+            "changed": outcome.changed,
+            "proofs": {replica: vars(proof) for replica, proof in outcome.proofs.items()},
+        }
+        for name, outcome in outcomes.items()
+    }
+    return {"images": stock_document(stock), "hosts": hosts, "failed": errors.document(failed)}

@@ -1,0 +1,49 @@
+"""A plan for a person: per host the steps in order, why, and the bytes that will move."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+
+from fleet.report import findings
+from fleet.report.units import size
+from fleet.rollout.hostplan import HostPlan
+
+
+def show(console: Console, plans: Iterable[HostPlan], *, verbose: bool, diff: bool = False) -> None:
+    """Every step that changes something; the no-ops too when `verbose`, what keeps a host out always.
+
+    `diff` shows each difference between a container and its specification on a line of its own.
+    """
+    for plan in plans:
+        moved = f", {size(plan.size)} to move" if plan.size else ""
+        words = f"{plan.changed} steps{moved}" if plan.changed else "nothing to do"
+        console.print(f"[bold]{escape(plan.host)}[/]  [dim]{words}[/]")
+        for line in plan.lines:
+            if line.changes or verbose:
+                mark = "[yellow]+[/]" if line.changes else "[dim]=[/]"
+                why = f"  [dim]({escape(line.why)})[/]" if line.why else ""
+                moving = f"  [cyan]{size(line.size)}[/]" if line.size else ""
+                console.print(f"  {mark} {escape(line.what)}{moving}{why}", soft_wrap=True)
+        for change in plan.serving.changes if diff else ():
+            for difference in change.why.split("; "):
+                console.print(f"  [magenta]~[/] {escape(change.name)}: {escape(difference)}", soft_wrap=True)
+        for note in plan.serving.notes:
+            console.print(f"  [dim]note: {escape(note)}[/]", soft_wrap=True)
+        for problem in plan.problems:
+            console.print(f"  [bold red]cannot:[/] {escape(problem)}", soft_wrap=True)
+        if plan.blocked:
+            findings.show(console, {plan.host: plan.blocked}, verbose=False)
+
+
+def document(plan: HostPlan) -> dict[str, object]:
+    """One host's plan for machines."""
+    return {
+        "ready": plan.ready,
+        "changed": plan.changed,
+        "bytes": plan.size,
+        "steps": [vars(line) for line in plan.lines],
+        "notes": list(plan.serving.notes),
+        "problems": list(plan.problems),
+        "blocked": [finding.to_json() for finding in plan.blocked],
+    }

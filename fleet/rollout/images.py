@@ -1,0 +1,67 @@
+"""How the releases of one host get there. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fleet.delivery import plan as delivery
+from fleet.delivery.holdings import Holdings
+from fleet.image.release import Release
+from fleet.inventory.settings import Registry, Service, Settings
+from fleet.serving.spec import ImageIdentity
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """CA texts by registry: `wanted` from the inventory's files, `found` on the host (None = no file)."""
+
+    wanted: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def plan_images(
+    settings: Settings, releases: Mapping[str, Release], holdings: Holdings, certificates: Certificates
+) -> tuple[delivery.Step, ...]:
+    """Steps for every release of the host, each once, by the host's delivery. `releases` go by service."""
+    steps: list[delivery.Step] = []
+    seen: set[str] = set()
+    for name, release in releases.items():
+        if release.local_name in seen:
+            continue
+        seen.add(release.local_name)
+        registry = pulls_from(settings, settings.services[name])
+        if registry is not None:
+            wanted, found = certificates.wanted.get(registry.host, ""), certificates.found.get(registry.host)
+            steps += [step for step in delivery.plan_ca(registry.host, wanted, found) if step not in steps]
+        repository = f"{registry.host}/{release.name}" if registry else ""
+        steps += delivery.plan(delivered(release), holdings, repository=repository)
+    return tuple(steps)
+
+
+def registry_of(settings: Settings, service: Service) -> Registry | None:
+    """A service's own registry, else its host's."""
+    return service.registry or settings.registry
+
+
+def pulls_from(settings: Settings, service: Service) -> Registry | None:
+    """The registry that the host itself pulls from; None where the image is sideloaded."""
+    return registry_of(settings, service) if settings.delivery == "registry" else None
+
+
+def delivered(release: Release) -> delivery.Wanted:
+    """The release as a delivery sees it."""
+    return delivery.Wanted(
+        release.local_name, release.manifest_digest, release.config_digest, release.diff_ids, release.layer_sizes
+    )
+
+
+def identity(release: Release) -> ImageIdentity:
+    """The release as a container sees it."""
+    return ImageIdentity(
+        reference=release.local_name,
+        release=release.id,
+        config_digest=release.config_digest,
+        manifest_digest=release.manifest_digest,
+        diff_ids=release.diff_ids,
+        entrypoint=release.entrypoint,
+        env=release.env,
+    )

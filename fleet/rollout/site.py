@@ -1,0 +1,159 @@
+"""One host under a run: its session, its engine, and everything a plan needs to know of it, read over one connection."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+
+from fleet.delivery import observe as images
+from fleet.delivery.plan import PlaceCa, Step, ca_path
+from fleet.engine import docker_client
+from fleet.errors import HostError
+from fleet.facts import Facts, collect
+from fleet.image.release import Release
+from fleet.inventory.model import Host
+from fleet.preflight import Finding, check, needs_of
+from fleet.preflight.needs import ImageFacts
+from fleet.rollout.hostplan import HostPlan
+from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
+from fleet.serving.inspection import Inspection
+from fleet.serving.observe import observe
+from fleet.serving.prepare import Prepared, prepare
+from fleet.serving.steps import ServingPlan
+from fleet.transport import Connector, Session
+
+# An engine sends news of a pull or a load several times a second; silence for this long is a stall.
+STALL = 300.0  # seconds
+IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, roughly; only a gate's estimate
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a run wants of every host. `certificates` are CA texts by registry."""
+
+    releases: Mapping[str, Mapping[str, Release]] = field(default_factory=dict)
+    certificates: Mapping[str, str] = field(default_factory=dict)
+    prune: bool = False
+    take_over: frozenset[str] = frozenset()
+    serve: bool = True  # plan containers too, not only images
+    reveal: bool = True  # read secrets, to see whether their files are right
+
+
+@dataclass(frozen=True)
+class Site:
+    """One host, reached and read. `findings` are preflight's."""
+
+    host: Host
+    session: Session
+    client: docker.DockerClient
+    facts: Facts
+    findings: tuple[Finding, ...]
+    prepared: Prepared | None
+    plan: HostPlan
+
+    def containers(self) -> tuple[Inspection, ...]:
+        """Ours in every state and all living ones. Raises HostError where the engine does not answer."""
+        if self.prepared is not None:
+            return self.prepared.observed.containers
+        if self.facts.docker.state != "running":
+            raise HostError(self.host.name, f"Docker is {self.facts.docker.state}", hint="invoke preflight tells why")
+        return observe(self.session, self.client).containers
+
+
+def visit(connector: Connector, host: Host, wishes: Wishes, clock: Callable[[], float]) -> Site:
+    """Connect to a host and look. The session stays open; closing the connector ends it. Raises HostError."""
+    return look(connector.connect(host), wishes, clock)
+
+
+def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
+    """Read everything anew over an open session and plan. Changes nothing."""
+    host = session.host
+    releases = wishes.releases.get(host.name, {})
+    before = clock()
+    take_over = tuple(wishes.take_over)
+    facts = collect(session, needs_of(host, None, before, take_over=take_over))
+    now = (before + clock()) / 2
+    client = docker_client(session, timeout=STALL)
+    if facts.docker.state != "running":
+        needs = needs_of(host, None, now, take_over=take_over)
+        findings = check(facts, needs)
+        return Site(host, session, client, facts, findings, None, HostPlan(host.name, blocked=_fails(findings)))
+    steps = _plan_images(session, client, facts, releases, wishes)
+    findings = check(facts, needs_of(host, _weight(releases, steps), now, take_over=take_over))
+    complete = set(releases) == set(host.settings.services)
+    prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
+    waiting = () if complete else ("the containers are planned when the image has been made",)
+    serving = prepared.plan if prepared else ServingPlan((), notes=waiting if wishes.serve else ())
+    plan = HostPlan(host.name, steps, serving, _fails(findings), _obstacles(facts, steps))
+    return Site(host, session, client, facts, findings, prepared, plan)
+
+
+def _plan_images(
+    session: Session, client: docker.DockerClient, facts: Facts, releases: Mapping[str, Release], wishes: Wishes
+) -> tuple[Step, ...]:
+    if not releases:
+        return ()
+    settings = session.host.settings
+    registries = {one.host for name in releases if (one := pulls_from(settings, settings.services[name]))}
+    found = {host: _read(session, ca_path(host)) for host in sorted(registries & set(wishes.certificates))}
+    holdings = images.observe(
+        client,
+        session.host.name,
+        {release.name for release in releases.values()},
+        {digest for release in releases.values() for digest in (release.config_digest, release.manifest_digest)},
+        containerd_store=facts.docker.image_store == "containerd",
+    )
+    return plan_images(settings, releases, holdings, Certificates(wishes.certificates, found))
+
+
+def _prepare(
+    session: Session, client: docker.DockerClient, facts: Facts, releases: Mapping[str, Release], wishes: Wishes
+) -> Prepared:
+    known = {name: identity(release) for name, release in releases.items()}
+    return prepare(
+        session,
+        client,
+        session.host.settings,
+        facts,
+        known,
+        prune=wishes.prune,
+        take_over=wishes.take_over,
+        reveal=wishes.reveal,
+    )
+
+
+def _weight(releases: Mapping[str, Release], steps: Collection[Step]) -> ImageFacts | None:
+    """What the images ask of the host: all their gfx targets, and room only for what still has to come."""
+    if not releases:
+        return None
+    size = sum(step.size for step in steps)
+    distinct = {release.id: release for release in releases.values()}.values()
+    gfx = set.intersection(*(set(release.gfx) for release in distinct))
+    rocm = sorted({release.rocm for release in distinct})
+    return ImageFacts(tuple(sorted(gfx)), rocm[-1] if len(rocm) == 1 else "", size, size * IMAGE_GROWTH)
+
+
+def _read(session: Session, path: str) -> str | None:
+    output = session.run(("cat", path), sudo=True, check=False)
+    return output.stdout if output.ok else None
+
+
+def _obstacles(facts: Facts, steps: Collection[Step]) -> tuple[str, ...]:
+    """Steps that only root may do, where nobody here is root: the lines for somebody who is."""
+    if facts.user.uid == 0:
+        return ()
+    return tuple(
+        f"the CA of {step.registry} must be placed by root: mkdir -p {ca_path(step.registry).rpartition('/')[0]} && "
+        f"cp CA.pem {ca_path(step.registry)}"
+        for step in steps
+        if isinstance(step, PlaceCa)
+    )
+
+
+def _fails(findings: Collection[Finding]) -> tuple[Finding, ...]:
+    return tuple(finding for finding in findings if finding.severity == "fail" and not finding.accepted)
+
+
+def log_dir(root: Path) -> Path:
+    return root / "logs"

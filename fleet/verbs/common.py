@@ -1,0 +1,82 @@
+"""What the verbs share: which hosts, one connector, how failures and the recap are shown."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet.cli import Options
+from fleet.errors import HostError, UnreachableError
+from fleet.inventory import load, select
+from fleet.inventory.model import Host, Inventory
+from fleet.report import terminal
+from fleet.report.recap import HostRecap
+from fleet.rollout.deploy import Outcome
+from fleet.transport import Connector
+
+ROOT = Path(".fleet")  # cache and logs of this controller
+
+
+def inventory_and_hosts(options: Options) -> tuple[Inventory, tuple[Host, ...]]:
+    loaded = load(options.inventory)
+    return loaded, select(loaded, options.limit)
+
+
+def selected(options: Options) -> tuple[Host, ...]:
+    return inventory_and_hosts(options)[1]
+
+
+def takes_part(host: Host) -> bool:
+    """Does `fleet:` give this host anything to do: GPUs to have, services to run, or images to build?"""
+    settings = host.settings
+    return bool(settings.gpus.model or settings.gpus.count or settings.services or settings.builder == host.name)
+
+
+def serving(hosts: Iterable[Host]) -> tuple[Host, ...]:
+    return tuple(host for host in hosts if host.settings.services)
+
+
+@contextmanager
+def connected(options: Options) -> Iterator[Connector]:
+    with Connector(accept_new=options.accept_new, on_event=terminal.event) as connector:
+        yield connector
+
+
+def narrator(options: Options, *, loud: bool = False) -> "Narrator":
+    return Narrator(speaks=not options.json, loud=loud or options.verbose)
+
+
+class Narrator:
+    """Says on standard error what happens: per host always, a build's own lines only when asked or on a terminal."""
+
+    def __init__(self, *, speaks: bool, loud: bool) -> None:
+        self._speaks, self._loud = speaks, loud
+
+    def host(self, host: str, line: str) -> None:
+        if self._speaks:
+            terminal.event(host, line)
+
+    def line(self, line: str) -> None:
+        if self._speaks and self._loud:
+            terminal.progress_line(line)
+
+
+def close(options: Options, outcomes: Mapping[str, Outcome], skipped: Iterable[str] = ()) -> int:
+    """Failures, then the recap; the exit code."""
+    failed = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
+    if not options.json:
+        terminal.show_failures(failed)
+        recaps = [recap(outcome) for outcome in outcomes.values()]
+        terminal.show_recap([*recaps, *(HostRecap(name, skipped=1) for name in skipped)], options.started)
+    return 1 if failed else 0
+
+
+def recap(outcome: Outcome) -> HostRecap:
+    error = outcome.error
+    unreachable = isinstance(error, UnreachableError)
+    return HostRecap(
+        outcome.host,
+        ok=outcome.kept + outcome.changed + (error is None),
+        changed=outcome.changed,
+        unreachable=int(unreachable),
+        failed=int(isinstance(error, HostError) and not unreachable),
+    )

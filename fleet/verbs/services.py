@@ -1,0 +1,207 @@
+"""`stop`, `verify`, `status`, `endpoints`, `logs` and `shell`: what runs, and what to do with it."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from fleet.cli import Options
+from fleet.errors import FleetError, HostError, UsageError
+from fleet.inventory.model import Host
+from fleet.report import errors, outcomes, status, terminal
+from fleet.rollout import deploy as rollout
+from fleet.rollout.deploy import Outcome, Run
+from fleet.rollout.releases import Stock, obtain
+from fleet.rollout.site import Site, Wishes, log_dir
+from fleet.serving.context import Context
+from fleet.serving.execute import carry_out, prove
+from fleet.serving.inspection import Inspection
+from fleet.serving.plan import plan_stop
+from fleet.serving.prepare import context_for
+from fleet.serving.status import Row, endpoints, file_sd, rows
+from fleet.serving.verify import healthy
+from fleet.transport import Connector, fan_out
+from fleet.verbs.common import ROOT, close, connected, inventory_and_hosts, narrator, serving
+
+
+def stop(options: Options, services: Sequence[str]) -> int:
+    """Stop containers gracefully; they stay, and the next deploy starts them again."""
+
+    def work(site: Site, outcome: Outcome) -> None:
+        plan = plan_stop(site.containers(), frozenset(services))
+        context = _context(site, narrator(options).host)
+        if not options.check:
+            carry_out(plan, context)
+        outcome.changed, outcome.kept = len(plan.changes), len(plan.kept)
+
+    return _each(options, work)
+
+
+def verify(options: Options) -> int:
+    """Ask every replica that should run for a real answer, changing nothing."""
+
+    def work(site: Site, outcome: Outcome) -> None:
+        context = _context(site, narrator(options).host)
+        running = {one.name: one for one in site.containers() if one.alive}
+        for service in site.host.settings.services.values():
+            for number in range(service.replicas):
+                name = f"{service.name}-{number}"
+                if name not in running:
+                    raise HostError(site.host.name, f"{name} does not run", hint="invoke deploy starts it")
+                prove(name, service, service.port + number, context)
+        outcome.proofs = context.proofs
+        outcome.kept = len(context.proofs)
+
+    return _each(options, work, show=outcomes.show_proofs)
+
+
+def show_status(options: Options) -> int:
+    """Every replica: state, release that really runs, age, health, GPUs, drift, orphans."""
+    with connected(options) as connector:
+        found, rows_of = _rows(options, connector)
+    failed = {name: outcome.error for name, outcome in found.items() if outcome.error is not None}
+    if options.json:
+        hosts = {name: [row.to_json() for row in rows] for name, rows in rows_of.items()}
+        terminal.show_json({"hosts": hosts, "failed": errors.document(failed)})
+        return 1 if failed else 0
+    status.show(rows_of)
+    return close(options, found)
+
+
+def show_endpoints(options: Options, *, prometheus: bool) -> int:
+    """Every serving replica as JSON; `prometheus` gives file_sd instead."""
+    with connected(options) as connector:
+        found, rows_of = _rows(options, connector)
+    addresses = {
+        name: outcome.site.host.connection.address for name, outcome in found.items() if outcome.site is not None
+    }
+    terminal.show_json(file_sd(addresses, rows_of) if prometheus else endpoints(addresses, rows_of))
+    failed = {name: outcome.error for name, outcome in found.items() if outcome.error is not None}
+    terminal.show_failures(failed)
+    return 1 if failed else 0
+
+
+def logs(options: Options, service: str, *, follow: bool, tail: int) -> int:
+    """The log of a service's containers on the selected hosts, each line with its host."""
+
+    def show(host: Host) -> None:
+        session = connector.connect(host)
+        names = _names(host, service)
+        flags = ("--follow",) if follow else ()
+        for name in names:
+            argv = ("docker", "logs", "--tail", str(tail), *flags, name)
+            code = session.stream(argv, sudo=True, on_line=lambda line: terminal.host_line(host.name, line))
+            if code:
+                raise HostError(
+                    host.name, f"docker logs {name} exited with {code}", hint="invoke status shows what runs"
+                )
+
+    _, chosen = inventory_and_hosts(options)
+    with connected(options) as connector:
+        found = fan_out(_having(chosen, service), show, forks=options.forks)
+    failed = {name: error for name, error in found.items() if isinstance(error, HostError)}
+    terminal.show_failures(failed)
+    return 1 if failed else 0
+
+
+def shell(options: Options, service: str) -> int:
+    """An interactive bash in a service's container on the one selected host."""
+    _, chosen = inventory_and_hosts(options)
+    hosts = _having(chosen, service)
+    if len(hosts) != 1:
+        raise UsageError(f"shell takes one host, and {len(hosts)} are selected", hint="--limit HOST")
+    with connected(options) as connector:
+        session = connector.connect(hosts[0])
+        name = _names(hosts[0], service)[0]
+        return session.interact(("docker", "exec", "--interactive", "--tty", name, "bash"), sudo=True)
+
+
+def _names(host: Host, service: str) -> list[str]:
+    wanted = host.settings.services[service]
+    return [f"{service}-{number}" for number in range(wanted.replicas)]
+
+
+def _having(hosts: Sequence[Host], service: str) -> tuple[Host, ...]:
+    found = tuple(host for host in hosts if service in host.settings.services)
+    if not found:
+        known = sorted({name for host in hosts for name in host.settings.services})
+        raise UsageError(f"no selected host has a service {service!r}", hint=f"services: {', '.join(known) or 'none'}")
+    return found
+
+
+def _each(
+    options: Options,
+    work: Callable[[Site, Outcome], None],
+    show: Callable[[dict[str, Outcome]], None] = lambda _found: None,
+) -> int:
+    """Reach every serving host without asking for its image, and do something there."""
+    _, chosen = inventory_and_hosts(options)
+    hosts = serving(chosen)
+    with connected(options) as connector:
+        run = Run(connector, Wishes(reveal=False), ROOT, options.forks, narrator(options).host, time.time)
+        found = rollout.survey(run, hosts)
+
+        def one(host: Host) -> None:
+            outcome = found[host.name]
+            if outcome.site is not None:
+                outcome.error = None  # what keeps a new container out does not keep us from the one that runs
+                work(outcome.site, outcome)
+
+        for name, result in fan_out(hosts, one, forks=options.forks).items():
+            if isinstance(result, HostError):
+                found[name].error = result
+    if options.json:
+        terminal.show_json(outcomes.document(found, Stock.empty()))
+    else:
+        show(found)
+    return close(options, found, [host.name for host in chosen if not host.settings.services])
+
+
+def _rows(options: Options, connector: Connector) -> tuple[dict[str, Outcome], dict[str, tuple[Row, ...]]]:
+    inventory, chosen = inventory_and_hosts(options)
+    hosts = serving(chosen)
+    say = narrator(options)
+    try:
+        stock = obtain(inventory, hosts, connector, ROOT, say=say.line, dry=True)
+    except FleetError as error:  # what runs can be told without knowing what should
+        terminal.event("images", f"what should run is not known: {error}")
+        stock = Stock.empty()
+    run = Run(connector, Wishes(stock.releases, reveal=False), ROOT, options.forks, say.host, time.time)
+    found = rollout.survey(run, hosts)
+    now = datetime.now(UTC)
+
+    def one(host: Host) -> tuple[Row, ...]:
+        outcome = found[host.name]
+        if outcome.site is None:
+            return ()
+        outcome.error = None
+        site = outcome.site
+        seen = site.containers()
+        health = {
+            container.name: _healthy(site, container) for container in seen if container.owned and container.alive
+        }
+        specs = site.prepared.desired.specs if site.prepared else ()
+        written = site.prepared.desired.written if site.prepared else frozenset[str]()
+        return rows(host.name, specs, seen, healthy=health, written=written, now=now)
+
+    rows_of: dict[str, tuple[Row, ...]] = {}
+    for name, result in fan_out(hosts, one, forks=options.forks).items():
+        if isinstance(result, HostError):
+            found[name].error = result
+        else:
+            rows_of[name] = result
+    return found, rows_of
+
+
+def _healthy(site: Site, container: Inspection) -> bool:
+    with site.session.forward_local(container.port) as (address, port):
+        return healthy(address, port)
+
+
+def _context(site: Site, say: Callable[[str, str], None]) -> Context:
+    return context_for(
+        site.session,
+        site.client,
+        site.host.settings,
+        log_dir=log_dir(ROOT),
+        say=lambda line: say(site.host.name, line),
+    )
