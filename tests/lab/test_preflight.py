@@ -27,7 +27,7 @@ SNAPSHOT = (
 
 def fleet(lab: Lab, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     verb, *rest = words
-    argv = (FLEET, verb, "--inventory", lab.inventory, *rest)
+    argv = (str(FLEET), verb, "--inventory", str(lab.inventory), *rest)
     return subprocess.run(
         argv, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment}
     )

@@ -1,20 +1,16 @@
-"""Our reading of inventories against Ansible's own: hosts, groups, variables, `fleet` merged, and host patterns."""
+"""Each rule of Ansible's inventory format by an inventory of its own, against `ansible-inventory --list`."""
 
 import json
 import os
-import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from fleet.errors import UsageError
-from fleet.inventory import load, select
-from fleet.inventory.model import Inventory
+from fleet.inventory import load
 
 Files = Mapping[str, str]
 HERE = Path(__file__).parent
@@ -108,55 +104,6 @@ WRITTEN: Mapping[str, Files] = {
         "b.yaml": "all: {vars: {fleet: {gpus: {model: MI210}}}, hosts: {h: {fleet: {gpus: {count: 2}}}}}",
     },
 }  # fmt: skip
-PATTERNS = (
-    "all", "*", "web", "db", "web:db", "web,db", "web:&dc", "all:!web", "!web", "w*", "w1", "w[12]", "~w[0-9]+", "~.*1$",
-    "web[0]", "web[-1]", "web[0:1]", "web[1:]", "web[0:2]:!w2", "all:&web:!w1", "*1", "w?", "dc", "dc:!web:&all", "ungrouped",
-    "lone", "web:lone", "lone:web", "db:web", "d*:w*", "dc[0:3]", "w1,w2", "w1:w3:!w1", "~(w|d)1", "all[0]", "all[-2:]",
-    "we*", "*b", "web:web", "nothing", "web:&nothing", "all:!all",
-)  # fmt: skip
-PATTERN_FILES = {
-    "hosts.yaml": "all:\n  hosts: {lone: {}}\n  children:\n    dc:\n      children:\n"
-    "        web: {hosts: {'w[1:4]': {}}}\n        db: {hosts: {'d[1:3]': {}, w4: {}}}\n    other: {hosts: {o1: {}, w1: {}}}\n"
-}
-
-
-def generated(seed: int) -> Files:
-    """A random tree of groups with variables in every place where they may stand."""
-    chance = random.Random(seed)  # noqa: S311  the same trees in every run
-    names = [f"g{number}" for number in range(chance.randint(2, 7))]
-    hosts = [f"h{number}" for number in range(chance.randint(1, 6))]
-
-    def variables() -> dict[str, Any]:
-        found: dict[str, Any] = {f"v{chance.randint(0, 3)}": chance.randint(0, 99) for _ in range(chance.randint(0, 3))}
-        if chance.random() < 0.5:
-            key, value = chance.choice([("count", chance.randint(1, 8)), ("model", chance.choice(["MI250", "MI300X"]))])
-            found["fleet"] = {"gpus": {key: value}, "models_dir": f"/m{chance.randint(0, 9)}"}
-        return found
-
-    def group(number: int, depth: int) -> dict[str, Any]:
-        made: dict[str, Any] = {"vars": variables()}
-        if chance.random() < 0.3:
-            made["vars"]["ansible_group_priority"] = chance.randint(1, 5)
-        made["hosts"] = {host: variables() for host in chance.sample(hosts, chance.randint(0, len(hosts)))}
-        # Children only have higher numbers, so there is no circle.
-        below = [other for other in range(number + 1, len(names)) if chance.random() < 0.4]
-        if below and depth < 3:
-            made["children"] = {names[other]: group(other, depth + 1) for other in below}
-        return made
-
-    tree = {"all": {"vars": variables(), "hosts": dict.fromkeys(hosts), "children": {names[0]: group(0, 0)}}}
-    tree["all"]["children"].update({name: group(index, 1) for index, name in enumerate(names) if index})
-    files = {"hosts.yaml": yaml.safe_dump(tree)}
-    for name in (*names, "all"):
-        if chance.random() < 0.3:
-            files[f"group_vars/{name}.yml"] = yaml.safe_dump(variables())
-    for host in hosts:
-        if chance.random() < 0.3:
-            files[f"host_vars/{host}.yml"] = yaml.safe_dump(variables())
-    return files
-
-
-CASES: Mapping[str, Files] = {**WRITTEN, **{f"generated {seed}": generated(seed) for seed in range(24)}}
 Asked = tuple[list[str], dict[str, Any], dict[str, Any]]
 
 
@@ -165,7 +112,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
     """Each case's sources, with Ansible's answers under hash_behaviour replace and merge."""
     root = tmp_path_factory.mktemp("inventories")
     sources = {}
-    for number, (name, files) in enumerate({**CASES, "patterns": PATTERN_FILES}.items()):
+    for number, (name, files) in enumerate(WRITTEN.items()):
         base = root / str(number)
         for path, text in files.items():
             (base / path).parent.mkdir(parents=True, exist_ok=True)
@@ -173,17 +120,14 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
         several = [str(base / one) for one in ("a.yaml", "b.yaml") if one in files]
         whole = [str(base / "site")] if (base / "site").is_dir() else [str(base / "hosts.yaml")]
         sources[name] = several or whole
-    questions = [
-        {"sources": paths, "patterns": PATTERNS if name == "patterns" else []} for name, paths in sources.items()
-    ]
-    plain, merged = (_ask(questions, behaviour) for behaviour in ("replace", "merge"))
+    plain, merged = (_ask(list(sources.values()), behaviour) for behaviour in ("replace", "merge"))
     return {name: (paths, plain[index], merged[index]) for index, (name, paths) in enumerate(sources.items())}
 
 
-def _ask(questions: list[dict[str, Any]], behaviour: str) -> list[dict[str, Any]]:
+def _ask(questions: list[list[str]], behaviour: str) -> list[dict[str, Any]]:
     env = {**os.environ, "ANSIBLE_HASH_BEHAVIOUR": behaviour, "ANSIBLE_DEPRECATION_WARNINGS": "0"}
     done = subprocess.run(
-        (sys.executable, HERE / "ansible_answers.py"),
+        (sys.executable, HERE / "ansible_lists.py"),
         input=json.dumps(questions), capture_output=True, text=True, check=False, timeout=120, env=env,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -202,31 +146,18 @@ def _members(listed: Mapping[str, Any], name: str) -> set[str]:
     return inside.union(*(_members(listed, child) for child in group.get("children", ())))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_hosts_groups_and_variables_are_ansibles(name: str, asked: dict[str, Asked]) -> None:
     sources, plain, merged = asked[name]
     ours = load(sources)
-    theirs = _hosts(plain["list"])
+    theirs = _hosts(plain)
     assert set(ours.hosts) == set(theirs)
-    for group in plain["list"]:
+    for group in plain:
         if group != "_meta":
-            assert set(ours.groups[group]) == _members(plain["list"], group), group
+            assert set(ours.groups[group]) == _members(plain, group), group
     for host, variables in theirs.items():
         mine = dict(ours.hosts[host].variables)
         assert {key: value for key, value in mine.items() if key != "fleet"} == {
             key: value for key, value in variables.items() if key != "fleet"
         }, host
-        assert mine.get("fleet") == _hosts(merged["list"])[host].get("fleet"), host
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_patterns_select_what_ansible_selects(pattern: str, asked: dict[str, Asked]) -> None:
-    sources, plain, _ = asked["patterns"]
-    assert _selected(load(sources), pattern, select) == plain["patterns"][pattern]
-
-
-def _selected(inventory: Inventory, pattern: str, how: Callable[[Inventory, str], Any]) -> list[str]:
-    try:
-        return [host.name for host in how(inventory, pattern)]
-    except UsageError:
-        return []  # Ansible says nothing, we say what is near
+        assert mine.get("fleet") == _hosts(merged)[host].get("fleet"), host
