@@ -6,8 +6,10 @@ BIN := .venv/bin
 
 demo: setup
 	$(BIN)/invoke lab.up
-	$(BIN)/invoke preflight --inventory lab
-	@echo 'The lab stays up: invoke facts -i lab, invoke lab.break kfd-0600 mi300x-01, invoke lab.down'
+	$(BIN)/invoke deploy --inventory lab
+	$(BIN)/invoke endpoints --inventory lab
+	$(BIN)/invoke verify --inventory lab
+	@echo "The lab stays up: invoke status -i lab, invoke lab.break kfd-0600 mi300x-01, invoke lab.down"
 
 test: setup check
 	$(BIN)/pytest tests/probe tests/oracle tests/ssh tests/tools tests/lab --durations=10

@@ -1,0 +1,42 @@
+"""The installed command, run as an operator would, in a working directory of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FLEET = Path(sys.executable).with_name("fleet")
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A directory to work in (its `.fleet/` is the cache) and the inventories to use, later ones over earlier."""
+
+    directory: Path
+    inventories: tuple[Path, ...]
+
+    def run(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        verb, *rest = words
+        chosen = [word for path in self.inventories for word in ("--inventory", str(path))]
+        return subprocess.run(
+            (str(FLEET), verb, *rest, *chosen),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=self.directory,
+            env={**os.environ, **environment},
+        )
+
+    def ask(self, *words: str) -> tuple[int, Any]:
+        """Exit code and the JSON document."""
+        done = self.run(*words, "--json")
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    def over(self, path: Path) -> "Controller":
+        """The same with one more inventory on top."""
+        return Controller(self.directory, (*self.inventories, path))
