@@ -15,12 +15,15 @@ from fleet.inventory.settings import Registry
 from fleet.rollout.images import pulls_from
 from fleet.rollout.releases import Stock
 from fleet.rollout.site import Site, Wishes, log_dir, look, visit
+from fleet.serving.context import Context
 from fleet.serving.execute import carry_out as carry_out_serving
+from fleet.serving.execute import prove
 from fleet.serving.prepare import context_for
 from fleet.serving.verify import Proof
 from fleet.transport import Connector, fan_out
 
 Say = Callable[[str, str], None]
+PUT_BACK = 150.0  # seconds: a stop with its grace, and the start of the old container
 
 
 @dataclass
@@ -45,6 +48,14 @@ class Run:
     forks: int
     say: Say
     clock: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One host whose containers are being changed."""
+
+    context: Context
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 def survey(run: Run, hosts: Sequence[Host], on_done: Callable[[str], None] = lambda _host: None) -> dict[str, Outcome]:
@@ -89,22 +100,43 @@ def serve(run: Run, outcomes: Mapping[str, Outcome]) -> None:
     first = [_site(one).host for one in going if not _site(one).plan.replaces]
     later = [_site(one).host for one in going if _site(one).plan.replaces]
 
+    begun: list[_Work] = []
+
     def change(host: Host) -> int:
         outcome = outcomes[host.name]
         site = _site(outcome)
-        context = context_for(
-            site.session,
-            site.client,
-            host.settings,
-            log_dir=log_dir(run.root),
-            say=lambda line: run.say(host.name, line),
-        )
-        outcome.proofs = carry_out_serving(site.plan.serving, context)
+        work = _Work(_context(run, site))
+        begun.append(work)
+        try:
+            outcome.proofs = carry_out_serving(site.plan.serving, work.context)
+        finally:
+            work.done.set()
         return sum(len(change.steps) + len(change.commit) for change in site.plan.serving.changes)
 
-    for hosts, forks in ((first, run.forks), (later, 1)):
-        for name, result in fan_out(hosts, change, forks=forks).items():
-            _note(outcomes[name], result)
+    try:
+        for hosts, forks in ((first, run.forks), (later, 1)):
+            for name, result in fan_out(hosts, change, forks=forks).items():
+                _note(outcomes[name], result)
+    except KeyboardInterrupt:
+        _put_back(begun, run.say)
+        raise
+
+
+def answer(run: Run, outcomes: Mapping[str, Outcome]) -> None:
+    """Ask the replicas that nothing was done to as well: running is not yet answering."""
+
+    def ask(host: Host) -> None:
+        outcome = outcomes[host.name]
+        site = _site(outcome)
+        context = _context(run, site, speaks=False)
+        for spec in site.prepared.desired.specs if site.prepared else ():
+            if spec.name not in outcome.proofs:
+                prove(spec.name, host.settings.services[spec.service], spec.port, context)
+        outcome.proofs = {**context.proofs, **outcome.proofs}
+
+    for name, result in fan_out([_site(one).host for one in _going(outcomes)], ask, forks=run.forks).items():
+        if isinstance(result, HostError):
+            outcomes[name].error = result
 
 
 def confirm(run: Run, outcomes: Mapping[str, Outcome]) -> None:
@@ -123,6 +155,22 @@ def confirm(run: Run, outcomes: Mapping[str, Outcome]) -> None:
     for name, result in fan_out(changed, again, forks=run.forks).items():
         if isinstance(result, HostError):
             outcomes[name].error = result
+
+
+def _put_back(begun: Sequence[_Work], say: Say) -> None:
+    """After Ctrl-C: let every begun host put back what served before. A second Ctrl-C does not wait for it."""
+    waiting = [work for work in begun if not work.done.is_set()]
+    for work in waiting:
+        work.context.cancelled.set()
+        say(work.context.name, "interrupted: putting back what served before")
+    for work in waiting:
+        work.done.wait(PUT_BACK)
+
+
+def _context(run: Run, site: Site, *, speaks: bool = True) -> Context:
+    name = site.host.name
+    say = (lambda line: run.say(name, line)) if speaks else (lambda _line: None)
+    return context_for(site.session, site.client, site.host.settings, log_dir=log_dir(run.root), say=say)
 
 
 def _outcome(name: str, result: Site | HostError) -> Outcome:

@@ -49,6 +49,7 @@ def deploy(options: Options, scope: Scope) -> int:
             rollout.distribute(run, found, stock)
         if scope.serve:
             rollout.serve(run, found)
+            rollout.answer(run, found)
         rollout.confirm(run, found)
     return _show_outcome(options, found, stock, skipped)
 

@@ -19,10 +19,8 @@ class Controller:
     inventories: tuple[Path, ...]
 
     def run(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-        verb, *rest = words
-        chosen = [word for path in self.inventories for word in ("--inventory", str(path))]
         return subprocess.run(
-            (str(FLEET), verb, *rest, *chosen),
+            self._argv(words),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -30,6 +28,16 @@ class Controller:
             cwd=self.directory,
             env={**os.environ, **environment},
         )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """The command under way, to be interrupted."""
+        return subprocess.Popen(
+            self._argv(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.directory
+        )
+
+    def _argv(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        verb, *rest = words
+        return (str(FLEET), verb, *rest, *(word for path in self.inventories for word in ("--inventory", str(path))))
 
     def ask(self, *words: str) -> tuple[int, Any]:
         """Exit code and the JSON document."""

@@ -5,6 +5,8 @@ The tests of this module are one story and run in their order.
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,53 @@ def test_a_change_replaces_the_container_and_says_what_differs(
     assert (code, document["failed"]) == (0, {})
     assert "COLOUR=blue" in docker(lab, "mi300x-off-01", "inspect", "-f", "{{.Config.Env}}", "chat-0")
     assert controller.ask("deploy")[0] == 0  # and back
+    settled(controller)
+
+
+@pytest.fixture
+def changing(controller: Controller, tmp_path: Path) -> Controller:
+    """A change whose new container takes long to start, so that there is a middle to be interrupted in."""
+    slow = tmp_path / "slow.yaml"
+    env = "{STANDIN_START_SECONDS: '30'}"
+    slow.write_text(f"gpu: {{vars: {{fleet: {{services: {{chat: {{env: {env}}}}}}}}}}}\n", encoding="utf-8")
+    return controller.over(slow)
+
+
+def running(lab: Lab, host: str) -> list[str]:
+    return docker(lab, host, "ps", "--format", "{{.Names}}").split()
+
+
+def interrupted(lab: Lab, changing: Controller, number: signal.Signals) -> tuple[int, str]:
+    """Begin a deploy on one host, send it a signal while its new container starts; exit code and errors."""
+    process = changing.start("deploy", "--limit", "mi300x-01")
+    deadline = time.monotonic() + 60
+    while "chat-0-new" not in running(lab, "mi300x-01"):
+        assert time.monotonic() < deadline, "the new container never started"
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def test_ctrl_c_in_the_middle_puts_the_old_container_back(
+    lab: Lab, controller: Controller, changing: Controller
+) -> None:
+    before = docker(lab, "mi300x-01", "inspect", "-f", "{{.Id}}", "chat-0")
+    code, errors = interrupted(lab, changing, signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in errors
+    assert docker(lab, "mi300x-01", "inspect", "-f", "{{.Id}} {{.State.Running}}", "chat-0") == f"{before} true"
+    settled(controller)
+
+
+def test_the_deploy_after_a_killed_controller_ends_as_if_nothing_had_been(
+    lab: Lab, controller: Controller, changing: Controller
+) -> None:
+    code, _ = interrupted(lab, changing, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    code, document = controller.ask("deploy")
+    assert (code, document["failed"]) == (0, {})
+    assert running(lab, "mi300x-01") == ["chat-0"]
     settled(controller)
 
 
