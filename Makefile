@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: demo test check format lint types unit setup system clean benchmark
+.PHONY: demo test check format setup system clean benchmark
 
 BIN := .venv/bin
 
@@ -27,6 +27,7 @@ format: .venv/.installed
 
 benchmark: setup
 	$(BIN)/python benchmarks/preflight.py
+	$(BIN)/python benchmarks/noop.py
 
 setup: system .venv/.installed
 

@@ -5,8 +5,8 @@ same concurrency, as processes of their own, and are measured in turn, `--rounds
 best round, and what is printed are ratios to ours.
 
 - floor: OpenSSH, one connection a host, the same probe script piped to `sh -s`.
-- ansible-playbook with pipelining, and pyinfra: four questions (kfd, driver, Docker, free space) a host; ours answers
-  its whole preflight in that time.
+- ansible-playbook with pipelining, and pyinfra: four questions (kfd, driver, Docker, free space) a host, beside ours with
+  the same four.
 
     .venv/bin/python benchmarks/preflight.py --hosts 50 --forks 16
 """
@@ -85,6 +85,15 @@ class Bench:
             for a in self.addresses
         ]
         (self.folder / "fifty.py").write_text(f"hosts = {hosts_py!r}\n", encoding="utf-8")
+        (self.folder / "four.py").write_text(
+            "from fleet.inventory import load\nfrom fleet.transport import Connector, fan_out\n"
+            "hosts = tuple(load(['fifty.yaml']).hosts.values())\n"
+            f"text = {chr(10).join(QUESTIONS)!r}\n"
+            "with Connector() as connector:\n"
+            f"    found = fan_out(hosts, lambda host: connector.connect(host).script(text), forks={self.forks})\n"
+            "assert all(answer.stdout.count('\\n') >= 5 for answer in found.values())\n",
+            encoding="utf-8",
+        )
         (self.folder / "ask.py").write_text(
             "from pyinfra import host\nfrom pyinfra.facts.server import Command\n"
             f"for question in {QUESTIONS!r}:\n    host.get_fact(Command, question)\n",
@@ -94,6 +103,10 @@ class Bench:
     def fleet(self) -> Sample:
         command = (BIN / "fleet", "preflight", "-i", self.folder / "fifty.yaml", "--forks", str(self.forks), "--json")
         return self._measure(command, allowed=(0, 1))
+
+    def four_questions(self) -> Sample:
+        """Our transport with the peers' four questions, all in one round trip."""
+        return self._measure((sys.executable, self.folder / "four.py"))
 
     def ansible(self) -> Sample:
         control = self.folder / f"control-{time.monotonic_ns()}"
@@ -166,6 +179,7 @@ def main() -> None:
             bench = Bench(lab, Path(folder), options.hosts, options.forks)
             peers: dict[str, Callable[[], Sample]] = {
                 "fleet preflight": bench.fleet,
+                "fleet, four questions": bench.four_questions,
                 "ssh, same probe (floor)": bench.floor,
                 "pyinfra, four questions": bench.pyinfra,
                 "ansible-playbook, four questions": bench.ansible,
@@ -185,9 +199,11 @@ def main() -> None:
 
 def report(best: Mapping[str, "Sample"], hosts: int, forks: int) -> None:
     ours = best["fleet preflight"].seconds
+    four = best["fleet, four questions"].seconds
     print(f"{hosts} hosts, {forks} at once, {os.cpu_count()} cores")
     for name, sample in best.items():
-        print(f"{name:34} {sample.seconds:7.2f} s   {sample.seconds / ours:6.2f} x ours   {sample.megabytes:5.0f} MB")
+        peer = four if "four" in name else ours
+        print(f"{name:34} {sample.seconds:7.2f} s   {sample.seconds / peer:6.2f} x ours   {sample.megabytes:5.0f} MB")
 
 
 if __name__ == "__main__":
