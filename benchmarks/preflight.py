@@ -96,7 +96,7 @@ class Bench:
         )
         (self.folder / "ask.py").write_text(
             "from pyinfra import host\nfrom pyinfra.facts.server import Command\n"
-            f"for question in {QUESTIONS!r}:\n    host.get_fact(Command, question)\n",
+            f"for question in {QUESTIONS!r}:\n    answer = host.get_fact(Command, question)\n    if not answer:\n        raise SystemExit(question + ' was not answered')\n    print(host.name, answer)\n",
             encoding="utf-8",
         )
 
