@@ -34,14 +34,21 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 def check(node: Node) -> tuple[Node, list[Problem]]:
     """`fleet` without its nulls, and everything that is wrong with it."""
-    problems = list(_foreign(node, "fleet"))
-    if problems:
-        return node, problems
     set_ = without_nulls(node)
-    problems = [problem for error in _validator().iter_errors(plain(set_)) for problem in _problems(set_, error)]
-    if not problems and isinstance(set_.value, dict):
-        problems = list(_images(set_))
-    return set_, problems
+    foreign = list(_foreign(node, "fleet"))
+    if not _has_words_for_keys(set_):
+        return set_, foreign  # the schema speaks of words only
+    told = {(one.line, one.col, one.file) for one in foreign}
+    judged = [problem for error in _validator().iter_errors(plain(set_)) for problem in _problems(set_, error)]
+    # A template in the place of a number is one mistake, not two.
+    judged = [one for one in judged if (one.line, one.col, one.file) not in told]
+    return set_, [*foreign, *judged, *_images(set_)]
+
+
+def _has_words_for_keys(node: Node) -> bool:
+    inner = node.value.values() if isinstance(node.value, dict) else node.value if isinstance(node.value, list) else ()
+    words = not isinstance(node.value, dict) or all(isinstance(key, str) for key in node.value)
+    return words and all(map(_has_words_for_keys, inner))
 
 
 def without_nulls(node: Node) -> Node:
@@ -73,13 +80,15 @@ def _foreign(node: Node, path: str) -> Iterator[Problem]:
 
 def _images(fleet: Node) -> Iterator[Problem]:
     """What the schema cannot say of images: exactly one kind of source, and a name that may be inherited."""
-    named = [("fleet.image", fleet.value["image"], False)] if "image" in fleet.value else []
-    inherited = "image" in fleet.value and "name" in fleet.value["image"].value
-    services = fleet.value.get("services")
-    for name, service in services.value.items() if services else ():
-        if "image" in service.value:
+    whole, services = _mapping(fleet), _mapping(_mapping(fleet).get("services"))
+    named = [("fleet.image", whole["image"], False)] if "image" in whole else []
+    inherited = "name" in _mapping(whole.get("image"))
+    for name, service in services.items():
+        if "image" in _mapping(service):
             named.append((f"fleet.services.{name}.image", service.value["image"], inherited))
     for path, image, may_inherit in named:
+        if not isinstance(image.value, dict):
+            continue  # the schema has said so
         kinds = [kind for kind in ("source", "prebuilt", "archive") if kind in image.value]
         if len(kinds) != 1:
             said = f", not {' and '.join(kinds)}" if kinds else ""
@@ -87,6 +96,10 @@ def _images(fleet: Node) -> Iterator[Problem]:
             yield image.place.problem(path, f"an image is exactly one of source, prebuilt and archive{said}", hint)
         if "name" not in image.value and not may_inherit:
             yield image.place.problem(path, "an image needs a name", "for example name: vllm-rocm")
+
+
+def _mapping(node: Node | None) -> dict[str, Node]:
+    return node.value if node is not None and isinstance(node.value, dict) else {}
 
 
 def _problems(root: Node, error: ValidationError) -> Iterator[Problem]:

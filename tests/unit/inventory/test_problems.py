@@ -126,3 +126,24 @@ def test_empty_selection_names_the_groups_and_suggests(tmp_path: Path) -> None:
     path.write_text("web: {hosts: {a: }}\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"no host matches 'wep' \(did you mean web\?"):
         select(load([str(path)]), "wep")
+
+
+def test_a_template_does_not_hide_the_other_problems(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "all:\n  hosts: {n1: }\n  vars:\n    fleet:\n      gpu: {model: MI300X}\n"
+        "      services: {chat: {model: m, port: '8000'}}\n"
+        "      image: {name: x, prebuilt: 'a:b', archive: c.tar}\n"
+        "      registry: {host: '{{ reg }}', password: hunter2}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(InputError) as caught:
+        load([str(path)])
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == [
+        "fleet.gpu",
+        "fleet.services.chat.port",
+        "fleet.image",
+        "fleet.registry.host",
+        "fleet.registry.password",
+    ]
