@@ -85,7 +85,7 @@ def _run(
 ) -> Run:
     wishes = Wishes(
         stock.releases,
-        certificates({host.name: host for host in hosts}),
+        certificates({host.name: host for host in hosts}) if scope.bring else {},
         prune=scope.prune,
         take_over=scope.take_over,
         serve=scope.serve,

@@ -215,6 +215,14 @@ def test_status_endpoints_logs_and_verify_agree(lab: Lab, controller: Controller
     assert controller.run("verify").returncode == 0
 
 
+def test_sideload_and_serve_do_their_part_alone(lab: Lab, controller: Controller) -> None:
+    lab.node("mi250-01").exec(("sh", "-c", "docker rm -f chat-0; docker rmi -f $(docker images -q)"))
+    assert controller.run("serve", "--limit", "mi250").returncode == 1  # its image is not there, and that is said
+    assert controller.run("sideload", "--limit", "mi250").returncode == 0
+    assert controller.run("serve", "--limit", "mi250").returncode == 0
+    settled(controller)
+
+
 def test_a_registry_that_is_gone_is_said_and_nothing_is_touched(lab: Lab, controller: Controller) -> None:
     before = state(lab)
     lab.node("registry").stop_service("registry")
