@@ -52,9 +52,6 @@ class LayoutImage:
     def blob_path(self, blob: Blob) -> Path:
         return blob_path(self.path, blob.digest)
 
-    def config_bytes(self) -> bytes:
-        return self.blob_path(self.config).read_bytes()
-
 
 def blob_path(layout: Path, digest: str) -> Path:
     """Where a blob lies. Raises FleetError for anything but sha256, so that no digest can name another path."""

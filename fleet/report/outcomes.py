@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fleet.report import errors, terminal
-from fleet.rollout.deploy import Outcome
+from fleet.rollout.deploy import Outcome, failures
 from fleet.rollout.releases import Stock
 
 
@@ -57,7 +57,6 @@ def show_proofs(outcomes: Mapping[str, Outcome]) -> None:
 
 def document(outcomes: Mapping[str, Outcome], stock: Stock) -> dict[str, object]:
     """`{images, hosts: {name: {changed, proofs}}, failed}`."""
-    failed = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
     hosts = {
         name: {
             "changed": outcome.changed,
@@ -65,4 +64,4 @@ def document(outcomes: Mapping[str, Outcome], stock: Stock) -> dict[str, object]
         }
         for name, outcome in outcomes.items()
     }
-    return {"images": stock_document(stock), "hosts": hosts, "failed": errors.document(failed)}
+    return {"images": stock_document(stock), "hosts": hosts, "failed": errors.document(failures(outcomes))}

@@ -14,11 +14,10 @@ from fleet.inventory.model import Host
 from fleet.inventory.settings import Registry
 from fleet.rollout.images import pulls_from
 from fleet.rollout.releases import Stock
-from fleet.rollout.site import Site, Wishes, log_dir, look, visit
+from fleet.rollout.site import Site, Wishes, look, visit
 from fleet.serving.context import Context
 from fleet.serving.execute import carry_out as carry_out_serving
 from fleet.serving.execute import prove
-from fleet.serving.prepare import context_for
 from fleet.serving.verify import Proof
 from fleet.transport import Connector, fan_out
 
@@ -56,6 +55,11 @@ class _Work:
 
     context: Context
     done: threading.Event = field(default_factory=threading.Event)
+
+
+def failures(outcomes: Mapping[str, Outcome]) -> dict[str, HostError]:
+    """The hosts that failed, with why."""
+    return {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
 
 
 def survey(run: Run, hosts: Sequence[Host], on_done: Callable[[str], None] = lambda _host: None) -> dict[str, Outcome]:
@@ -105,7 +109,7 @@ def serve(run: Run, outcomes: Mapping[str, Outcome]) -> None:
     def change(host: Host) -> int:
         outcome = outcomes[host.name]
         site = _site(outcome)
-        work = _Work(_context(run, site))
+        work = _Work(site.context(run.root, run.say))
         begun.append(work)
         try:
             outcome.proofs = carry_out_serving(site.plan.serving, work.context)
@@ -128,7 +132,7 @@ def answer(run: Run, outcomes: Mapping[str, Outcome]) -> None:
     def ask(host: Host) -> None:
         outcome = outcomes[host.name]
         site = _site(outcome)
-        context = _context(run, site, speaks=False)
+        context = site.context(run.root, lambda _host, _line: None)
         for spec in site.prepared.desired.specs if site.prepared else ():
             if spec.name not in outcome.proofs:
                 prove(spec.name, host.settings.services[spec.service], spec.port, context)
@@ -165,12 +169,6 @@ def _put_back(begun: Sequence[_Work], say: Say) -> None:
         say(work.context.name, "interrupted: putting back what served before")
     for work in waiting:
         work.done.wait(PUT_BACK)
-
-
-def _context(run: Run, site: Site, *, speaks: bool = True) -> Context:
-    name = site.host.name
-    say = (lambda line: run.say(name, line)) if speaks else (lambda _line: None)
-    return context_for(site.session, site.client, site.host.settings, log_dir=log_dir(run.root), say=say)
 
 
 def _outcome(name: str, result: Site | HostError) -> Outcome:

@@ -17,9 +17,10 @@ from fleet.preflight import Finding, check, needs_of
 from fleet.preflight.needs import ImageFacts
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
+from fleet.serving.context import Context
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
-from fleet.serving.prepare import Prepared, prepare
+from fleet.serving.prepare import Prepared, context_for, prepare
 from fleet.serving.steps import ServingPlan
 from fleet.transport import Connector, Session
 
@@ -51,6 +52,13 @@ class Site:
     findings: tuple[Finding, ...]
     prepared: Prepared | None
     plan: HostPlan
+
+    def context(self, root: Path, say: Callable[[str, str], None]) -> Context:
+        """What serving's steps need here; logs are saved below `root`, and `say(host, line)` hears of progress."""
+        name = self.host.name
+        return context_for(
+            self.session, self.client, self.host.settings, log_dir=root / "logs", say=lambda line: say(name, line)
+        )
 
     def containers(self) -> tuple[Inspection, ...]:
         """Ours in every state and all living ones. Raises HostError where the engine does not answer."""
@@ -153,7 +161,3 @@ def _obstacles(facts: Facts, steps: Collection[Step]) -> tuple[str, ...]:
 
 def _fails(findings: Collection[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if finding.severity == "fail" and not finding.accepted)
-
-
-def log_dir(root: Path) -> Path:
-    return root / "logs"

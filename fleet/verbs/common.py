@@ -10,7 +10,7 @@ from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
 from fleet.report import terminal
 from fleet.report.recap import HostRecap
-from fleet.rollout.deploy import Outcome
+from fleet.rollout.deploy import Outcome, failures
 from fleet.transport import Connector
 
 ROOT = Path(".fleet")  # cache and logs of this controller
@@ -62,7 +62,7 @@ class Narrator:
 
 def close(options: Options, outcomes: Mapping[str, Outcome], skipped: Iterable[str] = ()) -> int:
     """Failures, then the recap; the exit code."""
-    failed = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
+    failed = failures(outcomes)
     if not options.json:
         terminal.show_failures(failed)
         recaps = [recap(outcome) for outcome in outcomes.values()]

@@ -101,7 +101,7 @@ def _refuse_missing_images(found: dict[str, Outcome]) -> None:
 
 def _show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skipped: list[str]) -> int:
     plans = {name: outcome.site.plan for name, outcome in found.items() if outcome.site is not None}
-    failed = {name: outcome.error for name, outcome in found.items() if outcome.error is not None}
+    failed = rollout.failures(found)
     if options.json:
         hosts = {name: plan_report.document(plan) for name, plan in plans.items()}
         terminal.show_json(

@@ -11,12 +11,10 @@ from fleet.report import errors, outcomes, status, terminal
 from fleet.rollout import deploy as rollout
 from fleet.rollout.deploy import Outcome, Run
 from fleet.rollout.releases import Stock, obtain
-from fleet.rollout.site import Site, Wishes, log_dir
-from fleet.serving.context import Context
+from fleet.rollout.site import Site, Wishes
 from fleet.serving.execute import carry_out, prove
 from fleet.serving.inspection import Inspection
 from fleet.serving.plan import plan_stop
-from fleet.serving.prepare import context_for
 from fleet.serving.status import Row, endpoints, file_sd, rows
 from fleet.serving.verify import healthy
 from fleet.transport import Connector, fan_out
@@ -28,7 +26,7 @@ def stop(options: Options, services: Sequence[str]) -> int:
 
     def work(site: Site, outcome: Outcome) -> None:
         plan = plan_stop(site.containers(), frozenset(services))
-        context = _context(site, narrator(options).host)
+        context = site.context(ROOT, narrator(options).host)
         if not options.check:
             carry_out(plan, context)
         outcome.changed, outcome.kept = len(plan.changes), len(plan.kept)
@@ -40,7 +38,7 @@ def verify(options: Options) -> int:
     """Ask every replica that should run for a real answer, changing nothing."""
 
     def work(site: Site, outcome: Outcome) -> None:
-        context = _context(site, narrator(options).host)
+        context = site.context(ROOT, narrator(options).host)
         running = {one.name: one for one in site.containers() if one.alive}
         for service in site.host.settings.services.values():
             for number in range(service.replicas):
@@ -58,7 +56,7 @@ def show_status(options: Options) -> int:
     """Every replica: state, release that really runs, age, health, GPUs, drift, orphans."""
     with connected(options) as connector:
         found, rows_of = _rows(options, connector)
-    failed = {name: outcome.error for name, outcome in found.items() if outcome.error is not None}
+    failed = rollout.failures(found)
     if options.json:
         hosts = {name: [row.to_json() for row in rows] for name, rows in rows_of.items()}
         terminal.show_json({"hosts": hosts, "failed": errors.document(failed)})
@@ -75,7 +73,7 @@ def show_endpoints(options: Options, *, prometheus: bool) -> int:
         name: outcome.site.host.connection.address for name, outcome in found.items() if outcome.site is not None
     }
     terminal.show_json(file_sd(addresses, rows_of) if prometheus else endpoints(addresses, rows_of))
-    failed = {name: outcome.error for name, outcome in found.items() if outcome.error is not None}
+    failed = rollout.failures(found)
     terminal.show_failures(failed)
     return 1 if failed else 0
 
@@ -195,13 +193,3 @@ def _rows(options: Options, connector: Connector) -> tuple[dict[str, Outcome], d
 def _healthy(site: Site, container: Inspection) -> bool:
     with site.session.forward_local(container.port) as (address, port):
         return healthy(address, port)
-
-
-def _context(site: Site, say: Callable[[str, str], None]) -> Context:
-    return context_for(
-        site.session,
-        site.client,
-        site.host.settings,
-        log_dir=log_dir(ROOT),
-        say=lambda line: say(site.host.name, line),
-    )
