@@ -6,8 +6,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fleet.report import errors, terminal
-from fleet.rollout.deploy import Outcome, failures
 from fleet.rollout.releases import Stock
+from fleet.rollout.run import Outcome, failures
 
 
 def show_stock(stock: Stock) -> None:

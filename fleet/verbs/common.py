@@ -10,7 +10,7 @@ from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
 from fleet.report import terminal
 from fleet.report.recap import HostRecap
-from fleet.rollout.deploy import Outcome, failures
+from fleet.rollout.run import Outcome, failures
 from fleet.transport import Connector
 
 ROOT = Path(".fleet")  # cache and logs of this controller

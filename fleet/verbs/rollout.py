@@ -9,8 +9,9 @@ from fleet.inventory.model import Host, Inventory
 from fleet.report import errors, outcomes, terminal
 from fleet.report import plan as plan_report
 from fleet.rollout import deploy as rollout
-from fleet.rollout.deploy import Outcome, Run
+from fleet.rollout.distribute import distribute
 from fleet.rollout.releases import Stock, certificates, obtain
+from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.site import Wishes
 from fleet.transport import Connector
 from fleet.verbs.common import ROOT, Narrator, close, connected, inventory_and_hosts, narrator, serving
@@ -46,7 +47,7 @@ def deploy(options: Options, scope: Scope) -> int:
         if options.check:
             return _show_plan(options, found, stock, skipped)
         if scope.bring:
-            rollout.distribute(run, found, stock)
+            distribute(run, found, stock)
         if scope.serve:
             rollout.serve(run, found)
             rollout.answer(run, found)
@@ -101,7 +102,7 @@ def _refuse_missing_images(found: dict[str, Outcome]) -> None:
 
 def _show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skipped: list[str]) -> int:
     plans = {name: outcome.site.plan for name, outcome in found.items() if outcome.site is not None}
-    failed = rollout.failures(found)
+    failed = failures(found)
     if options.json:
         hosts = {name: plan_report.document(plan) for name, plan in plans.items()}
         terminal.show_json(

@@ -9,8 +9,8 @@ from fleet.errors import FleetError, HostError, UsageError
 from fleet.inventory.model import Host
 from fleet.report import errors, outcomes, status, terminal
 from fleet.rollout import deploy as rollout
-from fleet.rollout.deploy import Outcome, Run
 from fleet.rollout.releases import Stock, obtain
+from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.site import Site, Wishes
 from fleet.serving.execute import carry_out, prove
 from fleet.serving.inspection import Inspection
@@ -56,7 +56,7 @@ def show_status(options: Options) -> int:
     """Every replica: state, release that really runs, age, health, GPUs, drift, orphans."""
     with connected(options) as connector:
         found, rows_of = _rows(options, connector)
-    failed = rollout.failures(found)
+    failed = failures(found)
     if options.json:
         hosts = {name: [row.to_json() for row in rows] for name, rows in rows_of.items()}
         terminal.show_json({"hosts": hosts, "failed": errors.document(failed)})
@@ -73,7 +73,7 @@ def show_endpoints(options: Options, *, prometheus: bool) -> int:
         name: outcome.site.host.connection.address for name, outcome in found.items() if outcome.site is not None
     }
     terminal.show_json(file_sd(addresses, rows_of) if prometheus else endpoints(addresses, rows_of))
-    failed = rollout.failures(found)
+    failed = failures(found)
     terminal.show_failures(failed)
     return 1 if failed else 0
 
