@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -18,6 +18,7 @@ from fleet.delivery.pull import pull
 from fleet.errors import HostError
 from fleet.image import docker_archive
 from fleet.image.layout import LayoutImage
+from fleet.seam import Bare, Seam
 
 CHUNK = 1 << 20  # bytes
 
@@ -41,6 +42,7 @@ class Way:
     auth: Callable[[], Mapping[str, str] | None] = lambda: None
     layout: Callable[[str], LayoutImage] | None = None
     on_bytes: Callable[[int], None] = lambda _done: None
+    seam: Seam = field(default_factory=Bare)
 
 
 def carry_out(steps: Sequence[Step], way: Way) -> int:
@@ -51,21 +53,25 @@ def carry_out(steps: Sequence[Step], way: Way) -> int:
 
 
 def apply(step: Step, way: Way) -> None:
+    if isinstance(step, Keep):
+        return
     try:
-        match step:
-            case Keep():
-                pass
-            case PlaceCa():
-                _place_ca(step, way)
-            case Pull():
-                pull(way.client, way.host, step, way.auth(), on_bytes=way.on_bytes)
-            case Load():
-                _load(step, way)
-            case Tag():
-                repository, _, tag = step.name.rpartition(":")
-                way.client.api.tag(step.image, repository, tag, force=True)
+        way.seam.perform(way.host, step, lambda: _do(step, way))
     except (DockerException, requests.RequestException, OSError) as error:
         raise HostError(way.host, f"could not {step.what}: {error}") from error
+
+
+def _do(step: PlaceCa | Pull | Load | Tag, way: Way) -> None:
+    match step:
+        case PlaceCa():
+            _place_ca(step, way)
+        case Pull():
+            pull(way.client, way.host, step, way.auth(), on_bytes=way.on_bytes)
+        case Load():
+            _load(step, way)
+        case Tag():
+            repository, _, tag = step.name.rpartition(":")
+            way.client.api.tag(step.image, repository, tag, force=True)
 
 
 def _place_ca(step: PlaceCa, way: Way) -> None:

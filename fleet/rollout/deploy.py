@@ -46,7 +46,7 @@ def serve(run: Run, outcomes: Mapping[str, Outcome]) -> None:
     def change(host: Host) -> int:
         outcome = outcomes[host.name]
         site = site_of(outcome)
-        work = _Work(site.context(run.root, run.say))
+        work = _Work(site.context(run.root, run.say, run.seam))
         begun.append(work)
         try:
             outcome.proofs = carry_out_serving(site.plan.serving, work.context)

@@ -17,6 +17,7 @@ from fleet.preflight import Finding, check, needs_of
 from fleet.preflight.needs import ImageFacts
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
+from fleet.seam import Bare, Seam
 from fleet.serving.context import Context
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
@@ -53,11 +54,16 @@ class Site:
     prepared: Prepared | None
     plan: HostPlan
 
-    def context(self, root: Path, say: Callable[[str, str], None]) -> Context:
+    def context(self, root: Path, say: Callable[[str, str], None], seam: Seam | None = None) -> Context:
         """What serving's steps need here; logs are saved below `root`, and `say(host, line)` hears of progress."""
         name = self.host.name
         return context_for(
-            self.session, self.client, self.host.settings, log_dir=root / "logs", say=lambda line: say(name, line)
+            self.session,
+            self.client,
+            self.host.settings,
+            log_dir=root / "logs",
+            say=lambda line: say(name, line),
+            seam=seam or Bare(),
         )
 
     def containers(self) -> tuple[Inspection, ...]:

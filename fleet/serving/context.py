@@ -9,6 +9,7 @@ from pathlib import Path
 import docker
 
 from fleet.inventory.settings import Service
+from fleet.seam import Bare, Seam
 from fleet.serving.diagnose import diagnose
 from fleet.serving.host import Shell
 from fleet.serving.verify import Proof
@@ -35,6 +36,7 @@ class Context:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     proofs: dict[str, Proof] = field(default_factory=dict)
+    seam: Seam = field(default_factory=Bare)
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ import io
 import posixpath
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def apply(step: Step, context: Context) -> None:
         raise HostError(context.name, f"interrupted before: {step.what}", hint="run the same command again to go on")
     context.say(step.what)
     try:
-        _do(step, context)
+        context.seam.perform(context.name, step, lambda: _do(step, context))
     except BROKEN as error:
         raise _refused(step, context, error) from error
 
@@ -136,7 +137,7 @@ def _undo(change: Change, context: Context) -> str:
     for step in change.undo:
         context.say(f"undo: {step.what}")
         try:
-            _do(step, context)
+            context.seam.perform(context.name, step, partial(_do, step, context))
         except docker.errors.NotFound:
             continue
         except (FleetError, *BROKEN) as error:

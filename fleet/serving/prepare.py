@@ -9,6 +9,7 @@ import docker
 
 from fleet.facts import Facts
 from fleet.inventory.settings import Service, Settings
+from fleet.seam import Bare, Seam
 from fleet.serving import secrets
 from fleet.serving.context import Context
 from fleet.serving.desired import Desired, SecretFiles, desired
@@ -64,6 +65,7 @@ def context_for(
     *,
     log_dir: Path,
     say: Callable[[str], None] = lambda _text: None,
+    seam: Seam | None = None,
 ) -> Context:
     """A context whose secrets are revealed once, when first needed, and never leave it unredacted."""
 
@@ -81,4 +83,4 @@ def context_for(
     def redact(text: str) -> str:
         return redactor()(text)
 
-    return Context(session, client, settings.services, of, log_dir, say=say, redact=redact)
+    return Context(session, client, settings.services, of, log_dir, say=say, redact=redact, seam=seam or Bare())

@@ -1,0 +1,61 @@
+"""One execution over some hosts, and what became of each of them."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet.errors import HostError
+from fleet.rollout.site import Site, Wishes
+from fleet.seam import Bare, Seam
+from fleet.serving.verify import Proof
+from fleet.transport import Connector
+
+Say = Callable[[str, str], None]
+
+
+@dataclass
+class Outcome:
+    """What became of one host. `changed` counts steps that were carried out and found done by a fresh look."""
+
+    host: str
+    site: Site | None = None
+    changed: int = 0
+    kept: int = 0
+    error: HostError | None = None
+    proofs: Mapping[str, Proof] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution over some hosts. `say(host, line)` hears what happens and may be called from any thread."""
+
+    connector: Connector
+    wishes: Wishes
+    root: Path
+    forks: int
+    say: Say
+    clock: Callable[[], float] = time.time
+    seam: Seam = field(default_factory=Bare)
+
+
+def failures(outcomes: Mapping[str, Outcome]) -> dict[str, HostError]:
+    """The hosts that failed, with why."""
+    return {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
+
+
+def going(outcomes: Mapping[str, Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes.values() if outcome.error is None and outcome.site is not None]
+
+
+def site_of(outcome: Outcome) -> Site:
+    if outcome.site is None:
+        raise HostError(outcome.host, "was not looked at")
+    return outcome.site
+
+
+def note(outcome: Outcome, result: int | HostError) -> None:
+    if isinstance(result, HostError):
+        outcome.error = result
+    else:
+        outcome.changed += result
