@@ -18,7 +18,7 @@ from fleet.preflight.needs import ImageFacts
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
 from fleet.seam import Bare, Seam
-from fleet.serving.context import Context
+from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.prepare import Prepared, context_for, prepare
@@ -40,6 +40,7 @@ class Wishes:
     take_over: frozenset[str] = frozenset()
     serve: bool = True  # plan containers too, not only images
     reveal: bool = True  # read secrets, to see whether their files are right
+    settle: float = 0.0  # seconds that a new replica must stay healthy before it counts
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Site:
     prepared: Prepared | None
     plan: HostPlan
 
-    def context(self, root: Path, say: Callable[[str, str], None], seam: Seam | None = None) -> Context:
+    def context(
+        self, root: Path, say: Callable[[str, str], None], seam: Seam | None = None, guard: Guard | None = None
+    ) -> Context:
         """What serving's steps need here; logs are saved below `root`, and `say(host, line)` hears of progress."""
         name = self.host.name
         return context_for(
@@ -64,6 +67,7 @@ class Site:
             log_dir=root / "logs",
             say=lambda line: say(name, line),
             seam=seam or Bare(),
+            guard=guard or Unguarded(),
         )
 
     def containers(self) -> tuple[Inspection, ...]:
@@ -134,6 +138,7 @@ def _prepare(
         prune=wishes.prune,
         take_over=wishes.take_over,
         reveal=wishes.reveal,
+        settle=wishes.settle,
     )
 
 

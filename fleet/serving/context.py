@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import docker
 
@@ -12,8 +13,32 @@ from fleet.inventory.settings import Service
 from fleet.seam import Bare, Seam
 from fleet.serving.diagnose import diagnose
 from fleet.serving.host import Shell
+from fleet.serving.steps import Step
 from fleet.serving.verify import Proof
 from fleet.serving.wait import Diagnosis
+
+
+class Guard(Protocol):
+    """Keeps a host ours while it is changed, and puts things back there when we vanish."""
+
+    def check(self) -> None:
+        """Raise HostError when the host is not ours any more."""
+
+    def arm(self, undo: Sequence[Step]) -> None:
+        """From now on the host carries out `undo` by itself if it loses us."""
+
+    def disarm(self) -> None:
+        """The change has proved itself, or was undone."""
+
+
+class Unguarded:
+    """For single commands and tests: nobody else is kept out."""
+
+    def check(self) -> None: ...
+
+    def arm(self, undo: Sequence[Step]) -> None: ...
+
+    def disarm(self) -> None: ...
 
 
 @dataclass
@@ -37,6 +62,7 @@ class Context:
     sleep: Callable[[float], None] = time.sleep
     proofs: dict[str, Proof] = field(default_factory=dict)
     seam: Seam = field(default_factory=Bare)
+    guard: Guard = field(default_factory=Unguarded)
 
     @property
     def name(self) -> str:

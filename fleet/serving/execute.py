@@ -3,6 +3,7 @@
 import io
 import posixpath
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from fleet.serving.steps import (
     SaveLogs,
     ServingPlan,
     SetRestart,
+    Settle,
     Start,
     Step,
     Stop,
@@ -49,10 +51,14 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
         raise HostError(context.name, "; ".join(plan.problems))
     for change in plan.changes:
         try:
+            context.guard.arm(change.undo)
             for step in change.steps:
                 apply(step, context)
+            context.guard.disarm()
         except BaseException as error:
             left = _undo(change, context)
+            with suppress(HostError):  # a lost link: the host puts back by itself
+                context.guard.disarm()
             if isinstance(error, HostError):
                 raise HostError(
                     error.host, f"{error.message.rstrip('. ')}. {left}", hint=error.hint, tail=error.tail
@@ -74,6 +80,7 @@ def apply(step: Step, context: Context) -> None:
     """Do one step. Raises HostError that says which step, on which host, and what the engine said."""
     if context.cancelled.is_set():
         raise HostError(context.name, f"interrupted before: {step.what}", hint="run the same command again to go on")
+    context.guard.check()
     context.say(step.what)
     try:
         context.seam.perform(context.name, step, lambda: _do(step, context))
@@ -104,6 +111,8 @@ def _do(step: Step, context: Context) -> None:
             follow.wait(step, context)
         case Verify():
             context.proofs[step.name.removesuffix("-new")] = follow.prove(step, context)
+        case Settle():
+            follow.settle(step, context)
         case SaveLogs():
             save_logs(step.name, context)
         case Remove():

@@ -8,7 +8,7 @@ import docker.errors
 from fleet.errors import FleetError, HostError
 from fleet.inventory.settings import Service
 from fleet.serving.context import Context
-from fleet.serving.steps import Verify, Wait
+from fleet.serving.steps import Settle, Verify, Wait
 from fleet.serving.verify import Proof, Question, healthy, verify
 from fleet.serving.wait import Look, wait_ready
 
@@ -68,6 +68,36 @@ def prove(step: Verify, context: Context) -> Proof:
             tail = context.client.api.logs(step.name, tail=20).decode("utf-8", "replace").splitlines()
             message = context.redact(f"{step.name} does not serve: {error.message}")
             raise HostError(context.name, message, hint=error.hint, tail=tuple(map(context.redact, tail))) from error
+
+
+def settle(step: Settle, context: Context) -> None:
+    """Watch a container that has answered. Raises HostError when it stops, restarts or is no longer healthy."""
+    ends = context.clock() + step.seconds
+    restarts = -1
+    with context.session.forward_local(step.port, _address(context.services.get(step.service))) as (address, port):
+        while True:
+            if context.cancelled.is_set():
+                raise HostError(context.name, f"interrupted while {step.name} was watched")
+            value = context.client.api.inspect_container(step.name)
+            count = value.get("RestartCount") or 0
+            restarts = count if restarts < 0 else restarts
+            state = value["State"].get("Status", "")
+            if state != "running" or count > restarts or not healthy(address, port):
+                said = (
+                    f"it is {state}" if state != "running" else "it restarted" if count > restarts else "/health fails"
+                )
+                message = f"{step.name} answered, but did not stay healthy for {step.seconds:.0f} s: {said}"
+                tail = context.client.api.logs(step.name, tail=20).decode("utf-8", "replace").splitlines()
+                raise HostError(
+                    context.name,
+                    message,
+                    hint=f"its log: invoke logs on {context.name}",
+                    tail=tuple(map(context.redact, tail)),
+                )
+            left = ends - context.clock()
+            if left <= 0:
+                return
+            context.sleep(min(1.0, left))
 
 
 def _address(service: Service | None) -> str:

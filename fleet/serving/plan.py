@@ -21,6 +21,7 @@ from fleet.serving.steps import (
     SaveLogs,
     ServingPlan,
     SetRestart,
+    Settle,
     Start,
     Step,
     Stop,
@@ -41,6 +42,7 @@ class _Work:
     written: frozenset[str]
     prune: bool
     take_over: frozenset[str]
+    settle: float
     changes: list[Change]
     kept: list[str]
     notes: list[str]
@@ -55,13 +57,15 @@ def plan(
     written: frozenset[str] = frozenset(),
     prune: bool = False,
     take_over: frozenset[str] = frozenset(),
+    settle: float = 0.0,
 ) -> ServingPlan:
     """The steps of one host. `written` are the secrets files that already have the right content there.
 
-    `found` are all containers of the host, stopped and foreign ones too.
+    `found` are all containers of the host, stopped and foreign ones too. A replica counts as healthy after `settle`
+    seconds.
     """
     wanted = {spec.name: spec for spec in desired}
-    work = _Work({one.name: one for one in found}, wanted, written, prune, take_over, [], [], [], [], {})
+    work = _Work({one.name: one for one in found}, wanted, written, prune, take_over, settle, [], [], [], [], {})
     _drop_stale_candidates(work)
     for spec in wanted.values():
         _replica(work, spec)
@@ -168,7 +172,7 @@ def _settled(work: _Work, spec: ContainerSpec, current: Inspection) -> None:
         if current.alive or blockers:
             steps.append(FreeVram(spec_gpus(spec), "something was stopped on these GPUs"))
         steps.append(Start(spec.name, down))
-        steps += _prove(spec, spec.name)
+        steps += _prove(work, spec, spec.name)
         if undo:
             undo.insert(0, Stop(spec.name, spec.stop_timeout, "it did not answer"))
         undo.insert(0, SaveLogs(spec.name, "it did not answer"))
@@ -206,7 +210,7 @@ def _replace(
         steps.append(FreeVram(spec_gpus(spec), "the next start needs the memory back"))
     if candidate is None or candidate.state != "running":
         steps.append(Start(name, why))
-    steps += _prove(spec, name)
+    steps += _prove(work, spec, name)
     commit: list[Step] = []
     if (candidate is None or candidate.restart != spec.restart) and spec.restart != "no":
         commit.append(SetRestart(name, spec.restart, "it has answered"))
@@ -293,11 +297,14 @@ def _orphans(work: _Work) -> None:
             del work.real[one.name]
 
 
-def _prove(spec: ContainerSpec, name: str) -> list[Step]:
-    return [
+def _prove(work: _Work, spec: ContainerSpec, name: str) -> list[Step]:
+    steps: list[Step] = [
         Wait(name, spec.service, spec.port, "it was started"),
         Verify(name, spec.service, spec.port, "only an answer proves that it serves"),
     ]
+    if work.settle:
+        steps.append(Settle(name, spec.service, spec.port, work.settle, "it counts only after it stayed healthy"))
+    return steps
 
 
 def _foreign(one: Inspection, holds: str) -> str:

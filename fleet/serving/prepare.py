@@ -11,7 +11,7 @@ from fleet.facts import Facts
 from fleet.inventory.settings import Service, Settings
 from fleet.seam import Bare, Seam
 from fleet.serving import secrets
-from fleet.serving.context import Context
+from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.desired import Desired, SecretFiles, desired
 from fleet.serving.host import Shell
 from fleet.serving.observe import Observed, observe
@@ -39,6 +39,7 @@ def prepare(
     prune: bool = False,
     take_over: frozenset[str] = frozenset(),
     reveal: bool = True,
+    settle: float = 0.0,
 ) -> Prepared:
     """Read the host and plan; changes nothing. `images`: service -> release. Raises HostError, FleetError (a secret).
 
@@ -53,7 +54,9 @@ def prepare(
     }
     files = SecretFiles(digests if reveal else None, observed.secret_files)
     wanted = desired(settings, facts, observed.state_dir, images, files, observed.containers)
-    made = plan(wanted.specs, observed.containers, written=wanted.written, prune=prune, take_over=take_over)
+    made = plan(
+        wanted.specs, observed.containers, written=wanted.written, prune=prune, take_over=take_over, settle=settle
+    )
     made = replace(made, notes=(*wanted.notes, *made.notes), problems=(*wanted.problems, *made.problems))
     return Prepared(observed, wanted, made)
 
@@ -66,6 +69,7 @@ def context_for(
     log_dir: Path,
     say: Callable[[str], None] = lambda _text: None,
     seam: Seam | None = None,
+    guard: Guard | None = None,
 ) -> Context:
     """A context whose secrets are revealed once, when first needed, and never leave it unredacted."""
 
@@ -83,4 +87,14 @@ def context_for(
     def redact(text: str) -> str:
         return redactor()(text)
 
-    return Context(session, client, settings.services, of, log_dir, say=say, redact=redact, seam=seam or Bare())
+    return Context(
+        session,
+        client,
+        settings.services,
+        of,
+        log_dir,
+        say=say,
+        redact=redact,
+        seam=seam or Bare(),
+        guard=guard or Unguarded(),
+    )

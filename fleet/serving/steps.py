@@ -107,6 +107,21 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Settle:
+    """Watch an answering container: it counts as healthy only after so many seconds without a crash."""
+
+    name: str
+    service: str
+    port: int
+    seconds: float
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"watch {self.name} for {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True)
 class SaveLogs:
     name: str
     why: str
@@ -139,7 +154,9 @@ class Rename:
         return f"rename {self.name} to {self.to}"
 
 
-Step = WriteSecrets | Create | SetRestart | Stop | FreeVram | Start | Wait | Verify | SaveLogs | Remove | Rename
+Step = (
+    WriteSecrets | Create | SetRestart | Stop | FreeVram | Start | Wait | Verify | Settle | SaveLogs | Remove | Rename
+)
 
 
 @dataclass(frozen=True)
