@@ -95,7 +95,8 @@ class Play:
     """Stages for the hosts of a pattern. Times are seconds.
 
     `canary` is a number of hosts or a pattern; 0 is none. `serial` is empty for all at once. `min_available` counts the
-    replicas of each service over the fleet. `min_healthy_time`: a replica counts as healthy only after so long.
+    replicas of each service over the fleet; None takes one host of a service at a time. `new_hosts_together`: hosts on which
+    nothing serves yet go first and side by side, before canary and batches. `min_healthy_time`: a replica counts as healthy only after so long.
     `progress_deadline`: a start without progress for so long has failed; None leaves each service its own limit.
     """
 
@@ -105,7 +106,8 @@ class Play:
     serial: tuple[Amount, ...] = ()
     canary: int | str = 0
     max_fail: Amount = Amount(0)
-    min_available: Amount = Amount(0)
+    min_available: Amount | None = None
+    new_hosts_together: bool = False
     min_healthy_time: float = 10.0
     progress_deadline: float | None = None
     pause: float = 0.0
