@@ -82,30 +82,30 @@ def plain(node: Node) -> Any:
     return [plain(inner) for inner in node.value] if isinstance(node.value, list) else node.value
 
 
-def read(path: Path) -> tuple[Node | None, list[Problem]]:
-    """One file; None for a file that says nothing or cannot be read."""
+def read(path: Path, kind: str = "inventory") -> tuple[Node | None, list[Problem]]:
+    """One file; None for a file that says nothing or cannot be read. `kind` names the document in messages."""
     where = Place(str(path))
     try:
         if not path.is_file():
             return None, [where.problem("", "is not a regular file")]
         if path.stat().st_size > MAX_BYTES:
-            return None, [where.problem("", f"is larger than {MAX_BYTES >> 20} MiB, which no inventory is")]
+            return None, [where.problem("", f"is larger than {MAX_BYTES >> 20} MiB, which no {kind} is")]
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
         return None, [where.problem("", f"cannot be read: {error.strerror}")]
     except UnicodeDecodeError as error:
-        return None, [where.problem("", f"is not UTF-8 text (byte {error.start})", "inventories are YAML")]
-    return parse(text, str(path))
+        return None, [where.problem("", f"is not UTF-8 text (byte {error.start})", f"write the {kind} as UTF-8")]
+    return parse(text, str(path), kind)
 
 
-def parse(text: str, file: str) -> tuple[Node | None, list[Problem]]:
+def parse(text: str, file: str, kind: str = "inventory") -> tuple[Node | None, list[Problem]]:
     """Like `read`, of text. Duplicate keys are problems, and the tree is given all the same."""
     if text.startswith("$ANSIBLE_VAULT;"):
         return None, [
             Place(file).problem("", "is encrypted with ansible-vault", "fleet does not decrypt: keep it apart")
         ]
     is_json = _is_json(text)
-    builder = _Builder(file, is_json=is_json)
+    builder = _Builder(file, kind, is_json=is_json)
     try:
         # Tabs stand between the tokens of JSON, where YAML has no place for them; never inside its strings.
         return builder.build(text.replace("\t", " ") if is_json else text), builder.problems
@@ -151,8 +151,9 @@ class _Open:
 
 
 class _Builder:
-    def __init__(self, file: str, *, is_json: bool) -> None:
+    def __init__(self, file: str, kind: str, *, is_json: bool) -> None:
         self.file = file
+        self.kind = kind
         self.is_json = is_json
         self.problems: list[Problem] = []
         self.anchors: dict[str, Node | None] = {}
@@ -170,7 +171,7 @@ class _Builder:
             if isinstance(event, DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self._refuse(place, "holds more than one YAML document", "an inventory is one document")
+                    self._refuse(place, "holds more than one YAML document", f"write every {self.kind} as one document")
             if isinstance(event, MappingStartEvent | SequenceStartEvent):
                 if len(stack) >= MAX_DEPTH:
                     self._refuse(place, f"is nested deeper than {MAX_DEPTH} levels")
@@ -289,7 +290,7 @@ class _Builder:
         return [(key, inner, source.keys[key]) for source in sources for key, inner in source.value.items()]
 
     def _duplicate(self, key: object, place: Place, first: Place) -> None:
-        hint = "Ansible would silently keep the last one"
+        hint = "a plain YAML reader would silently keep the last one"
         self.problems.append(place.problem("", f"duplicate key {key!r}, first on line {first.line}", hint))
 
     def _sequence(self, opened: _Open) -> Node:
