@@ -135,7 +135,9 @@ class Journal:
         if self.broken:
             result["journal"] = f"incomplete: {self.broken}"
         self._replace("result.json", result)
-        os.close(self._file)
+        with self._lock:  # a thread that Ctrl-C left behind must not write into whatever gets this number next
+            os.close(self._file)
+            self._file = -1
 
     def learn(self, redact: Callable[[str], str]) -> None:
         """One more redactor, for secrets that were revealed on the way."""
