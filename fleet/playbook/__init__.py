@@ -1,6 +1,7 @@
 """Playbooks: YAML in, frozen plays out, and their hosts in batches."""
 
 from fleet.playbook.batches import Batch, batches
+from fleet.playbook.load import load, schema
 from fleet.playbook.model import (
     STAGES,
     Amount,
@@ -31,4 +32,6 @@ __all__ = [
     "Stage",
     "Verify",
     "batches",
+    "load",
+    "schema",
 ]

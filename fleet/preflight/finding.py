@@ -50,6 +50,7 @@ class Entry:
     after: tuple[str, ...] = ()
     needs_reboot: bool = False
     safe_fix: bool = False
+    prepare: str = ""  # the id of the fix in fleet.prepare that mends it; empty = nothing here may touch it
 
     def finding(self, evidence: str, *, unread: bool = False) -> Finding:
         return Finding(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fleet.inventory.model import Host
-from fleet.inventory.settings import EMPTY, Gpus, Service
+from fleet.inventory.settings import EMPTY, Gpus, Service, Settings
 
 API_KEY = "VLLM_API_KEY"
 
@@ -59,6 +59,7 @@ class Needs:
     builds: bool = False  # it is the inventory's builder
     take_over: tuple[str, ...] = ()  # names of foreign containers that may be replaced
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    registries: tuple[str, ...] = ()  # pulled from, with a CA of their own
     epoch: float | None = None  # the controller's clock, seconds
 
 
@@ -79,8 +80,16 @@ def needs_of(host: Host, image: ImageFacts | None, now: float, *, take_over: tup
         builds=settings.builder == host.name,
         take_over=take_over,
         accept=settings.accept,
+        registries=_registries(settings),
         epoch=now,
     )
+
+
+def _registries(settings: Settings) -> tuple[str, ...]:
+    if settings.delivery != "registry":
+        return ()
+    asked = [service.registry or settings.registry for service in settings.services.values()]
+    return tuple(dict.fromkeys(one.host for one in asked if one is not None and one.ca_file))
 
 
 def _service(service: Service) -> ServiceNeeds:

@@ -37,8 +37,9 @@ def _row(entry: Entry) -> str:
 
 def _section(entry: Entry) -> str:
     safe = "\n\nThe fix may be applied while services run." if entry.safe_fix else ""
+    ready = f"\n\nThe stage `prepare` does it, as `{entry.prepare}`." if entry.prepare else ""
     return (
-        f"## {entry.id}\n\n{entry.why}\n\nFix: {entry.fix}{safe}\n\nSee it mended:\n\n"
+        f"## {entry.id}\n\n{entry.why}\n\nFix: {entry.fix}{safe}{ready}\n\nSee it mended:\n\n"
         f"    {entry.verify}\n\nSource: {entry.source}\n"
     )
 

@@ -57,6 +57,29 @@ def render_permission(facts: Facts, _needs: Needs) -> Result:
     return some(problem for node in ours if (problem := _closed(node))) or None
 
 
+@checks("user_groups")
+def user_groups(facts: Facts, _needs: Needs) -> Result:
+    """Asked of whoever logs in; root needs no group."""
+    user, devices = facts.user, facts.devices
+    login = user.sudo_user or user.name
+    if user.uid is None or devices.render is None:
+        return Blind("who logged in, or the devices")
+    if login == "root" or (user.uid == 0 and not user.sudo_user):
+        return None
+    groups = user.login_groups if user.sudo_user else user.groups
+    if groups is None:
+        return Blind(f"the groups of {login}")
+    missing = sorted(device_groups(facts) - set(groups))
+    return f"{login} is not in {', '.join(missing)}" if missing else None
+
+
+def device_groups(facts: Facts) -> frozenset[str]:
+    """The named groups without which /dev/kfd or a render node stays closed; root's is none of them."""
+    nodes = [node for node in (facts.devices.kfd, *(facts.devices.render or ())) if node is not None]
+    closed = [node for node in nodes if node.mode & WORLD_RW != WORLD_RW and node.mode & GROUP_RW == GROUP_RW]
+    return frozenset(node.group for node in closed if node.gid and node.group != "UNKNOWN")
+
+
 def _closed(node: DeviceNode) -> str | None:
     """A container gets in by the device's numeric group, so the group (or everybody) must read and write."""
     if node.mode & GROUP_RW == GROUP_RW or node.mode & WORLD_RW == WORLD_RW:

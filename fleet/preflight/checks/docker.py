@@ -64,6 +64,26 @@ def docker_desktop(facts: Facts, _needs: Needs) -> Result:
     return "the engine is Docker Desktop's virtual machine" if facts.docker.desktop else None
 
 
+@checks("docker_logs")
+def docker_logs(facts: Facts, _needs: Needs) -> Result:
+    config = facts.docker.config
+    if config is None or "--config-file" in config.flags:
+        return Blind("/etc/docker/daemon.json" if config is None else "the file that dockerd's --config-file names")
+    if config.log_driver not in ("", "json-file") or config.log_max_size or "--log-opt" in config.flags:
+        return None
+    return "/etc/docker/daemon.json sets no max-size for logs"
+
+
+@checks("registry_ca")
+def registry_ca(facts: Facts, needs: Needs) -> Result:
+    if not needs.registries:
+        return None
+    if facts.docker.config is None:
+        return Blind("/etc/docker/certs.d")
+    missing = [name for name in needs.registries if name not in facts.docker.config.cas]
+    return f"no CA for {', '.join(missing)} in /etc/docker/certs.d" if missing else None
+
+
 @checks("storage_driver")
 def storage_driver(facts: Facts, _needs: Needs) -> Result:
     word = facts.docker.storage_driver
