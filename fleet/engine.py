@@ -57,11 +57,12 @@ NOT_FOUND = 127  # POSIX sh, "command not found"
 _versions: weakref.WeakKeyDictionary[Session, str] = weakref.WeakKeyDictionary()
 
 
-def docker_client(session: Session, *, timeout: float = 60) -> docker.DockerClient:
+def docker_client(session: Session, *, timeout: float | tuple[float, float] = 60) -> docker.DockerClient:
     """A DockerClient for the host's engine; its API version is asked for once a session.
 
-    `timeout` is in seconds without an answer, for each call; make another client where a call needs another one (it
-    costs no round trip). Raises HostError with a hint: no docker command, not running, forbidden.
+    `timeout` is in seconds without an answer, for each call, or a pair: while sending, and while waiting for words. Make
+    another client where a call needs another one (it costs no round trip). Raises HostError with a hint: no docker
+    command, not running, forbidden.
     """
     api = _Api(session, timeout)
     client = docker.DockerClient.__new__(docker.DockerClient)
@@ -88,7 +89,7 @@ def engine_errors(session: Session, doing: str) -> Iterator[None]:
 class _Api(APIClient):
     """docker-py's client with our way to the engine mounted before its first request."""
 
-    def __init__(self, session: Session, timeout: float) -> None:
+    def __init__(self, session: Session, timeout: float | tuple[float, float]) -> None:
         # A version is given so that nothing is asked before the adapter is in place.
         super().__init__(base_url="tcp://127.0.0.1:1", version="1.24", timeout=timeout)  # type: ignore[arg-type]
         self._session = session
@@ -112,7 +113,9 @@ class _Api(APIClient):
         try:
             return super().send(request, **options)
         except requests.exceptions.Timeout as error:
-            message = f"the Docker engine gave no answer to {what} in {options.get('timeout')} s"
+            limit = options.get("timeout")
+            seconds = min(limit) if isinstance(limit, tuple) else limit
+            message = f"the Docker engine gave no answer to {what} in {seconds:g} s"
             raise HostError(host, message, hint="is the host overloaded? journalctl -u docker -n 50") from error
         except requests.exceptions.ConnectionError as error:
             raise HostError(host, f"the connection to the Docker engine broke during {what}") from error

@@ -4,7 +4,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -14,10 +14,12 @@ import requests
 from docker.errors import DockerException
 
 from fleet.delivery.plan import Keep, Load, PlaceCa, Pull, Step, Tag, ca_path
+from fleet.delivery.progress import STALL, At, Moving, silent
 from fleet.delivery.pull import pull
 from fleet.errors import HostError
 from fleet.image import docker_archive
 from fleet.image.layout import LayoutImage
+from fleet.inventory.settings import Registry
 from fleet.seam import Bare, Seam
 
 CHUNK = 1 << 20  # bytes
@@ -33,15 +35,22 @@ class Uploader(Protocol):
 
 @dataclass(frozen=True)
 class Way:
-    """All that the steps of one host need. `layout` gives the image of a name to sideload; `auth` is `{username, password}`."""
+    """All that the steps of one host need.
+
+    `registries` go by repository (`registry.corp:5000/vllm-rocm`), so that every step has its own one's credentials and
+    CA. `layout` gives the image of a name to sideload. `slot(registry)` is held during a pull. `loader` is a client that
+    waits longer for an answer than `client` does: an engine with the containerd store unpacks without a word.
+    """
 
     host: str
     session: Uploader
     client: docker.DockerClient
-    ca_file: str = ""
-    auth: Callable[[], Mapping[str, str] | None] = lambda: None
+    registries: Mapping[str, Registry] = field(default_factory=dict)
     layout: Callable[[str], LayoutImage] | None = None
-    on_bytes: Callable[[int], None] = lambda _done: None
+    moving: Moving = silent
+    slot: Callable[[str], AbstractContextManager[object]] = lambda _registry: nullcontext()
+    loader: docker.DockerClient | None = None
+    stall: float = STALL
     seam: Seam = field(default_factory=Bare)
 
 
@@ -66,7 +75,7 @@ def _do(step: PlaceCa | Pull | Load | Tag, way: Way) -> None:
         case PlaceCa():
             _place_ca(step, way)
         case Pull():
-            pull(way.client, way.host, step, way.auth(), on_bytes=way.on_bytes)
+            _pull(step, way)
         case Load():
             _load(step, way)
         case Tag():
@@ -76,8 +85,20 @@ def _do(step: PlaceCa | Pull | Load | Tag, way: Way) -> None:
 
 def _place_ca(step: PlaceCa, way: Way) -> None:
     path = ca_path(step.registry)
+    source = next((one.ca_file for one in way.registries.values() if one.host == step.registry and one.ca_file), "")
+    if not source:
+        raise HostError(way.host, f"could not {step.what}: no ca_file is set", hint="fleet.registry.ca_file")
     way.session.run(("mkdir", "-p", path.rpartition("/")[0]), sudo=True)
-    way.session.upload(io.BytesIO(Path(way.ca_file).read_bytes()), path, sudo=True)
+    way.session.upload(io.BytesIO(Path(source).expanduser().read_bytes()), path, sudo=True)
+
+
+def _pull(step: Pull, way: Way) -> None:
+    registry = way.registries.get(step.repository)
+    auth = None
+    if registry is not None and registry.username is not None and registry.password is not None:
+        auth = {"username": registry.username.reveal(), "password": registry.password.reveal()}
+    with way.slot(step.registry), way.moving(way.host, f"pull {step.repository}", step.size) as at:
+        pull(way.client, way.host, step, auth, at=at, stall=way.stall)
 
 
 def _load(step: Load, way: Way) -> None:
@@ -86,14 +107,31 @@ def _load(step: Load, way: Way) -> None:
         raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
     image = way.layout(step.name)
     stays = {layer.digest for index, layer in enumerate(image.layers) if index not in step.layers}
-    api: Any = way.client.api  # docker's stubs have no types for load_image
-    for event in api.load_image(_archive(image, step.name, stays, way.on_bytes)) or ():
-        if "error" in event:
-            hint = "free space under Docker's root directory" if "no space left" in event["error"] else ""
-            raise HostError(way.host, f"could not {step.what}: {event['error']}", hint=hint)
+    total = docker_archive.size(image, step.name, leave_out=stays)
+    api: Any = (way.loader or way.client).api  # docker's stubs have no types for load_image
+    sent = 0
+    with way.moving(way.host, f"sideload {step.name} {step.way}", total) as at:
+
+        def count(done: int) -> None:
+            nonlocal sent
+            sent = done
+            at(done)
+
+        try:
+            for event in api.load_image(_archive(image, step.name, stays, count)) or ():
+                if "error" in event:
+                    full = "no space left" in event["error"]
+                    hint = "free space under Docker's root directory, then the same command again" if full else ""
+                    raise HostError(way.host, f"could not {step.what}: {event['error']}", hint=hint)
+        except HostError as error:
+            if error.message.startswith("could not "):
+                raise
+            how_far = f"after {sent} of {total} bytes" if sent < total else "while the engine was unpacking it"
+            message = f"could not {step.what}: {error.message}, {how_far}; the host has nothing of it"
+            raise HostError(way.host, message, hint="the same command sends it again", tail=error.tail) from error
 
 
-def _archive(image: LayoutImage, name: str, leave_out: set[str], on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+def _archive(image: LayoutImage, name: str, leave_out: set[str], at: At) -> Iterator[bytes]:
     """The bytes of the tar, made by a thread that writes into a pipe. A reader that goes away ends the thread."""
     read_end, write_end = os.pipe()
     failed: list[BaseException] = []
@@ -115,7 +153,7 @@ def _archive(image: LayoutImage, name: str, leave_out: set[str], on_bytes: Calla
             while chunk := source.read(CHUNK):
                 done += len(chunk)
                 yield chunk
-                on_bytes(done)
+                at(done)
     finally:
         with suppress(RuntimeError):
             writer.join(timeout=10)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from fleet.delivery.holdings import Holdings
 
+HERE = "from this controller"
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -23,12 +25,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Keep:
-    """Nothing moves."""
+    """Nothing moves. `way` of any step says how its bytes go, for people; empty where none do."""
 
     name: str
     why: str
     changes = False
     size = 0
+    way = ""
 
     @property
     def what(self) -> str:
@@ -49,6 +52,14 @@ class Pull:
     def what(self) -> str:
         return f"pull {self.repository}@{self.digest}"
 
+    @property
+    def registry(self) -> str:
+        return self.repository.partition("/")[0]
+
+    @property
+    def way(self) -> str:
+        return f"from {self.registry}"
+
 
 @dataclass(frozen=True)
 class Load:
@@ -58,6 +69,7 @@ class Load:
     layers: tuple[int, ...]
     size: int
     why: str
+    way: str = HERE
     changes = True
 
     @property
@@ -74,6 +86,7 @@ class Tag:
     why: str
     changes = True
     size = 0
+    way = ""
 
     @property
     def what(self) -> str:
@@ -88,6 +101,7 @@ class PlaceCa:
     why: str
     changes = True
     size = 0
+    way = ""
 
     @property
     def what(self) -> str:
@@ -110,8 +124,13 @@ def plan_ca(registry: str, wanted: str, found: str | None) -> tuple[Step, ...]:
     return (PlaceCa(registry, why),)
 
 
-def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "") -> tuple[Step, ...]:
-    """Steps after which the host holds `wanted` under its name; `repository` empty means sideload.
+def sideload_way(bastions: Sequence[str]) -> str:
+    """How a sideload's bytes go, for people. A builder has no key for its neighbours, so the controller is the honest way."""
+    return f"{HERE} through bastion {', then '.join(bastions)}" if bastions else HERE
+
+
+def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "", way: str = HERE) -> tuple[Step, ...]:
+    """Steps after which the host holds `wanted` under its name; `repository` empty means sideload, which goes by `way`.
 
     Planning again on the result gives a single Keep.
     """
@@ -134,7 +153,7 @@ def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "") -> tuple[S
     else:
         layers = holdings.missing_layers(wanted.diff_ids)
     # The archive carries the name, so loading is also the tagging.
-    return (Load(wanted.name, layers, _bytes(wanted, layers), why),)
+    return (Load(wanted.name, layers, _bytes(wanted, layers), why, way),)
 
 
 def _bytes(wanted: Wanted, layers: Sequence[int]) -> int:

@@ -1,9 +1,10 @@
 """A pull on one host, through its Docker API: authorised per call, followed layer by layer, tried again when the line was bad.
 
-The limit is on progress, not on a clock: the engine reports every few hundred milliseconds while bytes arrive or layers
-unpack, so the client's read timeout (set by whoever made the client) ends a pull that stands still.
+The limit is on progress, not on a clock: a layer that arrives or unpacks is progress, an engine that says only that it
+waits or tries again is not. An engine that says nothing at all meets the client's read timeout.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
 from fleet.delivery.plan import Pull
+from fleet.delivery.progress import STALL, At
 from fleet.errors import HostError
 
 TRIES = 4
@@ -24,33 +26,49 @@ FINAL: Mapping[str, str] = {
     "unauthorized": "the registry refused our credentials: fleet.registry.username and .password",
     "authentication required": "the registry wants credentials: set fleet.registry.username and .password",
     "no basic auth credentials": "the registry wants credentials: set fleet.registry.username and .password",
-    "denied": "the registry account may not read this repository",
+    "access denied": "the registry account may not read this repository",
+    "denied: ": "the registry account may not read this repository",
     "manifest unknown": "push the release first: invoke push",
     "not found": "push the release first: invoke push",
     "x509": "the host does not trust the registry's certificate: fleet.registry.ca_file",
-    "server gave HTTP response": "the registry speaks plain HTTP: give it TLS, or list it in the host's insecure-registries",
-    "no space left": "free space under Docker's root directory",
+    "server gave http response": "the registry speaks plain HTTP: give it TLS, or list it in the host's insecure-registries",
+    "no space left": "free space under Docker's root directory; invoke preflight shows how much is needed",
 }
+# What the engine says of a layer while nothing of it moves.
+IDLE = ("Retrying", "Waiting")
 
 
 @dataclass
 class Progress:
-    """Bytes of the layers of one pull, from the engine's events."""
+    """Bytes of the layers of one pull, from the engine's events. A second try goes on with what the first had."""
 
     done: dict[str, int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, tuple[str, object]] = field(default_factory=dict)
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        layer, detail = event.get("id"), event.get("progressDetail") or {}
-        if not layer or event.get("status") not in ("Downloading", "Download complete", "Pull complete"):
-            return
-        if detail.get("total"):
-            self.total[layer] = detail["total"]
-        self.done[layer] = detail.get("current") or self.total.get(layer, 0)
+    def take(self, event: Mapping[str, Any]) -> bool:
+        """Count one event; whether it tells of anything that moved."""
+        layer, status, detail = event.get("id"), str(event.get("status", "")), event.get("progressDetail") or {}
+        if not layer or status.startswith(IDLE):
+            return False
+        sign = (status, detail.get("current"))
+        moved = self.seen.get(layer) != sign
+        self.seen[layer] = sign
+        if status in ("Downloading", "Download complete", "Pull complete"):
+            if detail.get("total"):
+                self.total[layer] = detail["total"]
+            whole = status != "Downloading"
+            self.done[layer] = self.total.get(layer, 0) if whole else int(detail.get("current") or 0)
+        return moved
 
     @property
     def bytes_done(self) -> int:
         return sum(self.done.values())
+
+
+def _jitter() -> float:
+    """Hosts that were refused together should not come back together."""
+    return random.uniform(0.5, 1.5)  # noqa: S311  nothing secret
 
 
 def pull(
@@ -59,44 +77,83 @@ def pull(
     step: Pull,
     auth: Mapping[str, str] | None,
     *,
-    on_bytes: Callable[[int], None] = lambda _done: None,
+    at: At = lambda _done: None,
+    stall: float = STALL,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+    jitter: Callable[[], float] = _jitter,
 ) -> None:
-    """Pull `step.repository@step.digest`; `auth` is `{username, password}`. Raises HostError when it cannot be had."""
+    """Pull `step.repository@step.digest`; `auth` is `{username, password}`. Raises HostError when it cannot be had.
+
+    `stall` is in seconds without progress; a stalled try is given up and counts as one of the tries.
+    """
+    progress = Progress()
     pause = PAUSE
     for attempt in range(1, TRIES + 1):
-        error = _once(client, step, auth, on_bytes)
+        error = _once(client, step, auth, progress, at, stall, clock)
         if not error:
             return
         final = _final(error)
         if final or attempt == TRIES:
             tried = f" (tried {attempt} times)" if attempt > 1 else ""
-            raise HostError(host, f"could not pull {step.repository}@{step.digest}: {error}{tried}", hint=final)
-        sleep(pause)
+            hint = final or f"can the host reach {step.registry}? The same command goes on with the layers that it has"
+            raise HostError(host, f"could not pull {step.repository}@{step.digest}: {error}{tried}", hint=hint)
+        sleep(pause * jitter())
         pause *= 2
 
 
 def _once(
-    client: docker.DockerClient, step: Pull, auth: Mapping[str, str] | None, on_bytes: Callable[[int], None]
+    client: docker.DockerClient,
+    step: Pull,
+    auth: Mapping[str, str] | None,
+    progress: Progress,
+    at: At,
+    stall: float,
+    clock: Callable[[], float],
 ) -> str:
     """What went wrong, empty when nothing did."""
-    progress = Progress()
     try:
-        events: Iterable[Mapping[str, Any]] = client.api.pull(
+        events: Any = client.api.pull(
             step.repository, tag=step.digest, stream=True, decode=True, auth_config=dict(auth) if auth else None
         )
-        for event in events:
-            if "error" in event:
-                return str(event["error"])
-            progress.take(event)
-            on_bytes(progress.bytes_done)
+        try:
+            error = _follow(events, progress, at, stall, clock)
+        finally:
+            close = getattr(events, "close", None)
+            if close is not None:
+                close()
+        return error or _arrived(client, step)
     except APIError as error:
         return str(error.explanation or error)
     except (requests.RequestException, OSError) as error:
         return f"the connection to the engine ended: {error}"
+
+
+def _arrived(client: docker.DockerClient, step: Pull) -> str:
+    """An engine that is stopped in the middle ends its answer as if all were well, so the image itself is asked for."""
+    api: Any = client.api  # docker's stubs have no types for inspect_image
+    try:
+        api.inspect_image(f"{step.repository}@{step.digest}")
+    except NotFound:
+        return "the engine ended the pull early"
+    return ""
+
+
+def _follow(
+    events: Iterable[Mapping[str, Any]], progress: Progress, at: At, stall: float, clock: Callable[[], float]
+) -> str:
+    moved = clock()
+    for event in events:
+        if "error" in event:
+            return str(event["error"])
+        if progress.take(event):
+            moved = clock()
+            at(progress.bytes_done)
+        elif clock() - moved >= stall:
+            return f"nothing moved for {stall:.0f} s"
     return ""
 
 
 def _final(error: str) -> str:
     lower = error.lower()
-    return next((hint for words, hint in FINAL.items() if words.lower() in lower), "")
+    return next((hint for words, hint in FINAL.items() if words in lower), "")

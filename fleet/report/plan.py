@@ -23,7 +23,7 @@ def show(console: Console, plans: Iterable[HostPlan], *, verbose: bool, diff: bo
             if line.changes or verbose:
                 mark = "[yellow]+[/]" if line.changes else "[dim]=[/]"
                 why = f"  [dim]({escape(line.why)})[/]" if line.why else ""
-                moving = f"  [cyan]{size(line.size)}[/]" if line.size else ""
+                moving = f"  [cyan]{size(line.size)} {escape(line.way)}[/]" if line.size else ""
                 console.print(f"  {mark} {escape(line.what)}{moving}{why}", soft_wrap=True)
         for change in plan.serving.changes if diff else ():
             for difference in change.why.split("; "):

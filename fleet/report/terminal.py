@@ -19,6 +19,7 @@ from fleet.report import errors
 from fleet.report import recap as recaps
 from fleet.report.hosts import fold
 
+_drawing: Console | None = None
 PLAIN_WIDTH = 160  # columns of tables when the output is a file or a pipe
 
 
@@ -27,7 +28,13 @@ def out() -> Console:
 
 
 def err() -> Console:
-    return _console(sys.stderr)
+    return _drawing or _console(sys.stderr)
+
+
+def through(console: Console | None) -> None:
+    """While `console` draws bars on standard error, every line there goes through it, above them. None: it has ended."""
+    global _drawing  # noqa: PLW0603  there is one terminal
+    _drawing = console
 
 
 def _console(stream: Any) -> Console:

@@ -4,17 +4,19 @@ from dataclasses import dataclass, field
 
 from fleet.delivery import plan as delivery
 from fleet.preflight import Finding
+from fleet.prepare import Fix
 from fleet.serving.steps import ServingPlan
 
 
 @dataclass(frozen=True)
 class Line:
-    """One step for a person: what, why, and bytes to move (0 = none)."""
+    """One step for a person: what, why, the bytes to move at most (0 = none), and which way they go."""
 
     what: str
     why: str
     size: int = 0
     changes: bool = True
+    way: str = ""  # from registry.corp:5000, from this controller through bastion jump@gate, …
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class HostPlan:
     serving: ServingPlan = field(default_factory=lambda: ServingPlan(()))
     blocked: tuple[Finding, ...] = ()
     obstacles: tuple[str, ...] = ()
+    fixes: tuple[Fix, ...] = ()  # of the stage prepare
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -38,12 +41,13 @@ class HostPlan:
     @property
     def lines(self) -> tuple[Line, ...]:
         """The steps in order, the no-ops too: they say why nothing happens."""
-        images = [Line(step.what, step.why, step.size, step.changes) for step in self.images]
+        images = [Line(step.what, step.why, step.size, step.changes, step.way) for step in self.images]
         kept = [Line(f"keep {text}", "", changes=False) for text in self.serving.kept]
         steps = [
             Line(step.what, step.why) for change in self.serving.changes for step in (*change.steps, *change.commit)
         ]
-        return (*images, *kept, *steps)
+        fixes = [Line(fix.what, fix.why) for fix in self.fixes]
+        return (*fixes, *images, *kept, *steps)
 
     @property
     def changed(self) -> int:

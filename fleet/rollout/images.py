@@ -1,6 +1,6 @@
 """How the releases of one host get there. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet.delivery import plan as delivery
@@ -19,7 +19,12 @@ class Certificates:
 
 
 def plan_images(
-    settings: Settings, releases: Mapping[str, Release], holdings: Holdings, certificates: Certificates
+    settings: Settings,
+    releases: Mapping[str, Release],
+    holdings: Holdings,
+    certificates: Certificates,
+    *,
+    bastions: Sequence[str] = (),
 ) -> tuple[delivery.Step, ...]:
     """Steps for every release of the host, each once, by the host's delivery. `releases` go by service."""
     steps: list[delivery.Step] = []
@@ -33,7 +38,8 @@ def plan_images(
             wanted, found = certificates.wanted.get(registry.host, ""), certificates.found.get(registry.host)
             steps += [step for step in delivery.plan_ca(registry.host, wanted, found) if step not in steps]
         repository = f"{registry.host}/{release.name}" if registry else ""
-        steps += delivery.plan(delivered(release), holdings, repository=repository)
+        way = delivery.sideload_way(bastions)
+        steps += delivery.plan(delivered(release), holdings, repository=repository, way=way)
     return tuple(steps)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleet.delivery.progress import Moving, silent
 from fleet.errors import HostError
 from fleet.rollout.site import Site, Wishes
 from fleet.seam import Bare, Seam
@@ -24,6 +25,8 @@ class Outcome:
     kept: int = 0
     error: HostError | None = None
     proofs: Mapping[str, Proof] = field(default_factory=dict)
+    touched: bool = False  # a play began with it
+    down: tuple[str, ...] = ()  # services that served here before the run and do not now
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Run:
     say: Say
     clock: Callable[[], float] = time.time
     seam: Seam = field(default_factory=Bare)
+    moving: Moving = silent  # is told of bytes under way; fleet.report.transfers shows them
 
 
 def failures(outcomes: Mapping[str, Outcome]) -> dict[str, HostError]:

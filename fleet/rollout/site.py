@@ -7,7 +7,9 @@ from pathlib import Path
 import docker
 
 from fleet.delivery import observe as images
+from fleet.delivery.by_hand import place_ca
 from fleet.delivery.plan import PlaceCa, Step, ca_path
+from fleet.delivery.progress import STALL
 from fleet.engine import docker_client
 from fleet.errors import HostError
 from fleet.facts import Facts, collect
@@ -25,8 +27,6 @@ from fleet.serving.prepare import Prepared, context_for, prepare
 from fleet.serving.steps import ServingPlan
 from fleet.transport import Connector, Session
 
-# An engine sends news of a pull or a load several times a second; silence for this long is a stall.
-STALL = 300.0  # seconds
 IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, roughly; only a gate's estimate
 
 
@@ -103,7 +103,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
     waiting = () if complete else ("the containers are planned when the image has been made",)
     serving = prepared.plan if prepared else ServingPlan((), notes=waiting if wishes.serve else ())
-    plan = HostPlan(host.name, steps, serving, _fails(findings), _obstacles(facts, steps))
+    plan = HostPlan(host.name, steps, serving, _fails(findings), _obstacles(session, facts, steps))
     return Site(host, session, client, facts, findings, prepared, plan)
 
 
@@ -122,7 +122,8 @@ def _plan_images(
         {digest for release in releases.values() for digest in (release.config_digest, release.manifest_digest)},
         containerd_store=facts.docker.image_store == "containerd",
     )
-    return plan_images(settings, releases, holdings, Certificates(wishes.certificates, found))
+    certificates = Certificates(wishes.certificates, found)
+    return plan_images(settings, releases, holdings, certificates, bastions=session.via)
 
 
 def _prepare(
@@ -158,16 +159,22 @@ def _read(session: Session, path: str) -> str | None:
     return output.stdout if output.ok else None
 
 
-def _obstacles(facts: Facts, steps: Collection[Step]) -> tuple[str, ...]:
+def _obstacles(session: Session, facts: Facts, steps: Collection[Step]) -> tuple[str, ...]:
     """Steps that only root may do, where nobody here is root: the lines for somebody who is."""
     if facts.user.uid == 0:
         return ()
-    return tuple(
-        f"the CA of {step.registry} must be placed by root: mkdir -p {ca_path(step.registry).rpartition('/')[0]} && "
-        f"cp CA.pem {ca_path(step.registry)}"
-        for step in steps
-        if isinstance(step, PlaceCa)
-    )
+    settings = session.host.settings
+    registries = [one for service in settings.services.values() if (one := pulls_from(settings, service))]
+    found = []
+    for step in steps:
+        if isinstance(step, PlaceCa):
+            ca_file = next(one.ca_file for one in registries if one.host == step.registry and one.ca_file)
+            here, there = place_ca(session.host.connection, session.user, step.registry, ca_file)
+            found.append(
+                f"only root may place the CA of {step.registry}, and {session.user} is not root; run the first line "
+                f"here and the second on the host as root, then the same command again:\n    {here}\n    {there}"
+            )
+    return tuple(found)
 
 
 def _fails(findings: Collection[Finding]) -> tuple[Finding, ...]:

@@ -60,7 +60,8 @@ class Connector:
         target = self._trusting(resolve(host))
         self._name_unsupported(target)
         connection = self._open(target)
-        session = Session(host, connection, user=target.user, on_close=self._forget)
+        via = tuple(map(str, target.jumps))
+        session = Session(host, connection, user=target.user, via=via, on_close=self._forget)
         with self._lock:
             if self._closed:
                 session.close()

@@ -53,10 +53,12 @@ class Session:
         connection: fabric.Connection,
         *,
         user: str,
+        via: tuple[str, ...] = (),
         on_close: Callable[["Session"], None] | None = None,
     ) -> None:
         self.host = host
         self.user = user
+        self.via = via  # the bastions on the way, for people
         self.requests = threading.Lock()  # held by whoever waits for the answer to a global request
         self._connection = connection
         self._transport: paramiko.Transport = connection.transport

@@ -4,16 +4,19 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from fleet.delivery.execute import Way, carry_out
-from fleet.delivery.plan import Load, PlaceCa, Tag, plan_ca
+from fleet.delivery.plan import Load, PlaceCa, Pull, Step, Tag, plan_ca
 from fleet.errors import HostError
 from fleet.image import layout
+from fleet.inventory.settings import Registry
+from fleet.secret import Secret
 
 
 class FakeApi:
@@ -97,9 +100,80 @@ def test_a_load_tells_the_engines_error_and_what_helps(image: layout.LayoutImage
 
 def test_bytes_are_counted_as_they_leave(image: layout.LayoutImage) -> None:
     seen: list[int] = []
-    carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(FakeClient(), layout=lambda _name: image, on_bytes=seen.append))
-    assert seen
+    begun: list[tuple[str, str, int]] = []
+
+    @contextmanager
+    def moving(host: str, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        begun.append((host, what, total))
+        yield seen.append
+
+    step = Load("vllm:r1", (0, 1), 10, "", "from this controller through bastion gate")
+    carry_out((step,), way(FakeClient(), layout=lambda _name: image, moving=moving))
     assert seen == sorted(seen)
+    assert begun == [("n1", f"sideload vllm:r1 {step.way}", seen[-1])]
+
+
+def test_a_link_cut_in_a_sideload_says_how_far_it_came(image: layout.LayoutImage) -> None:
+    client = FakeClient()
+
+    def cut(data: Iterable[bytes]) -> Iterator[dict[str, str]]:
+        for _ in data:
+            raise HostError("n1", "the connection to the Docker engine broke")
+        return iter(())
+
+    client.api.load_image = cut  # type: ignore[method-assign]
+    with pytest.raises(HostError, match=r"could not sideload vllm:r1 .* broke, after 0 of \d+ bytes") as caught:
+        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(client, layout=lambda _name: image))
+    assert "sends it again" in caught.value.hint
+
+
+class PullApi:
+    """Notes who was asked for with which credentials, and what was held meanwhile."""
+
+    def __init__(self, held: list[str]) -> None:
+        self.asked: dict[str, object] = {}
+        self.held_during: dict[str, list[str]] = {}
+        self._held = held
+
+    def pull(self, repository: str, *, auth_config: object, **_: object) -> Iterator[dict[str, object]]:
+        self.asked[repository] = auth_config
+        self.held_during[repository] = list(self._held)
+        return iter(())
+
+    def inspect_image(self, _name: str) -> None:
+        return None
+
+
+def test_every_pull_has_its_own_registrys_credentials_and_slot(tmp_path: Path) -> None:
+    registries = {}
+    for number in (1, 2):
+        (tmp_path / f"ca{number}").write_text(f"CA{number}", encoding="utf-8")
+        user, password = Secret("user", literal=f"user{number}"), Secret("password", literal=f"password{number}")
+        registries[f"r{number}:5000/vllm"] = Registry(f"r{number}:5000", str(tmp_path / f"ca{number}"), user, password)
+    held: list[str] = []
+
+    @contextmanager
+    def slot(registry: str) -> Iterator[None]:
+        held.append(registry)
+        yield
+        held.remove(registry)
+
+    client = FakeClient()
+    client.api = api = PullApi(held)  # type: ignore[assignment]
+    session = FakeSession()
+    steps: list[Step] = []
+    for repository, registry in registries.items():
+        steps += [PlaceCa(registry.host, ""), Pull(repository, "sha256:a", 1, "")]
+    carry_out(steps, way(client, session, registries=registries, slot=slot))
+    assert api.asked == {
+        "r1:5000/vllm": {"username": "user1", "password": "password1"},
+        "r2:5000/vllm": {"username": "user2", "password": "password2"},
+    }
+    assert api.held_during == {"r1:5000/vllm": ["r1:5000"], "r2:5000/vllm": ["r2:5000"]}
+    assert session.files == {
+        "/etc/docker/certs.d/r1:5000/ca.crt": b"CA1",
+        "/etc/docker/certs.d/r2:5000/ca.crt": b"CA2",
+    }
 
 
 def test_a_damaged_layout_fails_the_load_by_name(image: layout.LayoutImage) -> None:
@@ -118,7 +192,8 @@ def test_the_ca_goes_where_docker_looks_for_it(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_text("PEM", encoding="utf-8")
     session = FakeSession()
-    carry_out((PlaceCa("registry:5000", ""),), way(FakeClient(), session, ca_file=str(ca)))
+    registries = {"registry:5000/vllm": Registry("registry:5000", str(ca))}
+    carry_out((PlaceCa("registry:5000", ""),), way(FakeClient(), session, registries=registries))
     assert session.files == {"/etc/docker/certs.d/registry:5000/ca.crt": b"PEM"}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from docker.errors import NotFound
 
 from fleet.delivery.plan import Pull
 from fleet.delivery.pull import TRIES, Progress, pull
@@ -17,11 +18,17 @@ GOOD: list[dict[str, Any]] = [
 
 
 class FakeApi:
-    """Gives one list of events a call; refuses more calls than it has lists."""
+    """Gives one list of events a call; refuses more calls than it has lists. `arrived` are the answers of inspections."""
 
     def __init__(self, *answers: list[dict[str, Any]]) -> None:
         self.answers = list(answers)
         self.auth: dict[str, str] | None = None
+        self.arrived: list[bool] = []
+
+    def inspect_image(self, name: str) -> None:
+        assert name == f"{STEP.repository}@{STEP.digest}"
+        if self.arrived and not self.arrived.pop(0):
+            raise NotFound("No such image")
 
     def pull(self, repository: str, *, tag: str, stream: bool, decode: bool, auth_config: Any) -> Iterator[Any]:
         assert (repository, tag, stream, decode) == (STEP.repository, STEP.digest, True, True)
@@ -36,8 +43,12 @@ class FakeClient:
 
 def run(client: Any, **auth: str) -> list[float]:
     pauses: list[float] = []
-    pull(client, "n1", STEP, auth or None, sleep=pauses.append)
+    pull(client, "n1", STEP, auth or None, sleep=pauses.append, jitter=lambda: 1.0)
     return pauses
+
+
+def events_of(layer: str, *pieces: tuple[str, int]) -> list[dict[str, Any]]:
+    return [{"status": status, "id": layer, "progressDetail": {"current": at, "total": 9}} for status, at in pieces]
 
 
 def test_a_good_pull_is_done_once() -> None:
@@ -57,6 +68,7 @@ def test_a_bad_line_is_tried_again_with_growing_pauses() -> None:
         ("unauthorized: authentication required", "credentials"),
         ("manifest unknown: manifest unknown", "invoke push"),
         ("x509: certificate signed by unknown authority", "ca_file"),
+        ("pull access denied for vllm-rocm, repository does not exist", "may not read"),
         ("write /var/lib/docker/x: no space left on device", "free space"),
     ],
 )
@@ -80,3 +92,50 @@ def test_progress_counts_layers_that_are_complete_in_full() -> None:
     progress.take({"status": "Download complete", "id": "a", "progressDetail": {}})
     progress.take({"status": "Extracting", "id": "a", "progressDetail": {"current": 1, "total": 10}})
     assert progress.bytes_done == 11
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "toomanyrequests: You have reached your pull rate limit",
+        "received unexpected HTTP status: 503 Service Unavailable",
+        "unexpected EOF",
+        "read tcp 10.0.0.1:443: connection reset by peer",
+        "dial tcp 10.0.0.1:5000: connect: connection refused",
+        "net/http: TLS handshake timeout",
+    ],
+)
+def test_what_passes_by_itself_is_tried_again(error: str) -> None:
+    assert run(FakeClient([{"error": error}], GOOD)) == [2.0]
+
+
+def test_an_engine_that_ends_early_without_an_error_is_asked_again() -> None:
+    client = FakeClient([], GOOD)
+    client.api.arrived = [False, True]
+    assert run(client) == [2.0]
+
+
+def test_a_pull_in_which_nothing_moves_is_given_up_by_the_limit() -> None:
+    moment = iter(range(0, 10_000, 100))
+    still = events_of("a", ("Downloading", 5)) + [{"status": "Retrying in 5 seconds", "id": "a"}] * 9
+    client: Any = FakeClient(*[still] * TRIES)
+    with pytest.raises(HostError, match=r"nothing moved for 300 s \(tried 4 times\)"):
+        pull(client, "n1", STEP, None, sleep=lambda _seconds: None, clock=lambda: next(moment))
+
+
+def test_a_slow_pull_that_moves_is_left_alone() -> None:
+    moment = iter(range(0, 100_000, 250))
+    slow = events_of("a", *(("Downloading", at) for at in range(9)), *(("Extracting", at) for at in range(9)))
+    seen: list[int] = []
+    client: Any = FakeClient(slow)
+    pull(client, "n1", STEP, None, clock=lambda: next(moment), at=seen.append)
+    assert max(seen) == 8
+
+
+def test_pauses_of_hosts_differ() -> None:
+    pauses: list[float] = []
+    for _ in range(8):
+        client: Any = FakeClient([{"error": "EOF"}], GOOD)
+        pull(client, "n1", STEP, None, sleep=pauses.append)
+    assert len(set(pauses)) > 1
+    assert all(1.0 <= pause <= 3.0 for pause in pauses)
