@@ -19,14 +19,15 @@ Relative paths count from the file that sets them. Secrets are references and ne
 def reference() -> str:
     """The whole page as Markdown."""
     document = schema()
-    parts = [HEAD, *_table("fleet", document, document)]
+    parts = [HEAD, *table("fleet", document, document)]
     for name, part in document["$defs"].items():
         if "properties" in part:
-            parts += _table(name, part, document)
+            parts += table(name, part, document)
     return "\n".join(parts)
 
 
-def _table(title: str, part: dict[str, Any], document: dict[str, Any]) -> Iterator[str]:
+def table(title: str, part: dict[str, Any], document: dict[str, Any]) -> Iterator[str]:
+    """One section: what the part is, and its keys with type, default, meaning and an example."""
     yield f"## {title}\n\n{part['description']}\n"
     yield "| key | type | default | meaning | example |\n|---|---|---|---|---|"
     for key, rule in part["properties"].items():
@@ -41,9 +42,11 @@ def _table(title: str, part: dict[str, Any], document: dict[str, Any]) -> Iterat
 
 
 def _kind(rule: dict[str, Any]) -> str:
+    if "expects" in rule and "title" not in rule:
+        return str(rule["expects"])
     if "enum" in rule:
         return ", ".join(f"`{word}`" for word in rule["enum"])
-    return str(rule.get("type", "integer or `auto`")).replace("object", "mapping").replace("array", "list")
+    return str(rule["type"]).replace("object", "mapping").replace("array", "list")
 
 
 def _code(value: object) -> str:

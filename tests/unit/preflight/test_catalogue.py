@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from fleet.facts.cards import nodes_per_card
 from fleet.preflight import Entry, catalogue
 from fleet.preflight.finding import SEVERITIES
 from fleet.preflight.page import page
@@ -31,7 +30,3 @@ def test_causes_stand_before_what_follows_from_them() -> None:
 def test_the_page_is_the_catalogue() -> None:
     """Write it anew with `python -m fleet.preflight.page > docs/checks.md`."""
     assert PAGE.read_text("utf-8") == page()
-
-
-def test_cpx_shows_eight_nodes_for_each_mi300x() -> None:
-    assert nodes_per_card("MI300X", "CPX") == 8

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from fleet.facts import Container, Facts, Gpu, parse
-from fleet.facts.model import DeviceNode, KernelLog, Link, Listener, Model, PciGpu, Process, Space, Unread
+from fleet.facts.model import (
+    DeviceNode,
+    EngineConfig,
+    KernelLog,
+    Link,
+    Listener,
+    Model,
+    PciGpu,
+    Process,
+    Space,
+    Unread,
+    User,
+)
 from fleet.inventory.settings import Gpus
 from fleet.preflight import CHECKS, Blind, Finding, ImageFacts, Needs, ServiceNeeds, catalogue, check, verdict
 from fleet.preflight.checks.words import GIB
@@ -23,8 +35,8 @@ NEEDS = Needs(
     services=(CHAT,),
     epoch=1000.0,
 )
-THEIRS = Container("c" * 64, "other-llm", "llm:1", "sha256:1", 7, "vllm serve x", {}, "host", (), ())
-OURS = replace(THEIRS, id="b" * 64, name="chat-0", labels={"io.fleet.service": "chat"})
+THEIRS = Container("c" * 64, "other-llm", "llm:1", "sha256:1", 7, "vllm serve x", "", "host", (), ())
+OURS = replace(THEIRS, id="b" * 64, name="chat-0", service="chat")
 
 Change = Callable[[Facts], Facts]
 Case = tuple[Change, Needs]
@@ -44,6 +56,7 @@ def well() -> Facts:
         ),
         topology=replace(facts.topology, pci=tuple(PciGpu(gpu.bdf or "", 0x74A1, True) for gpu in facts.gpus)),
         space=room,
+        docker=replace(facts.docker, config=EngineConfig(log_max_size="50m")),
         kernel_log=KernelLog(()),
     )  # fmt: skip
 
@@ -218,6 +231,15 @@ FAILS: dict[str, list[Case]] = {
     "docker_userns": [(part("docker", security=("name=userns",)), NEEDS)],
     "docker_desktop": [(part("docker", desktop=True), NEEDS)],
     "storage_driver": [(part("docker", storage_driver="vfs"), NEEDS)],
+    "docker_logs": [
+        (part("docker", config=EngineConfig()), NEEDS),
+        (part("docker", config=EngineConfig(log_driver="json-file", flags=("--log-driver",))), NEEDS),
+    ],
+    "registry_ca": [(same, replace(NEEDS, registries=("registry:5000",)))],
+    "user_groups": [
+        (whole(user=User("root", 0, ("root",), "ops", ("ops",))), NEEDS),
+        (whole(user=User("ops", 1000, ("ops", "video"))), NEEDS),
+    ],
     "engine_limits": [(part("tuning", engine_nofile=20000), NEEDS)],
     "space_engine": [(space("root", free_bytes=GIB), NEEDS)],
     "space_image": [
@@ -296,6 +318,9 @@ BLINDS: dict[str, Case] = {
     "docker_userns": (part("docker", rootless=None), NEEDS),
     "docker_desktop": (part("docker", desktop=None), NEEDS),
     "storage_driver": (part("docker", storage_driver=None), NEEDS),
+    "docker_logs": (part("docker", config=None), NEEDS),
+    "registry_ca": (part("docker", config=None), replace(NEEDS, registries=("registry:5000",))),
+    "user_groups": (whole(user=User("root", 0, ("root",), "ops")), NEEDS),
     "engine_limits": (part("tuning", engine_nofile=None), NEEDS),
     "space_engine": (no_space("root"), NEEDS),
     "space_image": (no_space("root"), NEEDS),
@@ -471,3 +496,20 @@ def test_a_builder_needs_its_engine_and_no_gpus() -> None:
 
 def test_gpus_that_nobody_declared_are_judged_all_the_same() -> None:
     assert "numa_balancing" in found(part("tuning", numa_balancing=1)(well()), BARE)
+
+
+def test_logs_of_another_driver_or_by_flags_of_dockerd_are_left_to_it() -> None:
+    for config in (EngineConfig(log_driver="local"), EngineConfig(flags=("--log-opt",))):
+        assert CHECKS["docker_logs"](part("docker", config=config)(well()), NEEDS) is None
+    elsewhere = part("docker", config=EngineConfig(flags=("--config-file",)))(well())
+    assert isinstance(CHECKS["docker_logs"](elsewhere, NEEDS), Blind)
+
+
+def test_a_login_in_the_devices_groups_and_root_need_nothing() -> None:
+    for user in (User("root", 0, ("root",), "ops", ("ops", "render")), User("root", 0), User("root", 0, (), "root")):
+        assert CHECKS["user_groups"](whole(user=user)(well()), NEEDS) is None
+
+
+def test_a_registry_with_its_ca_in_place_is_well() -> None:
+    placed = part("docker", config=EngineConfig(cas=("registry:5000",)))(well())
+    assert CHECKS["registry_ca"](placed, replace(NEEDS, registries=("registry:5000",))) is None
