@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from fleet.facts.frames import Frames
 from fleet.facts.model import Listener, Process
-from fleet.facts.words import integer, redact
+from fleet.facts.words import natural, redact
 
 
 def commands(frames: Frames) -> Mapping[int, str]:
     found = {}
     for line in frames.lines("commands") or ():
         pid, _, raw = line.partition(" ")
-        if pid.isdigit():
-            found[int(pid)] = redact(raw.strip("\x1f ").split("\x1f"))
+        if (number := natural(pid)) is not None:
+            found[number] = redact(raw.strip("\x1f ").split("\x1f"))
     return found
 
 
@@ -23,8 +23,9 @@ def containers_of(frames: Frames) -> Mapping[int, str]:
     found = {}
     for path, text in frames.files("cgroups").items():
         match = re.search(r"[0-9a-f]{64}", text)
-        if match:
-            found[int(path.split("/")[1])] = match[0]
+        pid = natural(path.removeprefix("proc/").removesuffix("/cgroup"))
+        if match and pid is not None:
+            found[pid] = match[0]
     return found
 
 
@@ -33,11 +34,12 @@ def processes(frames: Frames, commands: Mapping[int, str], containers: Mapping[i
         return None
     vram: dict[int, dict[int, int]] = {}
     for path, text in frames.files("process").items():
-        pid, _, name = path.partition("/")
-        size = integer(text)
-        if pid.isdigit() and name[5:].isdigit() and size is not None:
-            vram.setdefault(int(pid), {})[int(name[5:])] = size
-    pids = {int(line) for line in " ".join(frames.lines("pids") or ()).split() if line.isdigit()} | set(vram)
+        process, _, name = path.partition("/")
+        pid, gpu, size = natural(process), natural(name.removeprefix("vram_")), natural(text)
+        if pid is not None and gpu is not None and size is not None:
+            vram.setdefault(pid, {})[gpu] = size
+    named = map(natural, " ".join(frames.lines("pids") or ()).split())
+    pids = {pid for pid in named if pid is not None} | set(vram)
     return tuple(Process(pid, commands.get(pid), vram.get(pid, {}), containers.get(pid, "")) for pid in sorted(pids))
 
 
@@ -49,12 +51,12 @@ def listeners(
         return None
     owners: dict[int, int] = {}
     for line in frames.lines("sockets") or ():
-        match = re.search(r":(\d+)\s+\S+:\*.*?pid=(\d+)", line)
+        match = re.search(r":([0-9]{1,5})\s+\S+:\*.*?pid=([0-9]{1,10})", line)
         if match:
             owners.setdefault(int(match[1]), int(match[2]))
     found = set()
     for line in frames.lines("listeners") or ():
-        match = re.match(r"\S+?:\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ", line)
+        match = re.match(r"\S+?:\s*[0-9]+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ", line)
         if match:
             found.add((_address(match[1]), int(match[2], 16)))
     return tuple(

@@ -28,12 +28,6 @@ def gfx_of(device_id: int | None) -> str | None:
     return None if row is None else str(row["gfx"])
 
 
-def nodes_per_card(model: str, compute_partition: str) -> int | None:
-    """How many GPU nodes one card shows in a mode; None when that pair is unknown."""
-    count = _table()["partitions"].get(family(model), {}).get(compute_partition.upper())
-    return None if count is None else int(count)
-
-
 def mode_of(model: str | None, xccs: int | None) -> str | None:
     """The compute partition mode told by the compute dies of one node, where the driver's own word is missing."""
     whole = _table()["card_xccs"].get(family(model or ""))
@@ -52,9 +46,15 @@ def family(model: str) -> str:
 
 def gfx_of_version(version: int) -> str | None:
     """`gfx_target_version` as a target: 90402 -> gfx942, 90010 -> gfx90a. Zero is no GPU. Source: kfd_device.c."""
-    if version <= 0:
+    if not 0 < version < 1_000_000:
         return None
     return f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
+
+
+def gfx_of_name(name: str) -> str | None:
+    """The target by the code name that older kernels put into a node's `name`; None for "ip discovery"."""
+    found = _table()["code_names"].get(name.lower())
+    return None if found is None else str(found)
 
 
 def gfx_of_model(model: str) -> str | None:

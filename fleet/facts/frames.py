@@ -17,6 +17,7 @@ ERRNO = {
     "Is a directory": "EISDIR",
     "Device or resource busy": "EBUSY",
 }
+_BINARY = re.compile(r"(?:\S*/)?grep: (.+): binary file matches|Binary file (.+) matches")
 _BASES = {
     "node": "sys/class/kfd/kfd/topology/nodes/",
     "io_links": "sys/class/kfd/kfd/topology/nodes/",
@@ -84,13 +85,16 @@ def split(text: str) -> Frames:
 def _unread(sections: Mapping[str, tuple[str, ...]]) -> tuple[Unread, ...]:
     found = []
     for name, lines in sections.items():
+        base = _BASES.get(name.removesuffix("!"), "")
         if not name.endswith("!"):
+            # What grep says, among the data, of a file with NUL bytes in it: by its newer and its older words.
+            binary = (_BINARY.fullmatch(line) for line in lines)
+            found += [Unread(base + (match[1] or match[2]), "EILSEQ") for match in binary if match]
             continue
         for line in lines:
             match = re.match(r"(?:\S*/)?grep: (?P<path>.*): (?P<error>[^:]+)$", line)
             if match is None:
                 found.append(Unread(name[:-1], line))
             elif "*" not in match["path"]:  # a glob without a match is no file
-                path = _BASES.get(name[:-1], "") + match["path"]
-                found.append(Unread(path, ERRNO.get(match["error"], match["error"])))
+                found.append(Unread(base + match["path"], ERRNO.get(match["error"], match["error"])))
     return tuple(found)

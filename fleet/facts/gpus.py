@@ -8,11 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fleet.facts.cards import gfx_of, gfx_of_version, mode_of, model_of
+from fleet.facts.cards import gfx_of, gfx_of_name, gfx_of_version, mode_of, model_of
 from fleet.facts.frames import Frames
-from fleet.facts.model import Gpu, Link, PciGpu, Topology
+from fleet.facts.hardware import Gpu, Link, PciGpu, Topology
+from fleet.facts.model import Unread
+from fleet.facts.words import decimal, integer, natural
 
 LINK_KINDS = {2: "pcie", 11: "xgmi"}
+NODES = "sys/class/kfd/kfd/topology/nodes"
 FRAME_BUFFERS = (1, 2)  # heap types of memory banks: the part that the CPU sees, and the part that it does not
 
 
@@ -20,8 +23,9 @@ FRAME_BUFFERS = (1, 2)  # heap types of memory banks: the part that the CPU sees
 class _Node:
     number: int
     properties: dict[str, int] = field(default_factory=dict)
-    readable: bool = False
+    name: str = ""
     gpu_id: int | None = None
+    damaged: list[str] = field(default_factory=list)  # files with values that are no numbers
     banks: list[int] = field(default_factory=list)
     links: list[Link] | None = None
 
@@ -31,11 +35,16 @@ class _Node:
         return bool(self.properties.get("gfx_target_version") or self.properties.get("simd_count"))
 
     @property
+    def is_cpu(self) -> bool:
+        """A CPU's gpu_id is 0; where that file is missing, its cores tell."""
+        return self.gpu_id == 0 or (self.gpu_id is None and bool(self.properties.get("cpu_cores_count")))
+
+    @property
     def bdf(self) -> str | None:
         location = self.properties.get("location_id")
         if not location:
             return None
-        domain = self.properties.get("domain", 0)
+        domain = self.properties.get("domain", 0) & 0xFFFFFFFF
         return f"{domain:04x}:{location >> 8 & 0xFF:02x}:{location >> 3 & 31:02x}.{location & 7}"
 
 
@@ -57,39 +66,46 @@ class _Drm:
         return vendor == "0x1002" or (not vendor and ("amdgpu" in uevent or "=1002:" in uevent or not uevent))
 
 
-def topology(frames: Frames) -> Topology:
-    """Every GPU node in KFD's order. A node that could not be read is counted among the hidden ones."""
+def topology(frames: Frames) -> tuple[Topology, tuple[Unread, ...]]:
+    """Every GPU node in KFD's order, and files whose values are none.
+
+    A node of which nobody knows whether it is a GPU is counted among the hidden ones.
+    """
     present = frames.lines("present")
     nodes = _nodes(frames)
     drms = _drms(frames)
     gpus = [node for node in nodes if node.is_gpu]
-    hidden = tuple(node.number for node in nodes if not node.readable and node.gpu_id != 0)
-    return Topology(
+    found = Topology(
         kfd=None if present is None else "sys/class/kfd/kfd" in present or bool(nodes),
         nodes=len(nodes) if frames.lines("nodes") is not None else None,
         gpus=tuple(_gpu(index, node, drms) for index, node in enumerate(gpus)),
-        hidden_nodes=hidden,
+        hidden_nodes=tuple(node.number for node in nodes if not node.is_gpu and not node.is_cpu),
         pci=_pci(frames),
     )
+    damaged = (f"{NODES}/{node.number}/{name}" for node in nodes for name in node.damaged)
+    return found, tuple(Unread(path, "EINVAL") for path in damaged)
 
 
 def _nodes(frames: Frames) -> list[_Node]:
-    names = " ".join(frames.lines("nodes") or ()).split()
-    nodes = {int(name): _Node(int(name)) for name in names if name.isdigit()}
+    numbers = map(natural, " ".join(frames.lines("nodes") or ()).split())
+    nodes = {number: _Node(number) for number in numbers if number is not None}
     for path, text in frames.files("node").items():
         number, _, rest = path.partition("/")
-        node = nodes.get(int(number)) if number.isdigit() else None
+        node = nodes.get(value) if (value := natural(number)) is not None else None
         if node is None:
             continue
-        if rest == "properties":
-            node.properties = _numbers(text)
-            node.readable = bool(node.properties)
+        if rest == "name":
+            node.name = text.strip()
         elif rest == "gpu_id":
-            node.gpu_id = _int(text)
-        elif rest.endswith("/properties"):
-            bank = _numbers(text)
-            if bank.get("heap_type", FRAME_BUFFERS[0]) in FRAME_BUFFERS:
-                node.banks.append(bank.get("size_in_bytes", 0))
+            node.gpu_id = natural(text)
+        elif rest.endswith("properties"):
+            numbers_of, whole = _numbers(text)
+            if not whole:
+                node.damaged.append(rest)
+            if rest == "properties":
+                node.properties = numbers_of
+            elif numbers_of.get("heap_type", FRAME_BUFFERS[0]) in FRAME_BUFFERS:
+                node.banks.append(numbers_of.get("size_in_bytes", 0))
     _add_links(frames, nodes)
     return [nodes[number] for number in sorted(nodes)]
 
@@ -102,7 +118,7 @@ def _add_links(frames: Frames, nodes: Mapping[int, _Node]) -> None:
             key, _, value = line.partition(" ")
             if key == "type":
                 records.append({})
-            number = _int(value)
+            number = natural(value)
             if records and number is not None:
                 records[-1][key] = number
         for record in records:
@@ -121,16 +137,21 @@ def _drms(frames: Frames) -> list[_Drm]:
         name, _, rest = path.partition("/device/")
         drms.setdefault(name, _Drm(name)).files[rest] = text.strip()
     for drm in drms.values():
-        if drm.name.startswith("renderD") and drm.name[7:].isdigit():
-            drm.minors.add(int(drm.name[7:]))
+        if (minor := _minor(drm.name)) is not None:
+            drm.minors.add(minor)
     for line in frames.lines("drm_map") or ():
         card, _, render = line.partition(" ")
-        if card in drms and render[7:].isdigit():
-            drms[card].minors.add(int(render[7:]))
+        if card in drms and (minor := _minor(render)) is not None:
+            drms[card].minors.add(minor)
         pages = f"{render}/device/ras/gpu_vram_bad_pages"
         if card == "pages" and render in drms and f"sys/class/drm/{pages}" not in unread:
             drms[render].files.setdefault("ras/gpu_vram_bad_pages", "")
     return [drm for drm in drms.values() if drm.is_amd]
+
+
+def _minor(name: str) -> int | None:
+    """128 of renderD128."""
+    return natural(name[7:]) if name.startswith("renderD") else None
 
 
 def _match(node: _Node, unique: str | None, drms: list[_Drm]) -> tuple[_Drm | None, bool]:
@@ -154,29 +175,29 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
     unique = f"{raw_unique:016x}" if raw_unique else None
     drm, shared = _match(node, unique, drms)
     files = drm.files if drm is not None else {}
-    device_id = values.get("device_id") or _int(files.get("device", ""), 16)
+    device_id = values.get("device_id") or natural(files.get("device", ""), 16)
     simds, per_cu = values.get("simd_count"), values.get("simd_per_cu")
     cus = simds // per_cu if simds and per_cu else None
     model = model_of(device_id, cus)
     target = values.get("gfx_target_version")
     banks = sum(node.banks)
-    total = None if shared else _int(files.get("mem_info_vram_total", ""))
+    total = None if shared else natural(files.get("mem_info_vram_total", ""))
     temperature, critical = _temperature(files)
     return Gpu(
         index=index,
         node=node.number,
         gpu_id=node.gpu_id,
         model=model,
-        gfx=gfx_of_version(target) if target else gfx_of(device_id),
+        gfx=(gfx_of_version(target) if target else None) or gfx_of(device_id) or gfx_of_name(node.name),
         device_id=device_id,
         cus=cus,
         xccs=values.get("num_xcc"),
         vram_bytes=banks or total or values.get("local_mem_size") or None,
-        vram_used_bytes=_int(files.get("mem_info_vram_used", "")),
+        vram_used_bytes=natural(files.get("mem_info_vram_used", "")),
         render_minor=values.get("drm_render_minor") or None,
         unique_id=unique or files.get("unique_id", "").lower().removeprefix("0x") or None,
         bdf=node.bdf or (drm.bdf if drm is not None else None),
-        numa_node=_int(files.get("numa_node", "")),
+        numa_node=natural(files.get("numa_node", "")),
         compute_partition=files.get("current_compute_partition") or mode_of(model, values.get("num_xcc")),
         memory_partition=files.get("current_memory_partition") or None,
         available_partitions=tuple(re.findall(r"\w+", files.get("available_compute_partition", ""))),
@@ -186,11 +207,11 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
         links=tuple(node.links) if node.links is not None else None,
         ras=_ras(files),
         bad_pages=_bad_pages(files),
-        pcie_speed=_number(files.get("current_link_speed", "")),
-        pcie_width=_int(files.get("current_link_width", "")),
-        pcie_speed_max=_number(files.get("max_link_speed", "")),
-        pcie_width_max=_int(files.get("max_link_width", "")),
-        pcie_replays=_int(files.get("pcie_replay_count", "")),
+        pcie_speed=decimal(files.get("current_link_speed", "")),
+        pcie_width=natural(files.get("current_link_width", "")),
+        pcie_speed_max=decimal(files.get("max_link_speed", "")),
+        pcie_width_max=natural(files.get("max_link_width", "")),
+        pcie_replays=natural(files.get("pcie_replay_count", "")),
         temperature_c=temperature,
         temperature_crit_c=critical,
         power_cap_w=_micro(files, "power1_cap"),
@@ -203,7 +224,8 @@ def _ras(files: Mapping[str, str]) -> Mapping[str, Mapping[str, int]] | None:
     blocks = {}
     for path, text in files.items():
         if path.startswith("ras/") and path.endswith("_err_count"):
-            counters = {key: int(value) for key, value in re.findall(r"^(ue|ce|de):\s*(\d+)\s*$", text, re.MULTILINE)}
+            pairs = re.findall(r"^(ue|ce|de):\s*(\d+)\s*$", text, re.MULTILINE)
+            counters = {key: count for key, value in pairs if (count := natural(value)) is not None}
             if counters:
                 blocks[path[4 : -len("_err_count")]] = counters
     return blocks or None
@@ -220,9 +242,9 @@ def _temperature(files: Mapping[str, str]) -> tuple[float | None, float | None]:
     """The sensor that is nearest to its critical mark, in degrees Celsius."""
     found: list[tuple[float, float | None]] = []
     for path, text in files.items():
-        value = _int(text) if re.fullmatch(r"hwmon/[^/]+/temp\d+_input", path) else None
+        value = integer(text) if re.fullmatch(r"hwmon/[^/]+/temp\d+_input", path) else None
         if value is not None:
-            critical = _int(files.get(path.replace("_input", "_crit"), ""))
+            critical = integer(files.get(path.replace("_input", "_crit"), ""))
             found.append((value / 1000, critical / 1000 if critical else None))
     if not found:
         return None, None
@@ -231,7 +253,7 @@ def _temperature(files: Mapping[str, str]) -> tuple[float | None, float | None]:
 
 def _micro(files: Mapping[str, str], name: str) -> float | None:
     value = next(
-        (_int(text) for path, text in files.items() if path.startswith("hwmon/") and path.endswith(name)), None
+        (natural(text) for path, text in files.items() if path.startswith("hwmon/") and path.endswith(name)), None
     )
     return value / 1e6 if value is not None else None
 
@@ -241,26 +263,17 @@ def _pci(frames: Frames) -> tuple[PciGpu, ...] | None:
     if lines is None:
         return None
     rows = [(line + "  ").split(" ") for line in lines]
-    return tuple(PciGpu(row[0], _int(row[1], 16), row[2] == "bound") for row in rows)
+    return tuple(PciGpu(row[0], natural(row[1], 16), row[2] == "bound") for row in rows)
 
 
-def _numbers(text: str) -> dict[str, int]:
-    found = {}
-    for line in text.splitlines():
+def _numbers(text: str) -> tuple[dict[str, int], bool]:
+    """Lines `key number`, and whether all of them were. A value that is no number of the kernel's is left out."""
+    found, whole = {}, True
+    for line in text.split("\n"):
         key, _, value = line.strip().partition(" ")
-        number = _int(value)
-        if key and number is not None:
+        number = natural(value)
+        if number is None:
+            whole = whole and not key
+        else:
             found[key] = number
-    return found
-
-
-def _int(text: str, base: int = 10) -> int | None:
-    try:
-        return int(text.strip(), base)
-    except ValueError:
-        return None
-
-
-def _number(text: str) -> float | None:
-    match = re.match(r"\s*(\d+(?:\.\d+)?)", text)
-    return float(match[1]) if match else None
+    return found, whole

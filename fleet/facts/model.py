@@ -4,6 +4,35 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fleet.facts.hardware import DeviceNode, Devices, Driver, Gpu, Link, PciGpu, Process, Topology
+from fleet.facts.software import Chain, Container, Docker, EngineConfig, Firewall, Listener
+from fleet.facts.stored import Model, Space
+
+__all__ = [
+    "Chain",
+    "Container",
+    "DeviceNode",
+    "Devices",
+    "Docker",
+    "Driver",
+    "EngineConfig",
+    "Facts",
+    "Firewall",
+    "Gpu",
+    "KernelLog",
+    "Link",
+    "Listener",
+    "Model",
+    "PciGpu",
+    "Process",
+    "Space",
+    "System",
+    "Topology",
+    "Tuning",
+    "Unread",
+    "User",
+]
+
 
 @dataclass(frozen=True)
 class Unread:
@@ -50,214 +79,6 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class DeviceNode:
-    """A file in /dev. `gid` is the number that --group-add needs."""
-
-    path: str
-    is_char: bool
-    mode: int  # permission bits
-    uid: int
-    gid: int
-    owner: str
-    group: str
-
-
-@dataclass(frozen=True)
-class Devices:
-    """`kfd` is None and `kfd_present` False when there is none; both None when nobody looked (a captured tree)."""
-
-    kfd_present: bool | None = None
-    kfd: DeviceNode | None = None
-    kfd_usable: bool | None = None  # by the probe's own user
-    render: tuple[DeviceNode, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Driver:
-    """The amdgpu module. `state`: live (loaded), builtin, absent, or its initstate while it comes or goes."""
-
-    state: str | None = None
-    version: str | None = None  # loaded; None for an in-tree driver
-    srcversion: str | None = None
-    disk_version: str | None = None
-    disk_srcversion: str | None = None
-    dkms: tuple[str, ...] = ()
-
-    @property
-    def in_tree(self) -> bool | None:
-        """True when the loaded driver carries no version of its own, as the kernel's does."""
-        return None if self.state not in ("live", "builtin") else self.version is None
-
-    @property
-    def pending_reboot(self) -> bool | None:
-        """True when the module on disk is another than the loaded one."""
-        if self.version and self.disk_version:
-            return self.version != self.disk_version
-        if self.srcversion and self.disk_srcversion:
-            return self.srcversion != self.disk_srcversion
-        return None
-
-
-@dataclass(frozen=True)
-class Link:
-    """A link of the KFD topology. `kind`: xgmi, pcie or other; bandwidth in MB/s. Source: kfd_crat.h."""
-
-    to_node: int
-    kind: str
-    weight: int | None = None
-    bandwidth_mbps: int | None = None
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One KFD GPU node, so one HIP device: a card, a die of an MI250 or a partition. `index` is HIP's order."""
-
-    index: int
-    node: int
-    gpu_id: int | None = None
-    model: str | None = None
-    gfx: str | None = None
-    device_id: int | None = None
-    cus: int | None = None
-    xccs: int | None = None
-    vram_bytes: int | None = None
-    vram_used_bytes: int | None = None
-    render_minor: int | None = None
-    unique_id: str | None = None  # 16 hexadecimal digits
-    bdf: str | None = None
-    numa_node: int | None = None
-    compute_partition: str | None = None
-    memory_partition: str | None = None
-    available_partitions: tuple[str, ...] = ()
-    hive: str | None = None
-    drm: str | None = None  # renderD128 or card1, whichever was read
-    drm_shared: bool = False  # the values of DRM belong to the whole card, of which this is a partition
-    links: tuple[Link, ...] | None = None
-    ras: Mapping[str, Mapping[str, int]] | None = None  # block -> {ue, ce, de}
-    bad_pages: int | None = None
-    pcie_speed: float | None = None  # GT/s
-    pcie_width: int | None = None
-    pcie_speed_max: float | None = None
-    pcie_width_max: int | None = None
-    pcie_replays: int | None = None
-    temperature_c: float | None = None  # the hottest sensor
-    temperature_crit_c: float | None = None  # of that sensor
-    power_cap_w: float | None = None
-    power_cap_default_w: float | None = None
-
-    @property
-    def card(self) -> tuple[str, str]:
-        """What partitions of one card share: its unique id, or its place on the bus without the function."""
-        return (self.unique_id or "", (self.bdf or f"node{self.node}").rpartition(".")[0] or f"node{self.node}")
-
-
-@dataclass(frozen=True)
-class PciGpu:
-    bdf: str
-    device_id: int | None
-    bound: bool
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that holds a GPU. `vram` maps gpu_id to bytes. `container` is an engine's container id, or empty."""
-
-    pid: int
-    command: str | None = None
-    vram: Mapping[int, int] = field(default_factory=dict)
-    container: str = ""
-
-
-@dataclass(frozen=True)
-class Topology:
-    kfd: bool | None = None  # does /sys/class/kfd exist
-    nodes: int | None = None  # CPUs too
-    gpus: tuple[Gpu, ...] = ()
-    hidden_nodes: tuple[int, ...] = ()  # nodes whose properties could not be read, so nobody knows what they are
-    pci: tuple[PciGpu, ...] | None = None  # accelerators on the bus, bound or not
-    processes: tuple[Process, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Container:
-    """A running container. `ports` are the host's own (TCP), empty with host networking."""
-
-    id: str
-    name: str
-    image: str
-    image_id: str
-    pid: int
-    command: str
-    labels: Mapping[str, str]
-    network: str
-    ports: tuple[int, ...]
-    devices: tuple[str, ...]
-    privileged: bool = False
-
-    @property
-    def service(self) -> str:
-        """The service of ours that it belongs to, or empty."""
-        return self.labels.get("io.fleet.service", "")
-
-
-@dataclass(frozen=True)
-class Docker:
-    """The engine as its CLI shows it. `state`: running, stopped, forbidden, no-cli, or None when nobody looked."""
-
-    state: str | None = None
-    error: str = ""
-    cli_version: str | None = None
-    version: str | None = None
-    api_version: str | None = None
-    storage_driver: str | None = None
-    image_store: str | None = None  # classic | containerd
-    root_dir: str | None = None
-    rootless: bool | None = None
-    desktop: bool | None = None
-    cgroup_version: int | None = None
-    cgroup_driver: str | None = None
-    security: tuple[str, ...] = ()
-    buildx: str | None = None  # version of the CLI's plugin; None = none seen
-    containers: tuple[Container, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Space:
-    """Room below a directory; `path` may not exist yet, then its nearest parent was measured."""
-
-    path: str
-    exists: bool
-    free_bytes: int
-    total_bytes: int
-    free_inodes: int | None
-    device: int | None  # st_dev: directories with the same one share their room
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model below models_dir. `attention_heads` and `kv_heads` come from its config.json."""
-
-    name: str
-    weights: bool
-    attention_heads: int | None = None
-    kv_heads: int | None = None
-    model_type: str | None = None
-    architectures: tuple[str, ...] = ()
-    max_positions: int | None = None
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A listening TCP port. pid and command are None without the right to see them."""
-
-    address: str
-    port: int
-    pid: int | None = None
-    command: str | None = None
-    container: str = ""
-
-
-@dataclass(frozen=True)
 class KernelLog:
     """Lines of the kernel's ring buffer that look like GPU trouble. None = not readable."""
 
@@ -269,7 +90,8 @@ class User:
     name: str = ""
     uid: int | None = None
     groups: tuple[str, ...] = ()
-    sudo_user: str = ""
+    sudo_user: str = ""  # who logged in, where sudo made the probe another user
+    login_groups: tuple[str, ...] | None = None  # of sudo_user, as the host's lists have them now
 
 
 @dataclass(frozen=True)
@@ -279,13 +101,14 @@ class Facts:
     source: str = "live"
     system: System = System()
     tuning: Tuning = Tuning()
-    devices: Devices = Devices()
-    driver: Driver = Driver()
-    topology: Topology = Topology()
-    docker: Docker = Docker()
+    devices: Devices = field(default_factory=Devices)
+    driver: Driver = field(default_factory=Driver)
+    topology: Topology = field(default_factory=Topology)
+    docker: Docker = field(default_factory=Docker)
     space: Mapping[str, Space] = field(default_factory=dict)  # root, containerd, models, staging, shm, slash
     models: tuple[Model, ...] | None = None
     listeners: tuple[Listener, ...] | None = None
+    firewall: Firewall = field(default_factory=Firewall)
     kernel_log: KernelLog = KernelLog()
     user: User = User()
     unread: tuple[Unread, ...] = ()

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 from fleet.facts import activity, dockerd, storage
+from fleet.facts.firewall import firewall
 from fleet.facts.frames import Frames, split
 from fleet.facts.gpus import topology
 from fleet.facts.model import (
@@ -17,7 +18,8 @@ from fleet.facts.model import (
     Unread,
     User,
 )
-from fleet.facts.words import integer
+from fleet.facts.models import models
+from fleet.facts.words import decimal, integer, natural
 
 UNLIMITED = -1
 
@@ -31,32 +33,35 @@ def parse(text: str) -> Facts:
     first = {container.pid: container.id for container in engine.containers or () if container.pid}
     containers_of = {**first, **activity.containers_of(frames)}
     devices = _devices(frames, source)
-    extra = [Unread("/proc/listeners", "ss is missing or failed")] if activity.blind_to_sockets(frames, source) else []
+    gpus, damaged = topology(frames)
+    blind = [Unread("/proc/listeners", "ss is missing or failed")] if activity.blind_to_sockets(frames, source) else []
     return Facts(
         source=source,
         system=_system(frames),
         tuning=_tuning(frames),
         devices=devices,
         driver=_driver(frames),
-        topology=replace(topology(frames), processes=activity.processes(frames, commands, containers_of)),
+        topology=replace(gpus, processes=activity.processes(frames, commands, containers_of)),
         docker=engine,
         space=storage.space(frames),
-        models=storage.models(frames),
+        models=models(frames),
         listeners=activity.listeners(frames, commands, containers_of),
+        firewall=firewall(frames),
         kernel_log=_kernel_log(frames),
         user=_user(frames),
-        unread=(*frames.unread, *extra),
+        unread=(*frames.unread, *damaged, *blind),
     )
 
 
 def _system(frames: Frames) -> System:
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', frames.text("etc/os-release") or "", re.MULTILINE))
     memory = {
-        key: int(value) * 1024
+        key: kib * 1024
         for key, value in re.findall(r"(\w+):\s+(\d+) kB", "\n".join(frames.lines("memory") or ()))
+        if (kib := natural(value)) is not None
     }
     uptime = (frames.text("proc/uptime") or "").split(" ")[0]
-    clock = (frames.lines("time") or ("",))[0] if frames.lines("time") else ""
+    clock = natural((frames.lines("time") or ("",))[0])
     return System(
         hostname=frames.text("proc/sys/kernel/hostname"),
         os=release.get("ID"),
@@ -65,24 +70,24 @@ def _system(frames: Frames) -> System:
         kernel=frames.text("proc/sys/kernel/osrelease"),
         boot_id=frames.text("proc/sys/kernel/random/boot_id"),
         cmdline=frames.text("proc/cmdline"),
-        uptime_s=float(uptime) if re.fullmatch(r"\d+(\.\d+)?", uptime) else None,
+        uptime_s=decimal(uptime),
         cpus=_cpus(frames.text("sys/devices/system/cpu/online")),
         memory_bytes=memory.get("MemTotal"),
         memory_available_bytes=memory.get("MemAvailable"),
         rocm_version=frames.text("opt/rocm/.info/version"),
-        epoch_s=float(clock) if clock.isdigit() else None,
+        epoch_s=None if clock is None else float(clock),
     )
 
 
 def _cpus(text: str | None) -> int | None:
     """`0-63,128-191` -> 128."""
-    if not text or not re.fullmatch(r"[\d,-]+", text):
+    if not text or not re.fullmatch(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", text):
         return None
     count = 0
     for part in text.split(","):
         first, _, last = part.partition("-")
         count += int(last or first) - int(first) + 1
-    return count
+    return count if count > 0 else None
 
 
 def _tuning(frames: Frames) -> Tuning:
@@ -154,7 +159,7 @@ def _driver(frames: Frames) -> Driver:
         dkms=tuple(
             name
             for path in present
-            if path.startswith("var/lib/dkms/amdgpu/") and (name := path.rpartition("/")[2])[0].isdigit()
+            if path.startswith("var/lib/dkms/amdgpu/") and (name := path.rpartition("/")[2])[:1].isdigit()
         ),
     )
 
@@ -177,7 +182,7 @@ def _devices(frames: Frames, source: str) -> Devices:
 
 
 def _device(line: str) -> DeviceNode | None:
-    match = re.match(r"([0-7]+) (\d+) (\d+) (\S+) (\S+) (/\S+) (.*)$", line)
+    match = re.match(r"([0-7]{1,6}) ([0-9]{1,10}) ([0-9]{1,10}) (\S+) (\S+) (/\S+) (.*)$", line)
     if match is None:
         return None
     mode, uid, gid, owner, group, path, kind = match.groups()
@@ -194,10 +199,12 @@ def _user(frames: Frames) -> User:
     text = lines[0] if lines else ""
     name = re.match(r"uid=(\d+)(?:\(([^)]*)\))?", text)
     groups = re.search(r"groups=(\S+)", text)
+    login = [line[6:] for line in lines if line.startswith("login=")]
     sudo = next((line[5:] for line in lines if line.startswith("sudo=")), "")
     return User(
         name=(name[2] or "") if name else "",
-        uid=int(name[1]) if name else None,
+        uid=natural(name[1]) if name else None,
         groups=tuple(re.findall(r"\(([^)]*)\)", groups[1])) if groups else (),
         sudo_user=sudo,
+        login_groups=tuple(login[0].split()) if login and login[0].strip() else None,
     )

@@ -127,11 +127,53 @@ probe() {
         while [ -n "$at" ] && [ ! -e "$at" ]; do at=${at%/*}; done
         at=${at:-/}
     }
+    # Listing rules must not load the kernel's modules for them, so what is not there already is not asked.
+    firewall() {
+        say firewall
+        for tool in nft iptables ufw; do command -v "$tool" >/dev/null && echo "$tool"; done
+        command -v firewall-cmd >/dev/null && echo firewalld
+        case $who in 'uid=0('* | 'uid=0 '*) ;; *) return ;; esac
+        command -v head >/dev/null || return
+        kernel=; read -r kernel <proc/sys/kernel/osrelease
+        modules=lib/modules/$kernel
+        if [ -e sys/module/nf_tables ] || [ ! -d "$modules" ] || grep -q -s '/nf_tables\.ko' "$modules/modules.builtin"; then
+            if command -v nft >/dev/null; then
+                rules=$(limit 5 nft -s -nn list ruleset 2>/dev/null) || return
+                say firewall.nft; printf '%s\n' "$rules" | head -n 3000
+            elif command -v iptables-nft-save >/dev/null; then
+                rules=$(limit 5 iptables-nft-save -t filter 2>&1) || return
+                say firewall.iptables; printf '%s\n' "$rules" | head -n 3000
+            else
+                return
+            fi
+        fi
+        if grep -q -s -x filter proc/net/ip_tables_names; then
+            rules=$(limit 5 iptables-legacy-save -t filter 2>/dev/null) || return
+            say firewall.iptables; printf '%s\n' "$rules" | head -n 3000
+        fi
+        say firewall.done
+    }
     if [ -n "$live" ]; then
-        say user; id; echo "sudo=${SUDO_USER:-}"
+        who=$(id); say user; echo "$who"; echo "sudo=${SUDO_USER:-}"
+        # As the host's lists have it: what this login was given may be older.
+        [ -n "${SUDO_USER:-}" ] && echo "login=$(id -Gn "$SUDO_USER" 2>/dev/null)"
+        firewall
         say limits; echo "memlock $(ulimit -l)"; echo "nofile $(ulimit -n)"; echo "nofile_hard $(ulimit -H -n)"
         say modinfo
         command -v modinfo >/dev/null && limit 5 modinfo amdgpu 2>/dev/null | grep -E '^(filename|version|srcversion):'
+        # Of the engine's settings only these: a file may hold proxies with their passwords.
+        if [ ! -d /etc/docker ] || [ -x /etc/docker ]; then
+            if [ -r /etc/docker/daemon.json ] || [ ! -e /etc/docker/daemon.json ]; then
+                say engine_config
+                for f in /etc/docker/certs.d/*/*.crt; do
+                    f=${f%/*}; [ -d "$f" ] && [ "${f##*/}" != '*' ] && echo "ca ${f##*/}"
+                done
+                [ -e /etc/docker/daemon.json ] && tr '\012\015' '  ' </etc/docker/daemon.json 2>/dev/null |
+                    grep -o -E '"(log-driver|max-size)" *: *"[^"]*"'
+                [ -n "$dockerd" ] && [ -r "/proc/$dockerd/cmdline" ] && tr '\000' '\n' <"/proc/$dockerd/cmdline" |
+                    grep -o -E '^--(log-driver|log-opt|config-file)'
+            fi
+        fi
         say docker
         root=/var/lib/docker
         if command -v docker >/dev/null; then
@@ -149,7 +191,7 @@ probe() {
             esac
             if [ -n "$known" ]; then
                 say docker.containers
-                [ -n "$ids" ] && limit 10 docker inspect --type container --format '{"id":{{json .Id}},"name":{{json .Name}},"image":{{json .Config.Image}},"image_id":{{json .Image}},"pid":{{json .State.Pid}},"entrypoint":{{json .Config.Entrypoint}},"cmd":{{json .Config.Cmd}},"labels":{{json .Config.Labels}},"network":{{json .HostConfig.NetworkMode}},"ports":{{json .HostConfig.PortBindings}},"devices":{{json .HostConfig.Devices}},"privileged":{{json .HostConfig.Privileged}}}' $ids 2>/dev/null
+                [ -n "$ids" ] && limit 10 docker inspect --type container --format '{"id":{{json .Id}},"name":{{json .Name}},"image":{{json .Config.Image}},"image_id":{{json .Image}},"pid":{{json .State.Pid}},"entrypoint":{{json .Config.Entrypoint}},"cmd":{{json .Config.Cmd}},"service":{{json (index .Config.Labels "io.fleet.service")}},"network":{{json .HostConfig.NetworkMode}},"ports":{{json .HostConfig.PortBindings}},"devices":{{json .HostConfig.Devices}},"privileged":{{json .HostConfig.Privileged}}}' $ids 2>/dev/null
             fi
         fi
         say sockets; sockets=
@@ -208,7 +250,23 @@ probe() {
                 [ -n "$weights$config" ] && echo "${config:--} ${weights:--} ${m#"$M"/}"
             done
         done
-        cd "$M" 2>/dev/null && [ $# -gt 0 ] && show configs '' "$@"
+        if cd "$M" 2>/dev/null; then
+            [ $# -gt 0 ] && show configs '' "$@"
+            # Sizes of weight files, and which files an index of them names. Globs without a match are no files.
+            sizes=$(limit 10 stat -L -c '%s %n' ./*/*.safetensors ./*/*.bin ./*/*.gguf ./*/*.pt \
+                ./*/*/*.safetensors ./*/*/*.bin ./*/*/*.gguf ./*/*/*.pt 2>/dev/null)
+            case $? in
+                0 | 1)
+                    say weights; printf '%s\n' "$sizes"
+                    for f in ./*/*.index.json ./*/*/*.index.json; do
+                        [ -e "$f" ] || continue
+                        say shards
+                        limit 10 grep -s -H -o -E '"[^"/]+\.(safetensors|bin)"|"total_size" *: *[0-9]+' \
+                            ./*/*.index.json ./*/*/*.index.json 2>/dev/null | sort -u
+                        break
+                    done ;;
+            esac
+        fi
     fi
     say end
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleet.facts import Facts, parse
-from fleet.facts.cards import gfx_of_model, gfx_of_version, model_of, nodes_per_card
+from fleet.facts.cards import gfx_of_model, gfx_of_version, model_of
 
 RECORDS = Path(__file__).parents[2] / "data/probe"
 
@@ -163,5 +163,3 @@ def test_cards_are_known_by_id_and_by_compute_units() -> None:
     assert gfx_of_model("MI250") == "gfx90a"
     assert gfx_of_model("mi300x") == "gfx942"
     assert gfx_of_model("H100") is None
-    assert nodes_per_card("MI300X VF", "cpx") == 8
-    assert nodes_per_card("MI210", "CPX") is None

@@ -70,7 +70,7 @@ def test_json_has_stable_keys_and_survives_a_round_trip() -> None:
     document = json.loads(json.dumps(live().to_json()))
     assert set(document) == {
         "source", "gpus", "kfd", "system", "tuning", "devices", "driver", "docker", "space", "models", "listeners",
-        "kernel_log", "user", "unread",
+        "firewall", "kernel_log", "user", "unread",
     }  # fmt: skip
     wanted = {
         "index", "node", "model", "gfx", "cus", "vram_bytes", "vram_used_bytes", "render_minor", "unique_id", "bdf",
