@@ -111,7 +111,7 @@ def _docker_logs(finding: Finding, facts: Facts, _settings: Settings) -> Iterato
         finding.id,
         "limit the logs of new containers",
         finding.evidence,
-        edits=(MergeJson(DAEMON, MappingProxyType({"log-opts": dict(LOG_OPTS)})),),
+        edits=(MergeJson(DAEMON, {"log-opts": dict(LOG_OPTS)}),),
         commands=(check,) if major and int(major[0]) >= VALIDATES else (),
         note="dockerd is neither restarted nor reloaded (a reload does not read log-opts): it counts for containers made "
         "after its next start",
