@@ -7,6 +7,9 @@ from fleet.inventory.model import Host
 from fleet.inventory.settings import EMPTY, Gpus, Service, Settings
 
 API_KEY = "VLLM_API_KEY"
+MEMORY_SHARE = 0.9  # vLLM's own default of gpu-memory-utilization
+# Arguments that let the weights take another size in memory than on disk. Source: vLLM's engine arguments.
+RESIZING = {"quantization", "q", "cpu-offload-gb", "load-format", "dtype", "hf-overrides"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class ServiceNeeds:
     host_ipc: bool = True
     memlock: int = -1
     nofile: int = 65536
+    memory_share: float = 0.9  # gpu-memory-utilization
+    tensor_parallel: int = 0  # 0 = auto
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    resized: bool = False  # the weights take another size in memory than on disk
 
     @property
     def replicas(self) -> int:
@@ -66,8 +74,10 @@ class Needs:
 def needs_of(host: Host, image: ImageFacts | None, now: float, *, take_over: tuple[str, ...] = ()) -> Needs:
     """The needs of one host. Where `image` is None, what the inventory itself says of its image still counts."""
     settings = host.settings
-    if image is None and settings.image is not None and (settings.image.gfx or settings.image.rocm):
-        image = ImageFacts(settings.image.gfx, settings.image.rocm)
+    told = settings.image
+    if image is None and told is not None:
+        gfx = told.gfx or (told.source.gfx if told.source else ())
+        image = ImageFacts(gfx, told.rocm) if gfx or told.rocm else None
     return Needs(
         host=host.name,
         gpus=settings.gpus,
@@ -106,4 +116,18 @@ def _service(service: Service) -> ServiceNeeds:
         host_ipc=service.ipc == "host",
         memlock=service.ulimits.get("memlock", 0),
         nofile=service.ulimits.get("nofile", 0),
+        memory_share=_number(args.get("gpu-memory-utilization"), MEMORY_SHARE),
+        tensor_parallel=int(_number(args.get("tensor-parallel-size", service.tensor_parallel_size), 0)),
+        pipeline_parallel=int(_number(args.get("pipeline-parallel-size"), 1)),
+        data_parallel=int(_number(args.get("data-parallel-size"), 1)),
+        resized=bool(RESIZING & args.keys()),
     )
+
+
+def _number(value: object, otherwise: float) -> float:
+    """A positive number, also where it was written as a text; `auto` and nonsense (vLLM's to refuse) are `otherwise`."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else otherwise
+    except ValueError:
+        return otherwise
+    return number if 0 < number < 1 << 32 else otherwise

@@ -1,38 +1,12 @@
-"""What the services ask for: models, ports, and who else is there."""
+"""What the services ask for: ports, who else is there, and who may reach them."""
 
+from fleet.facts.admission import admits
 from fleet.facts.model import Container, Facts, Listener
 from fleet.preflight.checks.words import some
-from fleet.preflight.needs import Needs
+from fleet.preflight.needs import Needs, ServiceNeeds
 from fleet.preflight.registry import Blind, Result, checks
 
-MOUNT = "/app/models/"
 OPEN = ("0.0.0.0", "::", "*", "")  # noqa: S104  recognised, not bound
-
-
-@checks("models_dir")
-def models_dir(facts: Facts, needs: Needs) -> Result:
-    if not needs.services:
-        return None
-    space = facts.space.get("models")
-    if space is None:
-        return Blind(f"whether {needs.models_dir} exists")
-    return None if space.exists else f"there is no {needs.models_dir}"
-
-
-@checks("model_present")
-def model_present(facts: Facts, needs: Needs) -> Result:
-    if not needs.services:
-        return None
-    if facts.models is None:
-        return Blind(f"the models in {needs.models_dir}")
-    complete = {model.name for model in facts.models if model.weights}
-    missing = [
-        f"{service.name} wants {service.model}"
-        for service in needs.services
-        if service.model.removeprefix(MOUNT).strip("/") not in complete
-    ]
-    there = ", ".join(sorted(complete)) or "none"
-    return f"{some(missing)}; {needs.models_dir} has: {there}" if missing else None
 
 
 @checks("port_free")
@@ -81,13 +55,32 @@ def ports_distinct(_facts: Facts, needs: Needs) -> Result:
 
 
 @checks("api_exposed")
-def api_exposed(_facts: Facts, needs: Needs) -> Result:
-    bare = [
-        f"{service.name} on {service.host or '*'}:{service.ports[0]}"
-        for service in needs.services
-        if service.host in OPEN and not service.guarded and service.host_network
-    ]
+def api_exposed(facts: Facts, needs: Needs) -> Result:
+    """A firewall in front counts only where it can be read and lets not everybody in."""
+    bare = []
+    for service in _public(needs):
+        answers = {port: admits(facts.firewall, port) for port in service.ports if not service.guarded}
+        worst = next((port for port, answer in answers.items() if answer in ("open", None)), None)
+        if worst is not None:
+            known = "lets everybody in" if answers[worst] == "open" else "could not be read"
+            bare.append(f"{service.name} on {service.host or '*'}:{worst}, and the host's firewall {known}")
     return f"no API key: {some(bare)}" if bare else None
+
+
+@checks("port_blocked")
+def port_blocked(facts: Facts, needs: Needs) -> Result:
+    shut = [
+        f"{service.name} on port {port}"
+        for service in _public(needs)
+        for port in service.ports
+        if admits(facts.firewall, port) == "closed"
+    ]
+    return f"the host's firewall lets nobody in to {some(shut)}" if shut else None
+
+
+def _public(needs: Needs) -> list[ServiceNeeds]:
+    """Services that listen on every address of the host itself; a bridge's ports pass by another chain."""
+    return [service for service in needs.services if service.host in OPEN and service.host_network]
 
 
 @checks("engine_limits")

@@ -10,8 +10,10 @@ import pytest
 
 from fleet.facts import Container, Facts, Gpu, parse
 from fleet.facts.model import (
+    Chain,
     DeviceNode,
     EngineConfig,
+    Firewall,
     KernelLog,
     Link,
     Listener,
@@ -38,6 +40,9 @@ NEEDS = Needs(
 THEIRS = Container("c" * 64, "other-llm", "llm:1", "sha256:1", 7, "vllm serve x", "", "host", (), ())
 OURS = replace(THEIRS, id="b" * 64, name="chat-0", service="chat")
 
+WHOLE = Model("tiny-chat", weights=True, attention_heads=8, weights_bytes=600 * GIB, missing=())
+SHUT = Chain("nft", "inet filter", "input", base=True, policy="drop", rules=("tcp dport 22 accept",))
+
 Change = Callable[[Facts], Facts]
 Case = tuple[Change, Needs]
 
@@ -56,6 +61,8 @@ def well() -> Facts:
         ),
         topology=replace(facts.topology, pci=tuple(PciGpu(gpu.bdf or "", 0x74A1, True) for gpu in facts.gpus)),
         space=room,
+        models=(WHOLE,),
+        firewall=Firewall(("nft",), ()),
         docker=replace(facts.docker, config=EngineConfig(log_max_size="50m")),
         kernel_log=KernelLog(()),
     )  # fmt: skip
@@ -135,6 +142,14 @@ def service(**changes: Any) -> Needs:
     return replace(NEEDS, services=(replace(CHAT, **changes),))
 
 
+def model(**changes: Any) -> Change:
+    return whole(models=(replace(WHOLE, **changes),))
+
+
+def filtered(*chains: Chain) -> Change:
+    return whole(firewall=Firewall(("nft",), chains))
+
+
 def image(**changes: Any) -> Needs:
     return replace(NEEDS, image=ImageFacts(**{"gfx": ("gfx942",), "rocm": "7.2", **changes}))
 
@@ -147,11 +162,15 @@ def mi300a(facts: Facts) -> Facts:
     return part("tuning", transparent_hugepage="always")(every_gpu(model="MI300A")(facts))
 
 
+OPEN = service(host="0.0.0.0", guarded=False)  # noqa: S104  the very thing to be found
 SIDELOAD = replace(NEEDS, delivery="sideload")
 A_NEEDS = replace(NEEDS, gpus=Gpus("MI300A", 8))
 
 # Where the well MI300X host with NEEDS would not ask the question at all.
 PASSES: dict[str, Case] = {
+    "api_exposed": (filtered(SHUT), OPEN),
+    "port_blocked": (same, OPEN),
+    "space_models": (then(model(missing=("b",), index_bytes=1400 * GIB), space("models", free_bytes=900 * GIB)), NEEDS),
     "transparent_hugepage": (mi300a, A_NEEDS),
     "space_staging": (same, SIDELOAD),
     "gpu_foreign": (then(containers(OURS), process(container=OURS.id)), NEEDS),
@@ -251,6 +270,20 @@ FAILS: dict[str, list[Case]] = {
     "space_staging": [(space("staging", free_bytes=GIB), SIDELOAD)],
     "models_dir": [(space("models", exists=False), NEEDS)],
     "model_present": [(same, service(model="Llama")), (whole(models=(Model("tiny-chat", weights=False),)), NEEDS)],
+    "model_complete": [(model(missing=("model-00002-of-00003.safetensors",)), NEEDS)],
+    "model_sizes": [(model(weights_bytes=GIB, index_bytes=2 * GIB), NEEDS), (model(weights_bytes=0), NEEDS)],
+    "space_models": [
+        (then(model(weights=False, index_bytes=800 * GIB, weights_bytes=0), space("models", free_bytes=GIB)), NEEDS),
+        (then(model(missing=("b",), index_bytes=2000 * GIB), space("models", free_bytes=GIB)), NEEDS),
+    ],
+    "model_vram": [
+        (model(weights_bytes=1400 * GIB), NEEDS),
+        (same, service(gpus=2)),
+        (same, service(tensor_parallel=2)),
+        (same, service(memory_share=0.3)),
+        (model(attention_heads=3), NEEDS),
+    ],
+    "model_vram_tight": [(model(weights_bytes=1330 * GIB), NEEDS)],
     "port_free": [
         (listening(), NEEDS),
         (listening(pid=None, command=None), NEEDS),
@@ -258,7 +291,8 @@ FAILS: dict[str, list[Case]] = {
         (then(containers(replace(THEIRS, ports=(8000,), network="bridge")), listening(pid=None)), NEEDS),
     ],
     "ports_distinct": [(same, replace(NEEDS, services=(CHAT, replace(CHAT, name="embed"))))],
-    "api_exposed": [(same, service(host="0.0.0.0", guarded=False))],  # noqa: S104  the very thing to be found
+    "api_exposed": [(same, OPEN), (whole(firewall=Firewall()), OPEN)],
+    "port_blocked": [(filtered(SHUT), OPEN)],
     "unread": [(whole(unread=(Unread("sys/x", "EIO"),)), NEEDS)],
 }
 
@@ -328,6 +362,10 @@ BLINDS: dict[str, Case] = {
     "space_staging": (no_space("staging"), SIDELOAD),
     "models_dir": (no_space("models"), NEEDS),
     "model_present": (whole(models=None), NEEDS),
+    "model_complete": (model(missing=None), NEEDS),
+    "model_sizes": (model(weights_bytes=None), NEEDS),
+    "space_models": (then(model(missing=("b",), index_bytes=2000 * GIB), no_space("models")), NEEDS),
+    "model_vram": (model(weights_bytes=None), NEEDS),
     "port_free": (whole(listeners=None), NEEDS),
 }
 # These have nothing that could be missing: a sibling says it for them, or they judge the inventory alone.
@@ -339,7 +377,9 @@ SEES_ENOUGH = {
     "gpu_idle_process",  # gpu_foreign
     "vram_residue",  # vram_free
     "ports_distinct",
+    "model_vram_tight",  # model_vram
     "api_exposed",
+    "port_blocked",  # api_exposed
     "unread",
 }
 
@@ -513,3 +553,32 @@ def test_a_login_in_the_devices_groups_and_root_need_nothing() -> None:
 def test_a_registry_with_its_ca_in_place_is_well() -> None:
     placed = part("docker", config=EngineConfig(cas=("registry:5000",)))(well())
     assert CHECKS["registry_ca"](placed, replace(NEEDS, registries=("registry:5000",))) is None
+
+
+def test_weights_are_measured_against_what_the_replicas_own_gpus_give() -> None:
+    evidence = found(well(), service(gpus=2))["model_vram"].evidence
+    assert "600.0 GiB" in evidence
+    assert "2 x 192.0 GiB" in evidence
+    assert "345" in evidence  # 2 x 192 GiB x 0.9
+    assert "model_vram" not in found(well(), service(gpus=2, resized=True))
+    assert "model_vram" not in found(model(dtype="float32")(well()), service(gpus=2))  # halved while loading
+
+
+def test_a_missing_model_is_told_with_what_is_known_of_it() -> None:
+    facts = then(model(weights=False, index_bytes=140 * GIB, weights_bytes=0))(well())
+    evidence = found(facts, NEEDS)["model_present"].evidence
+    assert "140.0 GiB" in evidence
+    assert "900.0 GiB free" in evidence
+
+
+def test_an_incomplete_model_is_told_by_the_names_of_its_missing_files() -> None:
+    evidence = found(model(missing=("model-00002-of-00003.safetensors",))(well()), NEEDS)["model_complete"].evidence
+    assert "model-00002-of-00003.safetensors" in evidence
+
+
+def test_an_open_api_is_told_with_what_the_firewall_does() -> None:
+    assert "lets everybody in" in found(well(), OPEN)["api_exposed"].evidence
+    unknown = found(whole(firewall=Firewall(("nft",), None))(well()), OPEN)
+    assert "could not be read" in unknown["api_exposed"].evidence
+    limited = replace(SHUT, rules=("ip saddr 10.0.0.0/8 tcp dport 8000 accept",))
+    assert not {"api_exposed", "port_blocked"} & set(found(filtered(limited)(well()), OPEN))
