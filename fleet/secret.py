@@ -3,6 +3,7 @@
 import os
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from fleet.errors import FleetError
@@ -35,19 +36,26 @@ class Secret:
                 return Path(self.file).expanduser().read_text(encoding="utf-8").removesuffix("\n")
             except OSError as error:
                 raise FleetError(f"secret {self.label}: cannot read {self.file}: {error.strerror}") from error
-        return self._from_command()
-
-    def _from_command(self) -> str:
         try:
-            done = subprocess.run(self.command, capture_output=True, text=True, timeout=60, check=False)
+            return _printed(self.command)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise FleetError(f"secret {self.label}: `{self.command[0]}` could not be run: {error}") from error
-        if done.returncode:
-            raise FleetError(f"secret {self.label}: `{self.command[0]}` exited with {done.returncode}")
-        return done.stdout.removesuffix("\n")
+        except subprocess.CalledProcessError as error:
+            how = f"exited with {error.returncode}" if error.returncode > 0 else "was ended by a signal"
+            raise FleetError(f"secret {self.label}: `{self.command[0]}` {how}", hint="run it by hand") from error
 
     def __str__(self) -> str:
         return "***"
 
     def __repr__(self) -> str:
         return f"Secret({self.label}=***)"
+
+
+@cache
+def _printed(command: tuple[str, ...]) -> str:
+    """What the command prints, run once in a process: fifty hosts shall not ask a password store fifty times.
+
+    Its errors and questions go to the terminal as they are: they are for the person there, and for no log.
+    """
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    return done.stdout.removesuffix("\n")

@@ -11,6 +11,7 @@ from fleet.rollout.site import Site, look, visit
 from fleet.serving.context import Context
 from fleet.serving.execute import carry_out as carry_out_serving
 from fleet.serving.execute import prove
+from fleet.serving.steps import Change
 from fleet.transport import fan_out
 
 PUT_BACK = 150.0  # seconds: a stop with its grace, and the start of the old container
@@ -50,9 +51,12 @@ def serve(run: Run, outcomes: Mapping[str, Outcome]) -> None:
         begun.append(work)
         try:
             outcome.proofs = carry_out_serving(site.plan.serving, work.context)
+        except HostError:
+            outcome.changed += _steps(work.context.finished)  # another service of this host, which stays
+            raise
         finally:
             work.done.set()
-        return sum(len(change.steps) + len(change.commit) for change in site.plan.serving.changes)
+        return _steps(work.context.finished)
 
     try:
         for hosts, forks in ((first, run.forks), (later, 1)):
@@ -106,6 +110,10 @@ def _put_back(begun: Sequence[_Work], say: Say) -> None:
         say(work.context.name, "interrupted: putting back what served before")
     for work in waiting:
         work.done.wait(PUT_BACK)
+
+
+def _steps(changes: Sequence[Change]) -> int:
+    return sum(len(change.steps) + len(change.commit) for change in changes)
 
 
 def _outcome(name: str, result: Site | HostError) -> Outcome:

@@ -13,7 +13,7 @@ from fleet.inventory.settings import Service
 from fleet.seam import Bare, Seam
 from fleet.serving.diagnose import diagnose
 from fleet.serving.host import Shell
-from fleet.serving.steps import Step
+from fleet.serving.steps import Change, Step
 from fleet.serving.verify import Proof
 from fleet.serving.wait import Diagnosis
 
@@ -60,7 +60,9 @@ class Context:
     cancelled: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    finished: int = 0  # changes of the plan that are done
     proofs: dict[str, Proof] = field(default_factory=dict)
+    finished: list[Change] = field(default_factory=list)  # those that a later failure does not undo
     seam: Seam = field(default_factory=Bare)
     guard: Guard = field(default_factory=Unguarded)
 

@@ -4,7 +4,7 @@ import io
 import posixpath
 import threading
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from fleet.serving.steps import (
 from fleet.serving.verify import Proof
 
 GIB = 1024**3
+SHOWN = 12  # lines of a saved log that an error shows; the cause stands above them and the rest is in the file
 BROKEN = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -60,19 +61,23 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
             with suppress(HostError):  # a lost link: the host puts back by itself
                 context.guard.disarm()
             if isinstance(error, HostError):
-                raise HostError(
-                    error.host, f"{error.message.rstrip('. ')}. {left}", hint=error.hint, tail=error.tail
-                ) from error
+                raise _told(error, left, context) from error
             raise
         for step in change.commit:
             apply(step, context)
+        context.finished += 1
+        context.finished.append(change)
     return context.proofs
 
 
 def prove(name: str, service: Service, port: int, context: Context) -> Proof:
     """Wait until a running replica is ready and verify it, changing nothing. Raises HostError."""
-    apply(Wait(name, service.name, port, "it runs already"), context)
-    apply(Verify(name, service.name, port, "it runs already"), context)
+    try:
+        apply(Wait(name, service.name, port, "it runs already"), context)
+        apply(Verify(name, service.name, port, "it runs already"), context)
+    except HostError as error:
+        hint = error.hint or f"invoke logs {service.name} --limit {context.name}"
+        raise HostError(error.host, error.message, hint=hint, tail=error.tail[-SHOWN:]) from error
     return context.proofs[name]
 
 
@@ -126,35 +131,64 @@ def _policy(name: str) -> Any:
     return {"Name": name}
 
 
+def log_file(name: str, context: Context) -> Path:
+    return context.log_dir / f"{context.name}-{name}.log"
+
+
 def save_logs(name: str, context: Context) -> Path:
     """The container's log so far, redacted, in a file of the controller."""
     context.log_dir.mkdir(parents=True, exist_ok=True)
-    path = context.log_dir / f"{context.name}-{name}.log"
+    path = log_file(name, context)
     text = context.client.api.logs(name, timestamps=True)
     path.write_text(context.redact(text.decode("utf-8", "replace")), encoding="utf-8")
     context.say(f"log of {name} saved to {path}")
     return path
 
 
-def _undo(change: Change, context: Context) -> str:
-    """Every undo step is tried, whatever happens to the others. Returns one sentence about what is there now."""
+@dataclass(frozen=True)
+class _Left:
+    """What is there after a change was undone, in a sentence, and where the log of what failed was saved."""
+
+    said: str
+    log: Path | None = None
+
+
+def _told(error: HostError, left: _Left, context: Context) -> HostError:
+    """The failure with what is there now, the end of the log, and where all of it is."""
+    before = ", ".join(change.name for change in context.finished)
+    message = f"{error.message.rstrip('. ')}. {left.said}" + (f". Done before that: {before}" if before else "")
+    hint, tail = error.hint, error.tail
+    if left.log is not None and tail:
+        tail = tail[-SHOWN:]
+        hint = f"{hint.rstrip('. ')}. Its whole log: {left.log}" if hint else f"read its log: {left.log}"
+    return HostError(error.host, message, hint=hint, tail=tail)
+
+
+def _undo(change: Change, context: Context) -> _Left:
+    """Every undo step is tried, whatever happens to the others."""
     subject = next((step.name for step in change.undo if isinstance(step, SaveLogs)), "")
     if not change.undo or (subject and _gone(subject, context)):
-        return "Nothing else was changed"
+        return _Left("Nothing else was changed")
+    log = None
     context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
     failures = []
     for step in change.undo:
         context.say(f"undo: {step.what}")
         try:
             context.seam.perform(context.name, step, partial(_do, step, context))
+            log = log_file(step.name, context) if isinstance(step, SaveLogs) else log
         except docker.errors.NotFound:
             continue
         except (FleetError, *BROKEN) as error:
             failures.append(f"{step.what}: {error}")
     back = ", ".join(step.name for step in change.undo if isinstance(step, Start))
     if failures:
-        return f"Putting back did not work in full ({'; '.join(failures)})"
-    return f"{back} was put back and serves again" if back else f"{subject} was not left running in its place"
+        return _Left(f"Putting back did not work in full ({'; '.join(failures)}): invoke status shows what serves", log)
+    if back:
+        return _Left(f"{back} was put back and serves again", log)
+    gone = any(isinstance(step, Remove) for step in change.undo)
+    said = f"{subject} was removed again" if gone else f"{subject} was left as it is"
+    return _Left(f"{said}: nothing serves as {change.name}", log)
 
 
 def _gone(name: str, context: Context) -> bool:

@@ -91,7 +91,6 @@ def settle(step: Settle, context: Context) -> None:
                 raise HostError(
                     context.name,
                     message,
-                    hint=f"its log: invoke logs on {context.name}",
                     tail=tuple(map(context.redact, tail)),
                 )
             left = ends - context.clock()

@@ -61,6 +61,7 @@ class Inspection:
     image_entrypoint: tuple[str, ...] = ()
     diff_ids: tuple[str, ...] = ()
     image_volumes: tuple[str, ...] = ()
+    heard: frozenset[int] = frozenset()  # ports of the host on which its processes really listen; not Docker's to say
 
     @property
     def owned(self) -> bool:
@@ -207,8 +208,8 @@ def predict(
 
 
 def listening(container: Inspection) -> frozenset[int]:
-    """Ports that it takes on the host: published ones, ours by label, a --port of its command on a host network."""
-    ports = set(container.ports) | ({container.port} if container.port else set())
+    """Ports that it takes on the host: real and published ones, ours by label, a --port of its command on a host network."""
+    ports = {*container.ports, *container.heard} | ({container.port} if container.port else set())
     words = [*container.entrypoint, *container.arguments]
     if container.network == "host":
         for before, word in zip(["", *words], words, strict=False):

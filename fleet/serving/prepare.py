@@ -14,6 +14,7 @@ from fleet.serving import secrets
 from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.desired import Desired, SecretFiles, desired
 from fleet.serving.host import Shell
+from fleet.serving.inspection import Inspection
 from fleet.serving.observe import Observed, observe
 from fleet.serving.plan import plan
 from fleet.serving.spec import ImageIdentity
@@ -47,6 +48,7 @@ def prepare(
     """
     names = [f"{service.name}-{number}" for service in settings.services.values() for number in range(service.replicas)]
     observed = observe(session, client, (*names, *take_over))
+    observed = replace(observed, containers=tuple(_hearing(one, facts) for one in observed.containers))
     digests = {
         name: secrets.digest(secrets.content({key: secret.reveal() for key, secret in service.secrets.items()}))
         for name, service in settings.services.items()
@@ -59,6 +61,12 @@ def prepare(
     )
     made = replace(made, notes=(*wanted.notes, *made.notes), problems=(*wanted.problems, *made.problems))
     return Prepared(observed, wanted, made)
+
+
+def _hearing(one: Inspection, facts: Facts) -> Inspection:
+    """With the ports that the host's own sockets say it holds: no command line has to tell them."""
+    ports = (entry.port for entry in facts.listeners or () if entry.container and one.id.startswith(entry.container))
+    return replace(one, heard=frozenset(ports))
 
 
 def context_for(

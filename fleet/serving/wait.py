@@ -76,7 +76,7 @@ def wait_ready(
         if startup.marker != marker:
             marker, since = startup.marker, clock()
         elif clock() - since > deadline:
-            error = f"made no progress for {deadline:.0f} s while {startup.told}"
+            error = f"made no progress for {deadline:.0f} s (progress_deadline) while {startup.told}"
             raise _failed(host, name, error, startup, known, redact)
         sleep(pause)
 
@@ -113,5 +113,5 @@ def _failed(
     message = message.rstrip(". ")
     if best:
         message += f". {best[1].cause}"
-    hint = best[1].fix if best else f"read its log: invoke logs on {host}"
+    hint = best[1].fix if best else ""
     return HostError(host, redact(message), hint=redact(hint), tail=tuple(map(redact, startup.tail)))

@@ -14,6 +14,7 @@ from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.site import Wishes
 from fleet.transport import Connector
+from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, Narrator, close, connected, inventory_and_hosts, narrator, serving
 
 
@@ -36,6 +37,7 @@ def deploy(options: Options, scope: Scope) -> int:
     if scope.sideload:
         hosts = tuple(replace(host, settings=replace(host.settings, delivery="sideload")) for host in hosts)
     skipped = [host.name for host in chosen if not host.settings.services]
+    secrets.require(hosts, services=scope.serve)
     say = narrator(options)
     with connected(options) as connector:
         stock = _stock(inventory, hosts, connector, say, dry=options.check or not scope.make)
@@ -58,6 +60,7 @@ def deploy(options: Options, scope: Scope) -> int:
 def build(options: Options, *, update: bool, publish: bool) -> int:
     """Make the images of the selected hosts, once; `publish` pushes them too."""
     inventory, chosen = inventory_and_hosts(options)
+    secrets.require(serving(chosen), services=False)
     say = narrator(options, loud=terminal.err().is_terminal)
     with connected(options) as connector:
         stock = obtain(
@@ -69,6 +72,7 @@ def build(options: Options, *, update: bool, publish: bool) -> int:
             update=update,
             dry=options.check,
             publish=publish,
+            moving=say.moving,
         )
     if options.json:
         terminal.show_json(outcomes.stock_document(stock))
@@ -78,7 +82,7 @@ def build(options: Options, *, update: bool, publish: bool) -> int:
 
 
 def _stock(inventory: Inventory, hosts: tuple[Host, ...], connector: Connector, say: Narrator, *, dry: bool) -> Stock:
-    return obtain(inventory, hosts, connector, ROOT, say=say.line, dry=dry)
+    return obtain(inventory, hosts, connector, ROOT, say=say.line, dry=dry, moving=say.moving)
 
 
 def _run(
@@ -91,7 +95,7 @@ def _run(
         take_over=scope.take_over,
         serve=scope.serve,
     )
-    return Run(connector, wishes, ROOT, options.forks, say.host, time.time)
+    return Run(connector, wishes, ROOT, options.forks, say.host, time.time, moving=say.moving)
 
 
 def _refuse_missing_images(found: dict[str, Outcome]) -> None:

@@ -18,6 +18,7 @@ from fleet.serving.plan import plan_stop
 from fleet.serving.status import Row, endpoints, file_sd, rows
 from fleet.serving.verify import healthy
 from fleet.transport import Connector, fan_out
+from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, close, connected, inventory_and_hosts, narrator, serving
 
 
@@ -49,6 +50,7 @@ def verify(options: Options) -> int:
         outcome.proofs = context.proofs
         outcome.kept = len(context.proofs)
 
+    secrets.require(serving(inventory_and_hosts(options)[1]))
     return _each(options, work, show=outcomes.show_proofs)
 
 

@@ -58,19 +58,27 @@ def image_tar(python: Path = Path("/usr/bin/python3")) -> bytes:
     """A root filesystem: busybox, Debian's Python with the libraries it links, and the `vllm` above."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:
-        _file(tar, "bin/busybox", Path("/bin/busybox").read_bytes(), 0o755)
-        for name in ("sh", "env", "cat", "sleep"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-        real = python.resolve()
-        library = Path(f"/usr/lib/{real.name}")
-        _file(tar, "usr/bin/python3", real.read_bytes(), 0o755)
-        tar.add(library, arcname=str(library).lstrip("/"), filter=_needed)
-        for shared in _linked(real):
-            _file(tar, shared.lstrip("/"), Path(shared).resolve().read_bytes(), 0o755)
-        _file(tar, "usr/local/bin/vllm", VLLM.encode(), 0o755)
+        add_python(tar, python)
+        add_file(tar, "usr/local/bin/vllm", VLLM.encode(), 0o755)
     return made.getvalue()
+
+
+def add_python(tar: tarfile.TarFile, python: Path = Path("/usr/bin/python3"), *programs: Path) -> None:
+    """Busybox, Python with what it needs, and further `programs` of the machine with the libraries they link."""
+    add_file(tar, "bin/busybox", Path("/bin/busybox").read_bytes(), 0o755)
+    for name in ("sh", "env", "cat", "sleep", "stty"):
+        link = tarfile.TarInfo(f"bin/{name}")
+        link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+        tar.addfile(link)
+    real = python.resolve()
+    library = Path(f"/usr/lib/{real.name}")
+    add_file(tar, "usr/bin/python3", real.read_bytes(), 0o755)
+    tar.add(library, arcname=str(library).lstrip("/"), filter=_needed)
+    for program in programs:
+        add_file(tar, str(program).lstrip("/"), program.read_bytes(), 0o755)
+    modules = Path(f"/usr/lib/{real.name}/lib-dynload").glob("_*.so")
+    for shared in _linked(real, *modules, *programs):
+        add_file(tar, shared.lstrip("/"), Path(shared).resolve().read_bytes(), 0o755)
 
 
 def import_vllm(node: Node, reference: str, *changes: str) -> None:
@@ -80,19 +88,19 @@ def import_vllm(node: Node, reference: str, *changes: str) -> None:
     node.exec(("docker", "import", *flags, "/tmp/vllm.tar", reference))
 
 
-def _file(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+def add_file(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(content), mode
     tar.addfile(entry, io.BytesIO(content))
 
 
 def _needed(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    entry.mtime = 0  # the same bytes every time
     unwanted = ("__pycache__", "/test", "/idlelib", "/lib2to3", "/tkinter", "/ensurepip", "/config-")
     return None if any(word in entry.name for word in unwanted) else entry
 
 
-def _linked(program: Path) -> list[str]:
-    modules = list(Path(f"/usr/lib/{program.name}/lib-dynload").glob("_*.so"))
-    said = subprocess.run(("ldd", str(program), *map(str, modules)), capture_output=True, text=True, check=True).stdout
+def _linked(*files: Path) -> list[str]:
+    said = subprocess.run(("ldd", *map(str, files)), capture_output=True, text=True, check=True).stdout
     words = {word for line in said.splitlines() for word in line.split() if word.startswith("/") and ":" not in word}
     return sorted(words)

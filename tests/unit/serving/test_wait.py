@@ -139,7 +139,7 @@ def test_no_fixed_clock_ends_a_start_that_makes_progress() -> None:
 @pytest.mark.parametrize(
     ("looks", "message"),
     [
-        ([running(GOOD[2])], "chat-0-new made no progress for 30 s while loading weights"),
+        ([running(GOOD[2])], "made no progress for 30 s (progress_deadline) while loading weights"),
         ([Look((), "exited", 1)], "stopped by itself with exit code 1 while starting"),
         ([Look((), "exited", 128, "exec: no such file")], "exit code 128 while starting: exec: no such file"),
         ([running(), Look((), "restarting", 1)], "keeps crashing (exit code 1)"),

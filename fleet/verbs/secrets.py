@@ -1,0 +1,48 @@
+"""Secrets that a command will need, tried before anything is touched: every missing one at once, where it was written."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from fleet.errors import FleetError, InputError, Problem
+from fleet.inventory.model import Host
+from fleet.secret import Secret
+
+
+def require(hosts: Iterable[Host], *, services: bool = True) -> None:
+    """Raise InputError for all secrets of `hosts` that cannot be had. `services=False` leaves out those of services."""
+    problems: dict[Secret, Problem] = {}
+    good: set[Secret] = set()
+    for host in hosts:
+        needed = _within(host.connection), _within(host.settings)
+        own = {secret for service in host.settings.services.values() for secret in service.secrets.values()}
+        for secret in (one for part in needed for one in part):
+            if secret in good or secret in problems or (secret in own and not services):
+                continue
+            try:
+                secret.reveal()
+            except FleetError as error:
+                problems[secret] = _problem(host, secret, error)
+            else:
+                good.add(secret)
+    if problems:
+        raise InputError(*problems.values())
+
+
+def _within(value: Any) -> Iterator[Secret]:
+    if isinstance(value, Secret):
+        yield value
+    elif is_dataclass(value):
+        for item in fields(value):
+            yield from _within(getattr(value, item.name))
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _within(inner)
+
+
+def _problem(host: Host, secret: Secret, error: FleetError) -> Problem:
+    said = error.message.removeprefix(f"secret {secret.label}: ")
+    at = next((at for path, at in host.origins.items() if f"{path}.".startswith(f"{secret.label}.")), None)
+    if at is None:
+        return Problem(host.name, 0, 0, secret.label, said, error.hint)
+    return Problem(at.file, at.line, at.col, secret.label, said, error.hint)

@@ -1,0 +1,50 @@
+"""The stand-in vLLM as a docker-archive, made of the machine's own Python in a second: no builder and no build."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+from fleet.lab.vllm_repo import HISTORY, files_of
+from tests.lab.python_image import add_file, add_python
+
+NAME = "vllm-rocm:standin"
+SCRIPT = b"#!/usr/bin/python3\nimport sys\n\nfrom vllm.cli import main\n\nsys.exit(main())\n"
+PACKAGES = "usr/lib/python3.11/vllm"  # on Debian 12's own path
+
+
+def standin_archive(target: Path) -> Path:
+    """Write the archive to `target`; the same bytes every time on one machine."""
+    release = next(one for one in HISTORY if one.name == "v0.11.0")
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        add_python(tar, Path("/usr/bin/python3"), Path("/bin/bash"))
+        for path, content in files_of(release).items():
+            if path.startswith("vllm/"):
+                add_file(tar, f"{PACKAGES}/{path.removeprefix('vllm/')}", content, 0o644)
+        add_file(tar, f"{PACKAGES}/VERSION", b"0.11.0\n", 0o644)
+        add_file(tar, "usr/local/bin/vllm", SCRIPT, 0o755)
+    layer = made.getvalue()
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2025-01-01T00:00:00Z",
+        "config": {
+            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "TERM=linux"],
+            "Entrypoint": ["vllm", "serve"],
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]
+    with tarfile.open(target, mode="w") as tar:
+        add_file(tar, "config.json", json.dumps(config).encode(), 0o644)
+        add_file(tar, "layer.tar", layer, 0o644)
+        add_file(tar, "manifest.json", json.dumps(manifest).encode(), 0o644)
+    return target
+
+
+def image_text(archive: Path) -> str:
+    """The inventory's `image` of that archive, for every host."""
+    image = {"name": "vllm-rocm", "source": None, "archive": str(archive), "gfx": ["gfx90a", "gfx942"], "rocm": "6.4.3"}
+    return json.dumps({"all": {"vars": {"fleet": {"image": image}}}})
