@@ -8,7 +8,7 @@ from fleet.errors import FleetError
 from fleet.image import archive, convert, reference
 from fleet.image.describe import Made, release_of
 from fleet.image.lock import Lock
-from fleet.image.produce_source import from_source
+from fleet.image.produce_source import from_source, known_source
 from fleet.image.release import Release
 from fleet.image.workshop import Outlook, Produced, Workshop, find, resolve_tag, short_hash
 from fleet.inventory.settings import Image
@@ -19,6 +19,18 @@ _CHUNK = 1 << 20
 def look(image: Image, workshop: Workshop, lock: Lock, *, gfx: tuple[str, ...]) -> Outlook:
     """What `produce` would do, for `--check`: asks registries, git and the builder, and makes nothing but cache."""
     return _settle(image, workshop, lock, gfx, make=False)
+
+
+def known(image: Image, workshop: Workshop, lock: Lock, *, gfx: tuple[str, ...]) -> Release | None:
+    """The release where finding it costs no more than asking a registry: nothing is cloned, built or read through.
+
+    None does not mean that there is none. Raises FleetError where the registry does not answer.
+    """
+    if image.source is not None:
+        return known_source(image, image.source, workshop, lock, gfx)
+    if image.archive and not _remembered(Path(image.archive).expanduser(), workshop):
+        return None
+    return look(image, workshop, lock, gfx=gfx).release
 
 
 def produce(image: Image, workshop: Workshop, lock: Lock, *, gfx: tuple[str, ...]) -> Produced:
@@ -98,11 +110,10 @@ def _keep(image: Image, workshop: Workshop, key: str, converted: convert.Convert
 def _checksum(path: Path, workshop: Workshop) -> str:
     """SHA-256 of a file; one that has neither moved nor changed since last time is not read again."""
     try:
-        stat = path.stat()
-        memo = short_hash("archive", str(path.absolute()), str(stat.st_size), str(stat.st_mtime_ns), str(stat.st_ino))
-        known = workshop.store.known_key(memo)
-        if known:
-            return known
+        memo = _memo(path)
+        before = workshop.store.known_key(memo)
+        if before:
+            return before
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -111,3 +122,17 @@ def _checksum(path: Path, workshop: Workshop) -> str:
         raise FleetError(f"archive {path} cannot be read: {error.strerror}") from error
     workshop.store.know_key(memo, digest.hexdigest())
     return digest.hexdigest()
+
+
+def _remembered(path: Path, workshop: Workshop) -> bool:
+    """Whether `_checksum` would answer at once."""
+    try:
+        return bool(workshop.store.known_key(_memo(path)))
+    except OSError:
+        return False
+
+
+def _memo(path: Path) -> str:
+    """A name for a file as it lies there now. Raises OSError."""
+    stat = path.stat()
+    return short_hash("archive", str(path.absolute()), str(stat.st_size), str(stat.st_mtime_ns), str(stat.st_ino))

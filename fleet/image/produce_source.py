@@ -61,6 +61,16 @@ def from_source(
     return Outlook(release, recipe.key, lock, what, why)
 
 
+def known_source(image: Image, source: Source, workshop: Workshop, lock: Lock, gfx: tuple[str, ...]) -> Release | None:
+    """The release of a source spec that this controller has settled before, without asking git or the builder."""
+    commit = lock.commit(source.repository, source.ref)
+    if not commit:
+        return None
+    targets = tuple(sorted(set(source.gfx or gfx)))
+    key = workshop.store.known_key(_memo(image.name, source, commit, targets, lock))
+    return find(workshop, image.name, key) if key else None
+
+
 def _same(source: Source, key: str) -> str:
     return f"{source.ref} with these arguments, base and patches was built before (content key {key})"
 

@@ -97,8 +97,8 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         needs = needs_of(host, None, now, take_over=take_over)
         findings = check(facts, needs)
         return Site(host, session, client, facts, findings, None, HostPlan(host.name, blocked=_fails(findings)))
-    steps = _plan_images(session, client, facts, releases, wishes)
-    findings = check(facts, needs_of(host, _weight(releases, steps), now, take_over=take_over))
+    steps = image_steps(session, client, facts, releases, wishes)
+    findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over))
     complete = set(releases) == set(host.settings.services)
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
     waiting = () if complete else ("the containers are planned when the image has been made",)
@@ -107,9 +107,10 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     return Site(host, session, client, facts, findings, prepared, plan)
 
 
-def _plan_images(
+def image_steps(
     session: Session, client: docker.DockerClient, facts: Facts, releases: Mapping[str, Release], wishes: Wishes
 ) -> tuple[Step, ...]:
+    """What brings the releases to the host, as the engine there tells what it has. Changes nothing."""
     if not releases:
         return ()
     settings = session.host.settings
@@ -143,7 +144,7 @@ def _prepare(
     )
 
 
-def _weight(releases: Mapping[str, Release], steps: Collection[Step]) -> ImageFacts | None:
+def weight(releases: Mapping[str, Release], steps: Collection[Step]) -> ImageFacts | None:
     """What the images ask of the host: all their gfx targets, and room only for what still has to come."""
     if not releases:
         return None
