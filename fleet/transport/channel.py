@@ -21,12 +21,22 @@ class Channel:
         self._open = True
         self._stderr_head = b""
 
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Have `call` made when the channel closes, before its slot is given back."""
+        release = self._release
+
+        def both() -> None:
+            call()
+            release()
+
+        self._release = both
+
     def send(self, data: bytes) -> int:
         try:
             return self._raw.send(bytes(data[:PIECE]))
         except TimeoutError:
             raise
-        except OSError as error:
+        except (OSError, EOFError, paramiko.SSHException) as error:
             raise BrokenPipeError(32, "the remote end closed the channel") from error
 
     def sendall(self, data: bytes | memoryview) -> None:

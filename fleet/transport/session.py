@@ -112,9 +112,13 @@ class Session:
         words = ("sudo", "-u", self.host.connection.become.user, "--", *argv) if sudo and self._becomes else tuple(argv)
         return int(self._connection.run(shlex.join(words), pty=True, warn=True).exited)
 
-    def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel:
-        """Start a command and hand over its raw channel; the caller closes it."""
-        return self._started(argv, sudo)
+    def open_process(self, argv: Sequence[str], *, sudo: bool = False, lasting: bool = False) -> Channel:
+        """Start a command and hand over its raw channel; the caller closes it. `lasting`: not before the session ends."""
+        channel = self._started(argv, sudo)
+        if lasting:
+            self._slots.lasts(1)
+            channel.on_close(lambda: self._slots.lasts(-1))
+        return channel
 
     def upload(
         self,

@@ -14,6 +14,7 @@ class Slots:
         self._free = threading.Condition()
         self._limit = most
         self._used = 0
+        self._lasting = 0
 
     def acquire(self, patience: float = PATIENCE) -> bool:
         """Take a slot; False when none came free in `patience` seconds."""
@@ -30,11 +31,16 @@ class Slots:
             self._used -= 1
             self._free.notify()
 
+    def lasts(self, change: int) -> None:
+        """Count a taken slot (+1) as one that stays taken, as a lock's does: nobody need wait for it. -1 ends that."""
+        with self._free:
+            self._lasting += change
+
     def shrink(self) -> bool:
-        """Give back a slot that the server refused, and lower the limit; False when we hold no other."""
+        """Give back a slot that the server refused, and lower the limit; False when no other will come free."""
         with self._free:
             self._used -= 1
-            if not self._used:
+            if self._used <= self._lasting:
                 return False
             self._limit = min(self._limit, self._used)
             return True
