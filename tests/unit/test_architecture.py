@@ -10,7 +10,17 @@ FLEET = Path(__file__).parents[2] / "fleet"
 MODULES = sorted(FLEET.rglob("*.py"))
 PRODUCT = [path for path in MODULES if "lab" not in path.relative_to(FLEET).parts[:1]]
 DOOR = FLEET / "tasks.py"  # the command line offers lab.* and is the one door
-PURE = ("inventory", "preflight", "serving/spec.py", "serving/diff.py", "serving/plan.py", "serving/placement.py")
+PURE = (
+    "inventory",
+    "preflight",
+    "playbook",
+    "prepare/plan.py",
+    "prepare/fix.py",
+    "serving/spec.py",
+    "serving/diff.py",
+    "serving/plan.py",
+    "serving/placement.py",
+)
 EFFECTS = ("subprocess", "socket", "paramiko", "fabric", "docker", "time")
 
 
