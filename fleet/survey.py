@@ -1,15 +1,26 @@
-"""Ask every host once: connect, probe, and give back facts or the reason why there are none."""
+"""Ask every host once: connect, probe, and give back facts, a judgement, or the reason why there is none.
+
+A run (fleet.rollout.site.look) reads a host in the same way and goes on to plan; here nothing is planned, and a host
+whose release nobody knows yet costs one round trip.
+"""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from fleet.delivery.progress import STALL
+from fleet.engine import docker_client
 from fleet.errors import HostError
 from fleet.facts import Facts, collect
+from fleet.image.release import Release
 from fleet.inventory.model import Host
-from fleet.preflight import Finding, Needs, check, needs_of
-from fleet.preflight.needs import ImageFacts
-from fleet.transport import Connector, fan_out
+from fleet.preflight import Finding, check, needs_of
+from fleet.rollout.site import Wishes, image_steps, weight
+from fleet.transport import Connector, Session, fan_out
+
+T = TypeVar("T")
+Releases = Callable[[Host], Mapping[str, Release]]  # a host's releases by service; only those that are known
 
 
 @dataclass(frozen=True)
@@ -17,28 +28,42 @@ class Answer:
     """What one host said, and the judgement on it."""
 
     facts: Facts
-    needs: Needs
     findings: tuple[Finding, ...]
 
 
-def survey(
+def nothing_known(_host: Host) -> Mapping[str, Release]:
+    return {}
+
+
+def each(
     hosts: Iterable[Host],
     connector: Connector,
+    ask: Callable[[Session], T],
     *,
     forks: int,
-    image: Callable[[Host], ImageFacts | None] = lambda _host: None,
     on_done: Callable[[str], None] = lambda _host: None,
-) -> dict[str, Answer | HostError]:
-    """Facts and findings of each host, at most `forks` at once. One bad host never spoils the others."""
+) -> dict[str, T | HostError]:
+    """One question to each host, at most `forks` at once. One bad host never spoils the others."""
 
-    def ask(host: Host) -> Answer:
+    def visit(host: Host) -> T:
         session = connector.connect(host)
         try:
-            before = time.time()
-            facts = collect(session, needs_of(host, image(host), before))
-            needs = needs_of(host, image(host), (before + time.time()) / 2)
-            return Answer(facts, needs, check(facts, needs))
+            return ask(session)
         finally:
             session.close()
 
-    return fan_out(tuple(hosts), ask, forks=forks, on_done=lambda host, _result: on_done(host.name))
+    return fan_out(tuple(hosts), visit, forks=forks, on_done=lambda host, _result: on_done(host.name))
+
+
+def look(session: Session, releases: Releases = nothing_known) -> Answer:
+    """Facts and findings of one host. The gate goes by the releases that are known, else by what the inventory says."""
+    host = session.host
+    before = time.time()
+    facts = collect(session, needs_of(host, None, before))
+    now = (before + time.time()) / 2
+    image = None
+    known = releases(host)
+    if known and facts.docker.state == "running":
+        client = docker_client(session, timeout=STALL)
+        image = weight(known, image_steps(session, client, facts, known, Wishes()))
+    return Answer(facts, check(facts, needs_of(host, image, now)))

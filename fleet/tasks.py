@@ -5,7 +5,7 @@ Imports of the library stand inside the tasks: `invoke --list` answers before pa
 
 from invoke.collection import Collection
 
-from fleet.cli import CHANGE, CONNECT, HOSTS, Options, verb
+from fleet.cli import CHANGE, CONNECT, HOSTS, Options, duration, verb
 from fleet.lab.tasks import namespace as lab
 
 
@@ -36,12 +36,13 @@ def schema() -> None:
     *CONNECT,
     example="invoke facts -i prod --limit mi300x-01 --json",
     root="Read a captured tree (DIR/sys/…, DIR/proc/…) instead of hosts.",
+    capture="Also write each host into DIR/HOST (`--capture bug`), which `--root bug/HOST` reads back. No secrets in it.",
 )
-def facts(options: Options, root: str = "") -> int:
-    """Show what each host says about itself: GPUs, driver, Docker, limits, models."""
+def facts(options: Options, root: str = "", capture: str = "") -> int:
+    """Show what each host says about itself: GPUs, driver, Docker, limits, models; or capture it for a bug report."""
     from fleet.verbs.look import facts_of_hosts, facts_of_tree
 
-    return facts_of_tree(root, options) if root else facts_of_hosts(options)
+    return facts_of_tree(root, options) if root else facts_of_hosts(options, capture)
 
 
 @verb(
@@ -62,18 +63,60 @@ _TAKE_OVER = (
 _SERVICE = "Service to act on."
 
 
+_ROLL = {
+    "lock_wait": "How long to wait for hosts that another run holds: 90s, 5m.",
+    "include_quarantined": "Take in hosts that an earlier run could not reach.",
+}
+_AGAIN = {
+    "resume": "Go on where a killed run stopped: its id, or nothing for the last one.",
+    "only_failed": "Only the hosts that failed or were not reached in the last run.",
+}
+_LISTS = {
+    "stages": "Only these stages, with commas between.",
+    "list_stages": "Show the plays and their stages, and do nothing.",
+    "list_hosts": "Show the plays and their hosts, and do nothing.",
+}
+
+
 @verb(
     *CHANGE,
     example="invoke deploy -i prod --limit 'mi300x:!canary' --check --diff",
+    optional=("resume",),
     prune="Remove containers of ours that no service asks for.",
     take_over=_TAKE_OVER,
+    shared={**_LISTS, **_AGAIN, **_ROLL},
 )
-def deploy(options: Options, prune: bool = False, take_over: str = "") -> int:
-    """Check the hosts, build the image once, bring it to them, serve, and prove that every replica answers."""
-    from fleet.verbs.rollout import Scope
-    from fleet.verbs.rollout import deploy as work
+def deploy(
+    options: Options,
+    prune: bool = False,
+    take_over: str = "",
+    stages: str = "",
+    list_stages: bool = False,
+    list_hosts: bool = False,
+    resume: str = "",
+    only_failed: bool = False,
+    lock_wait: str = "",
+    include_quarantined: bool = False,
+) -> int:
+    """Check the hosts, build the image once, bring it to them, serve, and prove that every replica answers.
 
-    return work(options, Scope(prune=prune, take_over=_words(take_over)))
+    Runs playbooks/deploy.yaml: the canary first, then batch after batch.
+    """
+    from fleet.verbs.roll import Order, roll
+
+    order = Order(
+        "deploy",
+        prune=prune,
+        take_over=_words(take_over),
+        stages=_words(stages),
+        list_stages=list_stages,
+        list_hosts=list_hosts,
+        resume=_latest(resume),
+        only_failed=only_failed,
+        lock_wait=duration(lock_wait, "--lock-wait"),
+        include_quarantined=include_quarantined,
+    )
+    return roll(options, order)
 
 
 @verb(
@@ -81,15 +124,74 @@ def deploy(options: Options, prune: bool = False, take_over: str = "") -> int:
     example="invoke plan -i prod --diff",
     prune="Plan to remove containers of ours that no service asks for.",
     take_over=_TAKE_OVER,
+    stages=_LISTS["stages"],
 )
-def plan(options: Options, prune: bool = False, take_over: str = "") -> int:
+def plan(options: Options, prune: bool = False, take_over: str = "", stages: str = "") -> int:
     """Show what a deploy would do and why; the same as `deploy --check`."""
     from dataclasses import replace
 
-    from fleet.verbs.rollout import Scope
-    from fleet.verbs.rollout import deploy as work
+    from fleet.verbs.roll import Order, roll
 
-    return work(replace(options, check=True), Scope(prune=prune, take_over=_words(take_over)))
+    order = Order("plan", prune=prune, take_over=_words(take_over), stages=_words(stages))
+    return roll(replace(options, check=True), order)
+
+
+@verb(
+    *CHANGE,
+    example="invoke play prepare.yaml -i prod --check",
+    optional=("resume",),
+    file="A playbook, or a name below playbooks/.",
+    shared={**_LISTS, **_AGAIN, **_ROLL},
+)
+def play(
+    options: Options,
+    file: str,
+    stages: str = "",
+    list_stages: bool = False,
+    list_hosts: bool = False,
+    resume: str = "",
+    only_failed: bool = False,
+    lock_wait: str = "",
+    include_quarantined: bool = False,
+) -> int:
+    """Run a playbook: ordered stages for host patterns, with batches and limits."""
+    from fleet.verbs.roll import Order, roll
+
+    order = Order(
+        "play",
+        file,
+        stages=_words(stages),
+        list_stages=list_stages,
+        list_hosts=list_hosts,
+        resume=_latest(resume),
+        only_failed=only_failed,
+        lock_wait=duration(lock_wait, "--lock-wait"),
+        include_quarantined=include_quarantined,
+    )
+    return roll(options, order)
+
+
+@verb(*CONNECT, example="invoke unlock -i prod --limit mi300x-01")
+def unlock(options: Options) -> int:
+    """End the lock that a run holds on the selected hosts; what it was replacing is put back there."""
+    from fleet.verbs.hosts import unlock as work
+
+    return work(options)
+
+
+@verb(
+    "inventory", "json",
+    example="invoke maintenance mi300x-03 -i prod --reason 'new HBM' --until 3d",
+    host="A host pattern.",
+    reason="Why; shown by every command that leaves the host out.",
+    until="2026-12-01, 2026-12-01T18:00, 18:00, 4h or 3d; open end without it.",
+    end="Take the host back in.",
+)  # fmt: skip
+def maintenance(options: Options, host: str = "", reason: str = "", until: str = "", end: bool = False) -> int:
+    """Take a host out for every command until a time; without a host, show who is out."""
+    from fleet.verbs.hosts import maintenance as work
+
+    return work(options, host, reason=reason, until=until, end=end)
 
 
 @verb(
@@ -112,13 +214,19 @@ def push(options: Options) -> int:
     return work(options, update=False, publish=True)
 
 
-@verb(*CHANGE, example="invoke sideload -i prod --limit vault")
-def sideload(options: Options) -> int:
+@verb(*CHANGE, example="invoke sideload -i prod --limit vault", shared=_ROLL)
+def sideload(options: Options, lock_wait: str = "", include_quarantined: bool = False) -> int:
     """Bring the images to the selected hosts over SSH, whatever delivery the inventory names."""
-    from fleet.verbs.rollout import Scope
-    from fleet.verbs.rollout import deploy as work
+    from fleet.verbs.roll import Order, roll
 
-    return work(options, Scope(serve=False, sideload=True))
+    order = Order(
+        "sideload",
+        stages=frozenset({"preflight", "image", "distribute"}),
+        sideload=True,
+        lock_wait=duration(lock_wait, "--lock-wait"),
+        include_quarantined=include_quarantined,
+    )
+    return roll(options, order)
 
 
 @verb(
@@ -126,13 +234,27 @@ def sideload(options: Options) -> int:
     example="invoke serve -i prod --limit mi300x-01",
     prune="Remove containers of ours that no service asks for.",
     take_over=_TAKE_OVER,
+    shared=_ROLL,
 )
-def serve(options: Options, prune: bool = False, take_over: str = "") -> int:
+def serve(
+    options: Options,
+    prune: bool = False,
+    take_over: str = "",
+    lock_wait: str = "",
+    include_quarantined: bool = False,
+) -> int:
     """Start or replace containers from images that are on the hosts already."""
-    from fleet.verbs.rollout import Scope
-    from fleet.verbs.rollout import deploy as work
+    from fleet.verbs.roll import Order, roll
 
-    return work(options, Scope(make=False, bring=False, prune=prune, take_over=_words(take_over)))
+    order = Order(
+        "serve",
+        stages=frozenset({"preflight", "serve", "verify"}),
+        prune=prune,
+        take_over=_words(take_over),
+        lock_wait=duration(lock_wait, "--lock-wait"),
+        include_quarantined=include_quarantined,
+    )
+    return roll(options, order)
 
 
 @verb(*CONNECT, "check", example="invoke stop -i prod --limit mi300x-01 --service chat", service="Only this service.")
@@ -197,11 +319,34 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word for word in text.split(",") if word)
 
 
+def _latest(resume: str | bool) -> str:
+    """`--resume` alone comes from Invoke as True."""
+    return "last" if resume is True else str(resume or "")
+
+
 def _collection() -> Collection:
     inventory = Collection("inventory")
     inventory.add_task(inventory_show, default=True)
     inventory.add_task(schema)
-    verbs = (deploy, plan, build, push, sideload, serve, stop, verify, status, endpoints, logs, shell, facts, preflight)
+    verbs = (
+        deploy,
+        plan,
+        play,
+        unlock,
+        maintenance,
+        build,
+        push,
+        sideload,
+        serve,
+        stop,
+        verify,
+        status,
+        endpoints,
+        logs,
+        shell,
+        facts,
+        preflight,
+    )
     root = Collection(*verbs)
     root.add_collection(inventory)
     root.add_collection(lab, name="lab")

@@ -14,6 +14,7 @@ from fleet.facts.parse import parse
 from fleet.facts.words import scrub
 
 PROBE = files("fleet.facts").joinpath("probe.sh").read_text("utf-8")
+_LONGEST_NAME = 400
 RECORD = "probe.txt"  # the probe's own output inside a captured tree
 _SECTION_ROOTS = {
     "files": "",
@@ -66,7 +67,13 @@ def collect(session: ScriptSession, needs: ProbeNeeds, *, timeout: float = 120.0
 
 
 def capture(session: ScriptSession, needs: ProbeNeeds, directory: Path, *, timeout: float = 120.0) -> Facts:
-    """Like collect, and leave the host as a tree in `directory` for `read_tree` to replay, docker and all."""
+    """Like collect, and leave the host as a tree in `directory` for `read_tree` to replay, docker and all.
+
+    Secrets on command lines are blotted out before anything is written. Raises HostError, also when the directory holds
+    something already: it is never written over.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise HostError(session.host.name, f"{directory} is not empty", hint="capture into another directory")
     text = scrub(_ask(session, needs, timeout))
     facts = _parsed(session, text)
     frames = split(text)
@@ -75,7 +82,8 @@ def capture(session: ScriptSession, needs: ProbeNeeds, directory: Path, *, timeo
         (directory / RECORD).write_text(text, encoding="utf-8")
         _unpack(frames, directory)
     except OSError as error:
-        raise FleetError(f"could not write the capture to {directory}: {error.strerror}") from error
+        message = f"could not write the capture to {directory}: {error.strerror}"
+        raise HostError(session.host.name, message) from error
     return facts
 
 
@@ -117,9 +125,11 @@ def _parsed(session: ScriptSession, text: str) -> Facts:
 
 
 def _unpack(frames: Frames, directory: Path) -> None:
-    """The files that were read, in their places; for people to look into."""
+    """The files that were read, in their places; for people to look into. A host chooses the names, so they are judged."""
     for section, base in _SECTION_ROOTS.items():
         for name, text in frames.files(section).items():
             path = directory / base / name
+            if name.startswith("/") or ".." in path.parts or len(name) > _LONGEST_NAME:
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text + "\n", encoding="utf-8")

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
 from fleet.facts import Facts
+from fleet.facts.model import Model
 from fleet.report import terminal
 
 GIB = 1 << 30
@@ -24,6 +26,15 @@ def show(facts: Mapping[str, Facts], *, verbose: bool) -> None:
         console.print(table)
         if verbose:
             console.print(gpu_table(fact))
+
+
+def show_captured(places: Mapping[str, Path]) -> None:
+    """Where the captures lie, and how one is read back."""
+    console = terminal.out()
+    for name, place in places.items():
+        console.print(f"{escape(name)} is captured in {escape(str(place))}", soft_wrap=True)
+    first = next(iter(places.values()))
+    console.print(f"Read one back with: invoke facts --root {escape(str(first))}", soft_wrap=True)
 
 
 def gpu_table(fact: Facts) -> Table:
@@ -68,6 +79,19 @@ def docker_words(fact: Facts) -> str:
     return f"{docker.version or '?'} {docker.storage_driver or ''}, {docker.image_store or '?'} store"
 
 
+def firewall_words(fact: Facts) -> str:
+    """What hangs on the input hook; `not readable` where it takes root to tell."""
+    bases = [chain for chain in fact.firewall.chains or () if chain.base]
+    shown = "; ".join(f"{one.table} {one.name} policy {one.policy}, {len(one.rules)} rules" for one in bases)
+    return "not readable" if fact.firewall.chains is None else shown or "no rules for what comes in"
+
+
+def _model_words(model: Model) -> str:
+    lacks = f", {len(model.missing)} files missing" if model.missing else ""
+    known = gib(model.weights_bytes) if model.weights_bytes else "no weights" if not model.weights else ""
+    return f"{model.name} ({known}{lacks})" if known or lacks else model.name
+
+
 def gib(size: int | None) -> str | None:
     return None if size is None else f"{size / GIB:.0f} GiB" if size >= GIB else f"{size / (1 << 20):.0f} MiB"
 
@@ -87,7 +111,9 @@ def _rows(fact: Facts) -> list[tuple[str, str]]:
     if fact.docker.root_dir and (root := fact.space.get("root")):
         rows.append(("docker root", f"{fact.docker.root_dir}, {gib(root.free_bytes)} of {gib(root.total_bytes)} free"))
     if fact.models is not None:
-        rows.append(("models", ", ".join(model.name for model in fact.models) or "none"))
+        rows.append(("models", ", ".join(map(_model_words, fact.models)) or "none"))
+    if fact.firewall.chains is not None or fact.firewall.tools:
+        rows.append(("firewall", firewall_words(fact)))
     if fact.topology.processes:
         rows.append(("on the GPUs", "; ".join(f"{p.pid} {p.command or '?'}" for p in fact.topology.processes)))
     if fact.unread:

@@ -1,6 +1,6 @@
 """`invoke preflight`: a table of hosts, then every finding once; or one JSON document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -12,7 +12,7 @@ from fleet.report.facts import docker_words, driver_words, gpu_words
 from fleet.survey import Answer
 
 
-def show(answers: Mapping[str, Answer], *, verbose: bool) -> None:
+def show(answers: Mapping[str, Answer], notes: Sequence[str], *, verbose: bool) -> None:
     console = terminal.out()
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("host", "GPUs", "driver", "docker", "verdict"):
@@ -23,12 +23,16 @@ def show(answers: Mapping[str, Answer], *, verbose: bool) -> None:
     console.print(table)
     console.print()
     findings.show(console, {name: answer.findings for name, answer in answers.items()}, verbose=verbose)
+    for note in notes:
+        console.print(f"[dim]note[/] {escape(note)}")
 
 
-def document(answers: Mapping[str, Answer], fit: Mapping[str, bool], failed: Mapping[str, HostError]) -> dict[str, Any]:
-    """`{hosts: {name: {ready, findings: [...]}}, failed: {name: {...}}}`."""
+def document(
+    answers: Mapping[str, Answer], fit: Mapping[str, bool], failed: Mapping[str, HostError], notes: Sequence[str]
+) -> dict[str, Any]:
+    """`{hosts: {name: {ready, findings: [...]}}, failed: {name: {...}}, notes: [...]}`."""
     hosts = {
         name: {"ready": fit[name], "findings": [finding.to_json() for finding in answer.findings]}
         for name, answer in answers.items()
     }
-    return {"hosts": hosts, "failed": errors.document(failed)}
+    return {"hosts": hosts, "failed": errors.document(failed), "notes": list(notes)}

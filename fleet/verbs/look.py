@@ -1,20 +1,25 @@
 """`facts` and `preflight`: look at hosts and judge them."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from fleet.cli import Options
 from fleet.errors import HostError, UnreachableError, UsageError
-from fleet.facts import read_tree
+from fleet.facts import Facts, capture, collect, read_tree
 from fleet.inventory.model import Host
-from fleet.preflight import verdict
+from fleet.preflight import needs_of, verdict
 from fleet.report import errors, terminal
 from fleet.report import facts as facts_report
 from fleet.report import preflight as preflight_report
 from fleet.report.recap import HostRecap
-from fleet.survey import Answer, survey
-from fleet.transport import Connector
-from fleet.verbs.common import selected, takes_part
+from fleet.rollout.known import KnownReleases
+from fleet.survey import Answer, each, look
+from fleet.transport import Connector, Session
+from fleet.verbs.common import ROOT, inventory_and_hosts, selected, takes_part
+
+T = TypeVar("T")
 
 
 def facts_of_tree(root: str, options: Options) -> int:
@@ -29,50 +34,76 @@ def facts_of_tree(root: str, options: Options) -> int:
     return 0
 
 
-def facts_of_hosts(options: Options) -> int:
-    answers = _ask(selected(options), options, "facts")
-    known = {name: answer.facts for name, answer in answers.items() if isinstance(answer, Answer)}
+def facts_of_hosts(options: Options, into: str = "") -> int:
+    """Facts of the selected hosts; with `into`, each host is also left there as a tree that `--root` reads back."""
+    hosts = selected(options)
+    if into:
+        _refuse(hosts, Path(into))
+
+    def ask(session: Session) -> Facts:
+        needs = needs_of(session.host, None, time.time())
+        return capture(session, needs, Path(into) / session.host.name) if into else collect(session, needs)
+
+    answers = _ask(hosts, options, "capture" if into else "facts", ask)
+    known = {name: facts for name, facts in answers.items() if isinstance(facts, Facts)}
     failed = _failures(answers)
     if options.json:
-        hosts = {name: facts.to_json() for name, facts in known.items()}
-        terminal.show_json({"hosts": hosts, "failed": errors.document(failed)})
+        document = {name: facts.to_json() for name, facts in known.items()}
+        terminal.show_json({"hosts": document, "failed": errors.document(failed)})
     else:
         facts_report.show(known, verbose=options.verbose)
+        if into and known:
+            facts_report.show_captured({name: Path(into) / name for name in known})
         _close(answers, options, {name: HostRecap(name, ok=1) for name in known})
     return 1 if failed else 0
 
 
+def _refuse(hosts: Sequence[Host], into: Path) -> None:
+    """Name every directory that cannot take a capture, before any host is asked."""
+    if into.exists() and not into.is_dir():
+        raise UsageError(f"--capture {into} is not a directory")
+    for host in hosts:
+        if "/" in host.name or host.name in (".", ".."):
+            raise UsageError(f"--capture: host {host.name} has a name that cannot be a directory's")
+    full = [name for host in hosts if (name := into / host.name).exists()]
+    if full:
+        raise UsageError(f"--capture: there is already {', '.join(map(str, full))}", hint="choose another directory")
+
+
 def preflight_hosts(options: Options, *, strict: bool) -> int:
     """Hosts to which `fleet:` gives no part (a bastion, a registry) are left alone and counted as skipped."""
-    hosts = selected(options)
+    inventory, hosts = inventory_and_hosts(options)
     taking_part = tuple(host for host in hosts if takes_part(host)) or hosts
-    answers = _ask(taking_part, options, "preflight")
+    releases = KnownReleases(inventory, taking_part, ROOT)
+    answers = _ask(taking_part, options, "preflight", lambda session: look(session, releases.of))
     known = {name: answer for name, answer in answers.items() if isinstance(answer, Answer)}
     failed = _failures(answers)
     fit = {name: verdict(answer.findings, strict=strict) for name, answer in known.items()}
     if options.json:
-        terminal.show_json(preflight_report.document(known, fit, failed))
+        terminal.show_json(preflight_report.document(known, fit, failed, releases.notes))
     else:
-        preflight_report.show(known, verbose=options.verbose)
+        preflight_report.show(known, releases.notes, verbose=options.verbose)
         recaps = {name: HostRecap(name, ok=1 + well, failed=1 - well) for name, well in fit.items()}
         idle = {host.name: HostRecap(host.name, skipped=1) for host in hosts if host.name not in answers}
         _close(answers, options, {**recaps, **idle})
     return 0 if all(fit.values()) and not failed else 1
 
 
-def _ask(hosts: tuple[Host, ...], options: Options, title: str) -> dict[str, Answer | HostError]:
+def _ask(
+    hosts: tuple[Host, ...], options: Options, title: str, question: Callable[[Session], T]
+) -> dict[str, T | HostError]:
     with (
         Connector(accept_new=options.accept_new, on_event=terminal.event) as connector,
         terminal.counting(title, len(hosts)) as done,
     ):
-        return survey(hosts, connector, forks=options.forks, on_done=done)
+        return each(hosts, connector, question, forks=options.forks, on_done=done)
 
 
-def _failures(answers: Mapping[str, Answer | HostError]) -> dict[str, HostError]:
+def _failures(answers: Mapping[str, object]) -> dict[str, HostError]:
     return {name: answer for name, answer in answers.items() if isinstance(answer, HostError)}
 
 
-def _close(answers: Mapping[str, Answer | HostError], options: Options, recaps: Mapping[str, HostRecap]) -> None:
+def _close(answers: Mapping[str, object], options: Options, recaps: Mapping[str, HostRecap]) -> None:
     failed = _failures(answers)
     terminal.show_failures(failed)
     lost = {
