@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet.cli import Options
 from fleet.errors import HostError, UnreachableError
 from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
-from fleet.report import terminal
+from fleet.report import terminal, transfers
 from fleet.report.recap import HostRecap
+from fleet.rollout.leftout import read_maintenance
 from fleet.rollout.run import Outcome, failures
 from fleet.transport import Connector
 
@@ -17,8 +19,20 @@ ROOT = Path(".fleet")  # cache and logs of this controller
 
 
 def inventory_and_hosts(options: Options) -> tuple[Inventory, tuple[Host, ...]]:
+    """The inventory, and the selected hosts but those in maintenance, which are said."""
     loaded = load(options.inventory)
-    return loaded, select(loaded, options.limit)
+    chosen = select(loaded, options.limit)
+    out = in_maintenance(loaded, chosen)
+    for name, why in out.items():
+        terminal.event(name, f"left out: {why}")
+    return loaded, tuple(host for host in chosen if host.name not in out)
+
+
+def in_maintenance(inventory: Inventory, hosts: Iterable[Host]) -> dict[str, str]:
+    """Hosts that somebody has taken out for now, and how it is said."""
+    now = datetime.now(UTC)
+    known = read_maintenance(inventory.maintenance_path)
+    return {host.name: str(one) for host in hosts if (one := known.get(host.name)) and one.holds(now)}
 
 
 def selected(options: Options) -> tuple[Host, ...]:
@@ -46,10 +60,14 @@ def narrator(options: Options, *, loud: bool = False) -> "Narrator":
 
 
 class Narrator:
-    """Says on standard error what happens: per host always, a build's own lines only when asked or on a terminal."""
+    """Says on standard error what happens: per host always, a build's own lines only when asked or on a terminal.
+
+    `moving` shows bytes under way.
+    """
 
     def __init__(self, *, speaks: bool, loud: bool) -> None:
         self._speaks, self._loud = speaks, loud
+        self.moving = transfers.shown(speaks=speaks)
 
     def host(self, host: str, line: str) -> None:
         if self._speaks:

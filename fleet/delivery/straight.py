@@ -1,0 +1,140 @@
+"""From the builder straight into the registry: the layout is made there, once, and pushed from there.
+
+The controller gets the few kilobytes that a release is known by, and none of its layers. Where this does not work the
+image comes through the controller, as one that was built here would, and the reason is said.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.delivery.progress import Moving, silent
+from fleet.delivery.push import push
+from fleet.errors import FleetError
+from fleet.image import layout as layouts
+from fleet.image.convert import Converted
+from fleet.image.describe import dropped_by_conversion
+from fleet.image.layout import LayoutImage
+from fleet.image.machine import Here, Machine
+from fleet.image.scratch import scratch
+from fleet.inventory.settings import Registry
+from fleet.report.units import size
+
+# $1 staging directory, $2 tag of the image in the builder's engine. Prints where the layout is, on a line of its own.
+# What a killed controller left is swept as soon as it is two days old.
+MAKE = r"""
+umask 077
+find "$1" -maxdepth 1 -name 'build-*' -mtime +2 -exec rm -rf -- {} + 2>/dev/null
+mkdir -p -- "$1" && work=$(mktemp -d "$1/build-XXXXXX") || exit 1
+made=
+trap '[ -n "$made" ] || rm -rf -- "$work"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+export TMPDIR=$work
+docker save -o "$work/image.tar" "$2" || exit 1
+skopeo copy "docker-archive:$work/image.tar" "oci:$work/layout:image" || exit 1
+skopeo inspect --config --raw "docker-archive:$work/image.tar" > "$work/before.json" || exit 1
+rm -f -- "$work/image.tar"
+made=1
+echo "fleet-work $work"
+"""
+TOLD = "fleet-work "
+REACH = ("timeout", "10", "bash", "-c", 'exec 3<>"/dev/tcp/$0/$1"')
+
+
+@dataclass(frozen=True)
+class Straight:
+    """The way from one builder to one registry. `staging` is a directory on the builder; `note` hears which way it went."""
+
+    machine: Machine
+    registry: Registry
+    staging: str
+    on_line: Callable[[str], None]
+    note: Callable[[str], None]
+    moving: Moving = silent
+
+    def words(self) -> str:
+        """The way of an image that has yet to be built, for a plan."""
+        why = self.obstacle()
+        if not why:
+            return f"{self.machine.name} would push it straight to {self.registry.host}"
+        return f"it would go to {self.registry.host} through this controller: {why}"
+
+    def obstacle(self) -> str:
+        """Why the bytes have to go through the controller, empty when they need not. Changes nothing."""
+        if isinstance(self.machine, Here):
+            return "the images are built here"
+        if not self.machine.run(("skopeo", "--version")).ok:
+            return f"{self.machine.name} has no skopeo"
+        host, _, port = (
+            self.registry.host.rpartition(":") if ":" in self.registry.host else (self.registry.host, "", "443")
+        )
+        if not self.machine.run((*REACH, host.strip("[]"), port)).ok:
+            return f"{self.machine.name} cannot reach {self.registry.host}"
+        return ""
+
+    def bring(self, tag: str, name: str, root: Path) -> Converted | None:
+        """Make the layout of the builder's image `tag` there and push it as `name:RELEASE`.
+
+        None where that does not work, with the reason said. `root` is a directory here for the small files.
+        """
+        why = self.obstacle()
+        if why:
+            self.note(f"{name} goes to {self.registry.host} through this controller: {why}")
+            return None
+        try:
+            with self._layout(tag) as work, scratch(root) as folder:
+                image = self._description(work, folder)
+                release = image.manifest.digest.removeprefix("sha256:")[:12]
+                what = f"push {name}:{release} to {self.registry.host}"
+                with self.moving(self.machine.name, what, image.size) as at:
+                    push(
+                        f"{work}/layout:image",
+                        self.registry,
+                        name,
+                        release,
+                        machine=self.machine,
+                        on_line=self.on_line,
+                        at=at,
+                    )
+                self.note(
+                    f"{self.machine.name} pushed {name}:{release} ({size(image.size)}) straight to {self.registry.host}"
+                )
+                before = json.loads((folder / "before.json").read_bytes())
+                return Converted(image, dropped_by_conversion(before, image.document))
+        except (FleetError, ValueError) as error:
+            self.note(f"{name} goes to {self.registry.host} through this controller: {error}")
+            return None
+
+    @contextmanager
+    def _layout(self, tag: str) -> Iterator[str]:
+        """A directory on the builder with `layout` and `before.json`, gone afterwards."""
+        lines: list[str] = []
+        self.on_line(f"making the layout of {tag} on {self.machine.name}")
+        code = self.machine.stream(("sh", "-c", MAKE, "sh", self.staging, tag), lines.append)
+        work = next((line.removeprefix(TOLD) for line in lines if line.startswith(TOLD)), "")
+        if code or not work:
+            said = lines[-1] if lines else "without a word"
+            raise FleetError(f"the layout could not be made on {self.machine.name}: {said}")
+        try:
+            yield work
+        finally:
+            self.machine.run(("rm", "-rf", "--", work))
+
+    def _description(self, work: str, folder: Path) -> LayoutImage:
+        """Index, manifest and config, checked by their digests, without the layers."""
+        (folder / "blobs/sha256").mkdir(parents=True)
+        self._fetch(work, "before.json", folder)
+        index = self._fetch(f"{work}/layout", "index.json", folder)
+        manifest = self._fetch_blob(work, folder, json.loads(index)["manifests"][0]["digest"])
+        self._fetch_blob(work, folder, json.loads(manifest)["config"]["digest"])
+        return layouts.read(folder)
+
+    def _fetch_blob(self, work: str, folder: Path, digest: str) -> bytes:
+        relative = layouts.blob_path(folder, digest).relative_to(folder)
+        return self._fetch(f"{work}/layout", str(relative), folder)
+
+    def _fetch(self, where: str, path: str, folder: Path) -> bytes:
+        self.machine.fetch(("cat", f"{where}/{path}"), folder / path)
+        return (folder / path).read_bytes()
