@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,8 @@ SCRAPS = [
 BATCHES = 20
 
 
-def broken(rng: random.Random) -> bytes:
-    lines = rng.choice(GOOD).splitlines()
+def broken(rng: random.Random, good: Sequence[str] = GOOD) -> bytes:
+    lines = rng.choice(good).splitlines()
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(lines))
         line = lines[at]
