@@ -20,8 +20,8 @@ ABSENT, LINKED = 44, 45
 READ = f'[ -L "$1" ] && exit {LINKED}; [ -e "$1" ] || exit {ABSENT}; stat -c %a "$1" && cat "$1"'
 KEEP = f"""
 n=1
-while [ -e "$1{BACKUP}.$n" ]; do n=$((n + 1)); done
-cp -p "$1" "$1{BACKUP}.$n" && echo "$1{BACKUP}.$n"
+while [ -e "$1{BACKUP}.$n" ] && ! cmp -s "$1" "$1{BACKUP}.$n"; do n=$((n + 1)); done
+[ -e "$1{BACKUP}.$n" ] || cp -p "$1" "$1{BACKUP}.$n" && echo "$1{BACKUP}.$n"
 """
 
 Say = Callable[[str], None]
@@ -96,7 +96,7 @@ def _do(fix: Fix, session: Session, say: Say) -> None:
     back: list[tuple[str, ...]] = []
     try:
         for edit in fix.edits:
-            back += _edit(fix, edit, session)
+            _edit(fix, edit, session, back)
         for command in fix.commands:
             session.run(command, sudo=True, timeout=LOAD)
     except HostError:
@@ -110,8 +110,11 @@ def _do(fix: Fix, session: Session, say: Say) -> None:
         say(f"{fix.what}: {fix.note}")
 
 
-def _edit(fix: Fix, edit: Edit, session: Session) -> list[tuple[str, ...]]:
-    """Write the file if it has to change; the commands that put it back."""
+def _edit(fix: Fix, edit: Edit, session: Session, back: list[tuple[str, ...]]) -> None:
+    """Write the file if it has to change; `back` is given the command that puts it back, before it is written.
+
+    The copy of what was there stays where a cut connection ends this, and is found again by the next run.
+    """
     host, path = session.host.name, edit.path
     found = session.run(("sh", "-c", READ, "sh", path), sudo=True, check=False)
     if not found.ok and found.exit_code != ABSENT:
@@ -125,15 +128,14 @@ def _edit(fix: Fix, edit: Edit, session: Session) -> list[tuple[str, ...]]:
     except NotEditableError as error:
         raise HostError(host, f"could not {fix.what}: {path} {error}", hint="it was left as it is") from error
     if found.ok and after == before:
-        return []
+        return
     if found.ok:
         kept = session.run(("sh", "-c", KEEP, "sh", path), sudo=True).stdout.strip()
-        back: tuple[str, ...] = ("mv", "-f", kept, path)
+        back.append(("mv", "-f", kept, path))
     else:
         session.run(("mkdir", "-p", path.rpartition("/")[0]), sudo=True)
-        back = ("rm", "-f", path)
+        back.append(("rm", "-f", path))
     session.upload(io.BytesIO(after.encode()), path, mode=int(mode, 8), sudo=True)
-    return [back]
 
 
 def _together(host: str, failed: dict[str, HostError]) -> HostError:

@@ -110,6 +110,12 @@ class Fix:
         back = (f"mv {edit.path}{BACKUP}.N {edit.path}, or rm {edit.path} where there was none" for edit in self.edits)
         return (*back, *map(shlex.join, self.undo))
 
+    @property
+    def details(self) -> tuple[str, ...]:
+        """All that a plan has to say of it beside what and why."""
+        note = (f"note: {self.note}",) if self.note else ()
+        return (*self.lines, *(f"undo: {line}" for line in self.undo_lines), *note)
+
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(below)

@@ -25,6 +25,8 @@ def show(console: Console, plans: Iterable[HostPlan], *, verbose: bool, diff: bo
                 why = f"  [dim]({escape(line.why)})[/]" if line.why else ""
                 moving = f"  [cyan]{size(line.size)} {escape(line.way)}[/]" if line.size else ""
                 console.print(f"  {mark} {escape(line.what)}{moving}{why}", soft_wrap=True)
+                for detail in line.details:
+                    console.print(f"      [dim]{escape(detail)}[/]", soft_wrap=True)
         for change in plan.serving.changes if diff else ():
             for difference in change.why.split("; "):
                 console.print(f"  [magenta]~[/] {escape(change.name)}: {escape(difference)}", soft_wrap=True)

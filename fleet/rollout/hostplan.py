@@ -17,6 +17,7 @@ class Line:
     size: int = 0
     changes: bool = True
     way: str = ""  # from registry.corp:5000, from this controller through bastion jump@gate, …
+    details: tuple[str, ...] = ()  # the commands, how they are undone, what they do not do
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class HostPlan:
         steps = [
             Line(step.what, step.why) for change in self.serving.changes for step in (*change.steps, *change.commit)
         ]
-        fixes = [Line(fix.what, fix.why) for fix in self.fixes]
+        fixes = [Line(fix.what, fix.why, details=fix.details) for fix in self.fixes]
         return (*fixes, *images, *kept, *steps)
 
     @property

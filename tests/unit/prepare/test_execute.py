@@ -50,6 +50,8 @@ class Pretended:
         return output
 
     def upload(self, source: BinaryIO, path: str, **_: object) -> None:
+        if "upload" in self.broken:
+            raise HostError("gpu-1", "no room")
         self.files[path] = source.read().decode()
 
     def _run(self, argv: tuple[str, ...]) -> Output:
@@ -66,7 +68,7 @@ class Pretended:
             case ("mv", "-f", kept, path):
                 self.files[path] = self.files.pop(kept)
             case ("rm", "-f", path):
-                del self.files[path]
+                self.files.pop(path, None)
             case ("mkdir", "-p", _) | ("dockerd", "--validate", _):
                 pass
             case _:
@@ -159,6 +161,14 @@ def test_a_fix_that_fails_puts_its_file_back_and_the_others_are_done(tmp_path: P
     assert SYSCTL not in host.files
     assert CA in host.files
     assert "log-opts" in host.files[DAEMON]
+
+
+def test_a_write_that_fails_leaves_the_file_and_no_copy_behind(tmp_path: Path) -> None:
+    host = pretended(tmp_path, broken=frozenset({"upload"}))
+    before = dict(host.files)
+    with pytest.raises(HostError, match="3 fixes failed"):
+        make_ready(session(host))
+    assert host.files == before
 
 
 def test_settings_that_are_no_json_are_left_as_they_are(tmp_path: Path) -> None:

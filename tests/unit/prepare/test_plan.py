@@ -83,6 +83,8 @@ def test_an_open_finding_gets_its_fix_with_reason_commands_and_undo(name: str) -
     assert fix.what
     assert fix.lines
     assert fix.undo_lines
+    assert fix.details[: len(fix.lines)] == fix.lines
+    assert sum(line.startswith("undo: ") for line in fix.details) == len(fix.undo_lines)
     assert entry.prepare == name
 
 
