@@ -16,8 +16,10 @@ ERRNO = {
     "No such device": "ENODEV",
     "Is a directory": "EISDIR",
     "Device or resource busy": "EBUSY",
+    "Too many levels of symbolic links": "ELOOP",
+    "binary file matches": "EILSEQ",  # NUL bytes in it
 }
-_BINARY = re.compile(r"(?:\S*/)?grep: (.+): binary file matches|Binary file (.+) matches")
+_BINARY = re.compile(r"Binary file (.+) matches")
 _BASES = {
     "node": "sys/class/kfd/kfd/topology/nodes/",
     "io_links": "sys/class/kfd/kfd/topology/nodes/",
@@ -87,9 +89,9 @@ def _unread(sections: Mapping[str, tuple[str, ...]]) -> tuple[Unread, ...]:
     for name, lines in sections.items():
         base = _BASES.get(name.removesuffix("!"), "")
         if not name.endswith("!"):
-            # What grep says, among the data, of a file with NUL bytes in it: by its newer and its older words.
+            # What a grep before 3.5 says, among the data, of a file with NUL bytes in it.
             binary = (_BINARY.fullmatch(line) for line in lines)
-            found += [Unread(base + (match[1] or match[2]), "EILSEQ") for match in binary if match]
+            found += [Unread(base + match[1], "EILSEQ") for match in binary if match]
             continue
         for line in lines:
             match = re.match(r"(?:\S*/)?grep: (?P<path>.*): (?P<error>[^:]+)$", line)

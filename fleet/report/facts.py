@@ -93,7 +93,9 @@ def _model_words(model: Model) -> str:
 
 
 def gib(size: int | None) -> str | None:
-    return None if size is None else f"{size / GIB:.0f} GiB" if size >= GIB else f"{size / (1 << 20):.0f} MiB"
+    if size is None or size >= GIB:
+        return None if size is None else f"{size / GIB:.0f} GiB"
+    return f"{size / (1 << 20):.0f} MiB" if size >= 1 << 20 else f"{size / 1024:.0f} KiB"
 
 
 def _rows(fact: Facts) -> list[tuple[str, str]]:

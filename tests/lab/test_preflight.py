@@ -78,6 +78,30 @@ def test_facts_tell_each_kind_of_node(lab: Lab) -> None:
     assert all(191 << 30 < gpu["vram_bytes"] <= 192 << 30 for gpu in hosts["mi300x-01"]["gpus"])
 
 
+def test_captured_hosts_are_read_back_as_the_same_facts_and_hold_no_secret(lab: Lab, tmp_path: Path) -> None:
+    node = lab.node("mi300x-01")
+    # 127.0.0.2 keeps clear of the services' ports; the listener makes its command line part of the facts.
+    script = "import socket,time;s=socket.create_server(('127.0.0.2',8899));time.sleep(300)"
+    shown = node.exec(("sh", "-c", f'python3 -c "{script}" --api-key s3cret-key >/dev/null 2>&1 & echo $!'))
+    try:
+        time.sleep(1)
+        done = fleet(lab, "facts", "--limit", "mi300x-01,mi250-01", "--capture", str(tmp_path / "bug"), "--json")
+    finally:
+        node.exec(("kill", shown.stdout.strip()))
+    assert done.returncode == 0, done.stderr
+    live = json.loads(done.stdout)["hosts"]
+    for host in ("mi300x-01", "mi250-01"):
+        command = (FLEET, "facts", "--root", tmp_path / "bug" / host, "--json")
+        again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert json.loads(again.stdout) == live[host]
+    assert live["mi250-01"]["user"]["sudo_user"] == "ops"
+    assert any("--api-key ***" in (entry["command"] or "") for entry in live["mi300x-01"]["listeners"])
+    kept = [path.read_text("utf-8") for path in (tmp_path / "bug").rglob("*") if path.is_file()]
+    assert not [text for text in kept if "s3cret" in text]
+    refused = fleet(lab, "facts", "--limit", "mi300x-01", "--capture", str(tmp_path / "bug"))
+    assert refused.returncode == 2
+
+
 @pytest.mark.parametrize(
     ("fault", "found"),
     [
