@@ -48,10 +48,10 @@ time make another play.
 """
 MENDS = """## What prepare mends
 
-Findings of these checks, where they are open and not accepted, and only as root (`ansible_become`). Nothing is
-restarted, no reboot is needed, and everything else is left as it is. `--check` shows every fix with its reason, its commands and how it is undone. A file that is
-changed is kept beside itself as `FILE.before-fleet.N`. After the fixes the facts are read again: a fix counts only when its
-finding is gone.
+Findings of these checks, where they are open and not accepted, and only as root (`ansible_become`). Nothing is restarted, no
+reboot is needed, and everything else is left as it is. `--check` shows every fix with its reason, its commands and how it is
+undone. A file that is changed is kept beside itself as `FILE.before-fleet.N`. After the fixes the facts are read again: a fix
+counts only when its finding is gone. Where somebody else must be root, the same lines are shown for them to type.
 
 | fix | check | what is done |
 |---|---|---|
