@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, cast
 
 from invoke.context import Context
@@ -56,9 +56,18 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 def verb(
-    *common: str, example: str, name: str | None = None, default: bool = False, **flag_help: str
+    *common: str,
+    example: str,
+    name: str | None = None,
+    default: bool = False,
+    optional: tuple[str, ...] = (),
+    shared: Mapping[str, str] = MappingProxyType({}),
+    **flag_help: str,
 ) -> Callable[[Callable[..., int | None]], Task[Any]]:
-    """An Invoke task of a function of its own flags and, if it names them, `options`; `common` says which it takes."""
+    """An Invoke task of a function of its own flags and, if it names them, `options`; `common` says which it takes.
+
+    Flags in `optional` may stand without a value, and are True then. `shared` are help texts that verbs have in common.
+    """
 
     def decorate(body: Callable[..., int | None]) -> Task[Any]:
         parameters = inspect.signature(body).parameters
@@ -78,17 +87,26 @@ def verb(
         flags = [
             inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=_UNSET.get(flag, False)) for flag in common
         ]
+        # Invoke gives out short flags in this order, and -i and -l mean the same everywhere.
+        hosts = [flag for flag in flags if flag.name in HOSTS]
+        rest = [flag for flag in flags if flag.name not in HOSTS]
         context_parameter = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         positional = tuple(p.name for p in own if p.default is inspect.Parameter.empty)
-        run.__signature__ = inspect.Signature([context_parameter, *keyword_only, *flags])  # type: ignore[attr-defined]  # typeshed has no such attribute on functions; inspect documents it
+        run.__signature__ = inspect.Signature([context_parameter, *hosts, *keyword_only, *rest])  # type: ignore[attr-defined]  # typeshed has no such attribute on functions; inspect documents it
         run.__name__ = name or body.__name__
         run.__doc__ = f"{(body.__doc__ or '').strip()}\n\nExample: {example}"
         texts = {flag.replace("_", "-"): HELP[flag.replace("_", "-")] for flag in common}
-        texts |= {flag.replace("_", "-"): text for flag, text in flag_help.items()}
+        texts |= {flag.replace("_", "-"): text for flag, text in {**shared, **flag_help}.items()}
         iterable = [flag for flag in ("inventory",) if flag in common]
         made = invoke_task(
-            run, name=name or body.__name__, help=texts, iterable=iterable, positional=positional, default=default
+            run,
+            name=name or body.__name__,
+            help=texts,
+            iterable=iterable,
+            positional=positional,
+            default=default,
+            optional=optional,
         )
         return cast("Task[Any]", made)  # invoke types its decorator as a plain callable
 
@@ -120,6 +138,15 @@ def _typed(flag: str, value: Any) -> object:
             raise UsageError(f"forks must be a number above 0, not {value!r}", hint="for example --forks 16")
         return forks
     return value if isinstance(value, bool) else str(value).lower() in _TRUE
+
+
+def duration(text: str, flag: str) -> float:
+    """`90`, `90s`, `5m` or `1h` in seconds; 0 for an empty text. Raises UsageError."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text or "0", 1)
+    if not number.isdigit():
+        raise UsageError(f"{flag} {text!r} is no time", hint="for example 90s, 5m or 1h")
+    return float(number) * unit
 
 
 def _configured(context: Context) -> Mapping[str, Any]:

@@ -201,7 +201,7 @@ def maintenance(options: Options, host: str = "", reason: str = "", until: str =
 )  # fmt: skip
 def build(options: Options, update: bool = False) -> int:
     """Make the images of the selected hosts, unless they have been made before."""
-    from fleet.verbs.rollout import build as work
+    from fleet.verbs.images import build as work
 
     return work(options, update=update, publish=False)
 
@@ -209,7 +209,7 @@ def build(options: Options, update: bool = False) -> int:
 @verb(*HOSTS, "check", "accept_new", "json", "verbose", example="invoke push -i prod")
 def push(options: Options) -> int:
     """Push the images to their registries, making them first where that is needed."""
-    from fleet.verbs.rollout import build as work
+    from fleet.verbs.images import build as work
 
     return work(options, update=False, publish=True)
 

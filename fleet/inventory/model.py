@@ -64,5 +64,13 @@ class Inventory:
     @property
     def lock_path(self) -> Path:
         """`<inventory>.lock.yaml` beside the first source."""
+        return self._beside("lock")
+
+    @property
+    def maintenance_path(self) -> Path:
+        """`<inventory>.maintenance.yaml` beside the first source."""
+        return self._beside("maintenance")
+
+    def _beside(self, what: str) -> Path:
         first = self.sources[0]
-        return first.with_name(f"{first.stem if first.is_file() else first.name}.lock.yaml")
+        return first.with_name(f"{first.stem if first.is_file() else first.name}.{what}.yaml")

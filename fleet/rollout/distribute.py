@@ -11,7 +11,9 @@ from fleet.image.release import Release
 from fleet.image.workshop import ensure_layout
 from fleet.inventory.model import Host
 from fleet.inventory.settings import Registry
+from fleet.rollout.audit import of_images
 from fleet.rollout.images import pulls_from
+from fleet.rollout.records import leave
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
 from fleet.rollout.site import Site
@@ -35,7 +37,9 @@ def distribute(run: Run, outcomes: Mapping[str, Outcome], stock: Stock) -> None:
         return carry_out(site.plan.images, _way(run, site, stock, slots, layouts))
 
     for name, result in fan_out([site_of(one).host for one in chosen], bring, forks=run.forks).items():
+        outcomes[name].deeds += of_images(site_of(outcomes[name]), result)
         note(outcomes[name], result)
+    leave(run, outcomes, stock.records)
 
 
 def slots_of(registries: Iterable[Iterable[Registry]]) -> dict[str, threading.Semaphore]:

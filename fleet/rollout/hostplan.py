@@ -30,6 +30,7 @@ class HostPlan:
     blocked: tuple[Finding, ...] = ()
     obstacles: tuple[str, ...] = ()
     fixes: tuple[Fix, ...] = ()  # of the stage prepare
+    by_hand: tuple[Fix, ...] = ()  # fixes that wait for somebody who is root
 
     @property
     def problems(self) -> tuple[str, ...]:

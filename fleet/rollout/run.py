@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.delivery.progress import Moving, silent
-from fleet.errors import HostError
+from fleet.errors import HostError, UnreachableError
+from fleet.journal.audit import AuditEntry
 from fleet.rollout.site import Site, Wishes
 from fleet.seam import Bare, Seam
 from fleet.serving.verify import Proof
@@ -25,6 +26,7 @@ class Outcome:
     kept: int = 0
     error: HostError | None = None
     proofs: Mapping[str, Proof] = field(default_factory=dict)
+    deeds: list[AuditEntry] = field(default_factory=list)  # not yet in the host's audit
     touched: bool = False  # a play began with it
     down: tuple[str, ...] = ()  # services that served here before the run and do not now
 
@@ -46,6 +48,11 @@ class Run:
 def failures(outcomes: Mapping[str, Outcome]) -> dict[str, HostError]:
     """The hosts that failed, with why."""
     return {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
+
+
+def never_reached(outcome: Outcome) -> bool:
+    """Could no connection be made at all? Then nothing was touched."""
+    return outcome.site is None and isinstance(outcome.error, UnreachableError)
 
 
 def going(outcomes: Mapping[str, Outcome]) -> list[Outcome]:

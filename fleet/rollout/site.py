@@ -1,6 +1,6 @@
 """One host under a run: its session, its engine, and everything a plan needs to know of it, read over one connection."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.preflight import Finding, check, needs_of
 from fleet.preflight.needs import ImageFacts
+from fleet.prepare import Fix
+from fleet.prepare import by_hand as fixes_by_hand
+from fleet.prepare import plan as plan_fixes
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
 from fleet.seam import Bare, Seam
@@ -31,6 +34,18 @@ IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, rou
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What plays ask of one host beyond its inventory. `settle`: seconds that a new replica must stay healthy.
+
+    `prepare` are the ids of fixes to carry out (empty = all), None where no play prepares the host.
+    """
+
+    settle: float = 0.0
+    strict: bool = False
+    prepare: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Wishes:
     """What a run wants of every host. `certificates` are CA texts by registry."""
 
@@ -40,7 +55,10 @@ class Wishes:
     take_over: frozenset[str] = frozenset()
     serve: bool = True  # plan containers too, not only images
     reveal: bool = True  # read secrets, to see whether their files are right
-    settle: float = 0.0  # seconds that a new replica must stay healthy before it counts
+    tuning: Mapping[str, "Tuning"] = field(default_factory=dict)  # by host, what the playbook's plays ask of it
+
+    def tuned(self, host: str) -> Tuning:
+        return self.tuning.get(host, Tuning())
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,7 @@ def visit(connector: Connector, host: Host, wishes: Wishes, clock: Callable[[], 
 def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     """Read everything anew over an open session and plan. Changes nothing."""
     host = session.host
-    releases = wishes.releases.get(host.name, {})
+    releases, tuning = wishes.releases.get(host.name, {}), wishes.tuned(host.name)
     before = clock()
     take_over = tuple(wishes.take_over)
     facts = collect(session, needs_of(host, None, before, take_over=take_over))
@@ -96,14 +114,25 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     if facts.docker.state != "running":
         needs = needs_of(host, None, now, take_over=take_over)
         findings = check(facts, needs)
-        return Site(host, session, client, facts, findings, None, HostPlan(host.name, blocked=_fails(findings)))
+        fixes, by_hand = _fixes(tuning, findings, facts, host)
+        plan = HostPlan(host.name, blocked=_fails(findings, tuning), fixes=fixes, by_hand=by_hand)
+        return Site(host, session, client, facts, findings, None, plan)
     steps = image_steps(session, client, facts, releases, wishes)
     findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over))
     complete = set(releases) == set(host.settings.services)
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
     waiting = () if complete else ("the containers are planned when the image has been made",)
     serving = prepared.plan if prepared else ServingPlan((), notes=waiting if wishes.serve else ())
-    plan = HostPlan(host.name, steps, serving, _fails(findings), _obstacles(session, facts, steps))
+    fixes, by_hand = _fixes(tuning, findings, facts, host)
+    plan = HostPlan(
+        host.name,
+        steps,
+        serving,
+        _fails(findings, tuning),
+        _obstacles(session, facts, steps),
+        fixes,
+        by_hand,
+    )
     return Site(host, session, client, facts, findings, prepared, plan)
 
 
@@ -140,7 +169,7 @@ def _prepare(
         prune=wishes.prune,
         take_over=wishes.take_over,
         reveal=wishes.reveal,
-        settle=wishes.settle,
+        settle=wishes.tuned(session.host.name).settle,
     )
 
 
@@ -178,5 +207,16 @@ def _obstacles(session: Session, facts: Facts, steps: Collection[Step]) -> tuple
     return tuple(found)
 
 
-def _fails(findings: Collection[Finding]) -> tuple[Finding, ...]:
-    return tuple(finding for finding in findings if finding.severity == "fail" and not finding.accepted)
+def _fails(findings: Collection[Finding], tuning: Tuning) -> tuple[Finding, ...]:
+    stops = ("fail", "warn") if tuning.strict else ("fail",)
+    return tuple(finding for finding in findings if finding.severity in stops and not finding.accepted)
+
+
+def _fixes(
+    tuning: Tuning, findings: Sequence[Finding], facts: Facts, host: Host
+) -> tuple[tuple[Fix, ...], tuple[Fix, ...]]:
+    """What the stage prepare will do, and what only somebody else, who is root, could."""
+    if tuning.prepare is None:
+        return (), ()
+    given = (findings, facts, host.settings)
+    return plan_fixes(*given, only=tuning.prepare), fixes_by_hand(*given, only=tuning.prepare)

@@ -60,7 +60,6 @@ class Context:
     cancelled: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    finished: int = 0  # changes of the plan that are done
     proofs: dict[str, Proof] = field(default_factory=dict)
     finished: list[Change] = field(default_factory=list)  # those that a later failure does not undo
     seam: Seam = field(default_factory=Bare)

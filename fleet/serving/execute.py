@@ -65,7 +65,6 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
             raise
         for step in change.commit:
             apply(step, context)
-        context.finished += 1
         context.finished.append(change)
     return context.proofs
 

@@ -8,7 +8,7 @@ from fleet.cli import Options
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.inventory.model import Host
 from fleet.report import errors, outcomes, status, terminal
-from fleet.rollout import deploy as rollout
+from fleet.rollout.looks import survey
 from fleet.rollout.releases import Stock, obtain
 from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.site import Site, Wishes
@@ -138,7 +138,7 @@ def _each(
     hosts = serving(chosen)
     with connected(options) as connector:
         run = Run(connector, Wishes(reveal=False), ROOT, options.forks, narrator(options).host, time.time)
-        found = rollout.survey(run, hosts)
+        found = survey(run, hosts)
 
         def one(host: Host) -> None:
             outcome = found[host.name]
@@ -166,7 +166,7 @@ def _rows(options: Options, connector: Connector) -> tuple[dict[str, Outcome], d
         terminal.event("images", f"what should run is not known: {error}")
         stock = Stock.empty()
     run = Run(connector, Wishes(stock.releases, reveal=False), ROOT, options.forks, say.host, time.time)
-    found = rollout.survey(run, hosts)
+    found = survey(run, hosts)
     now = datetime.now(UTC)
 
     def one(host: Host) -> tuple[Row, ...]:

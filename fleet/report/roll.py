@@ -1,0 +1,45 @@
+"""The last screen of a roll, for whoever is called at night: what is down, what failed, what still serves, what to type."""
+
+from collections.abc import Mapping
+
+from rich.markup import escape
+
+from fleet.report import terminal
+from fleet.report.hosts import fold
+from fleet.rollout.assign import Programme
+from fleet.rollout.availability import NotBegunError
+from fleet.rollout.run import Outcome
+
+
+def show_programme(programme: Programme, *, stages: bool, hosts: bool) -> None:
+    """Every play with its stages, its hosts, or both; nothing is looked at."""
+    console = terminal.out()
+    for number, one in enumerate(programme.assignments, start=1):
+        console.print(f"[bold]play {number}: {escape(one.play.name)}[/]  [dim]{len(one.hosts)} hosts[/]")
+        if stages:
+            console.print(f"  stages: {', '.join(stage.name for stage in one.play.stages)}", soft_wrap=True)
+        if hosts:
+            for name in one.hosts:
+                console.print(f"  {escape(name)}{' (canary)' if name in one.canaries else ''}", soft_wrap=True)
+
+
+def show_end(found: Mapping[str, Outcome], ended: str, run: str) -> None:
+    """What somebody has to know first. Nothing where all is well."""
+    bad = {name: one for name, one in found.items() if one.error is not None}
+    if not bad:
+        return
+    console = terminal.err()
+    for name, one in bad.items():
+        if one.down:
+            services = ", ".join(one.down)
+            console.print(
+                f"[bold white on red]DOWN[/] {escape(name)}: {escape(services)} does not serve", soft_wrap=True
+            )
+    if ended:
+        console.print(f"[bold red]ENDED EARLY[/]: {escape(ended)}", soft_wrap=True)
+    untouched = [name for name, one in bad.items() if isinstance(one.error, NotBegunError)]
+    if untouched:
+        console.print(f"not begun, as they were: {escape(fold(untouched))}", soft_wrap=True)
+    console.print(
+        f"the run's story: invoke runs.show {run}   go on: the same command, or --only-failed", soft_wrap=True
+    )

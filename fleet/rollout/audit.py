@@ -1,0 +1,58 @@
+"""What a run did on a host, as lines in the host's own audit."""
+
+from collections.abc import Callable
+
+from fleet.errors import HostError
+from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
+from fleet.rollout.run import Outcome
+from fleet.rollout.site import Site
+
+
+def of_images(site: Site, result: int | HostError) -> list[AuditEntry]:
+    """One entry for each image that was brought; a failure is one entry for the host."""
+    if isinstance(result, HostError):
+        return [AuditEntry("", "", "bring", "failed", message=result.message)]
+    steps = [step for step in site.plan.images if step.changes]
+    return [AuditEntry("", "", "bring", "done", message=step.what) for step in steps]
+
+
+def of_containers(site: Site, finished: int, error: HostError | None) -> list[AuditEntry]:
+    """One entry for each change of the plan that was begun: the first `finished` are done, the next one failed."""
+    specs = {spec.name: spec for spec in site.prepared.desired.specs} if site.prepared is not None else {}
+    changes = site.plan.serving.changes
+    begun = changes[: finished + 1] if error is not None else changes
+    entries = []
+    for number, change in enumerate(begun):
+        spec = specs.get(change.name)
+        entries.append(
+            AuditEntry(
+                "",
+                "",
+                "serve" if spec else "remove",
+                "done" if number < finished else "failed",
+                service=spec.service if spec else "",
+                replica=change.name,
+                release=spec.image.release if spec else "",
+                spec=spec.hash if spec else "",
+                message=error.message if error is not None and number == finished else change.why,
+            )
+        )
+    return entries
+
+
+def write(outcome: Outcome, run: str, verb: str, clock: Callable[[], float], redact: Callable[[str], str]) -> str:
+    """Append the host's deeds since the last call, in one round trip; returns what went wrong, or empty."""
+    if not outcome.deeds or outcome.site is None:
+        return ""
+    session = outcome.site.session
+    deeds, outcome.deeds = outcome.deeds, []
+    now = clock()
+    entries = [
+        AuditEntry(**{**vars(one), "run": run, "verb": verb, "at": now, "message": redact(one.message)})
+        for one in deeds
+    ]
+    try:
+        append(session, [signed(entry, session.user) for entry in entries])
+    except HostError as error:
+        return failed_to_append(error)
+    return ""

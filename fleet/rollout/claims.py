@@ -1,0 +1,109 @@
+"""The locks of a run: all hosts that it will change are claimed before the first change, or left to whoever has them."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from fleet.errors import HostError
+from fleet.locks import Heart, HostLock, LockedError, Owner
+from fleet.rollout.switch import Switch
+from fleet.seam import Described, Seam
+from fleet.transport import Session, fan_out
+
+LEASE = 60.0  # seconds without a heartbeat, after which a host takes its lock back
+
+
+@dataclass
+class Claims:
+    """Locks by host. Use as a context manager: leaving gives every lock back."""
+
+    owner: Owner
+    lease: float = LEASE
+    _heart: Heart = field(default_factory=Heart)
+    _locks: dict[str, HostLock] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(
+        self,
+        sessions: Mapping[str, Session],
+        *,
+        forks: int,
+        wait: float,
+        say: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> dict[str, HostError]:
+        """Claim these hosts; returns those that could not be had, with who has them.
+
+        While waiting nothing is held: two runs over the same hosts would wait for each other for ever.
+        """
+        ends = clock() + wait
+        told = False
+        while True:
+            missing = self._attempt(sessions, forks)
+            others = {name: error for name, error in missing.items() if isinstance(error, LockedError)}
+            left = ends - clock()
+            if not others or left <= 0:
+                return missing
+            if not told:
+                told = True
+                for name, error in others.items():
+                    say(name, f"{error.message}; waiting up to {wait:.0f} s")
+            self.release(sessions)
+            sleep(min(left, random.uniform(0.5, 2.0)))  # noqa: S311  only keeps two waiters apart
+
+    def guard(self, session: Session) -> Switch:
+        """The guard of a host's change; a host that had nothing to do when the run began is claimed now."""
+        name = session.host.name
+        with self._guard:
+            lock = self._locks.get(name)
+        return Switch(lock or self._claim(session))
+
+    def check(self, host: str) -> None:
+        """Raise HostError when the host was ours and is not any more."""
+        with self._guard:
+            lock = self._locks.get(host)
+        if lock is not None:
+            lock.check()
+
+    def release(self, hosts: Iterable[str]) -> None:
+        for name in hosts:
+            with self._guard:
+                lock = self._locks.pop(name, None)
+            if lock is not None:
+                lock.release()
+
+    def __enter__(self) -> Self:
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release(tuple(self._locks))
+        self._heart.stop()
+
+    def _attempt(self, sessions: Mapping[str, Session], forks: int) -> dict[str, HostError]:
+        hosts = [session.host for name, session in sessions.items() if name not in self._locks]
+        found = fan_out(hosts, lambda host: self._claim(sessions[host.name]), forks=forks)
+        return {name: result for name, result in found.items() if isinstance(result, HostError)}
+
+    def _claim(self, session: Session) -> HostLock:
+        lock = HostLock.take(session, self.owner, lease=self.lease)
+        self._heart.add(lock)
+        with self._guard:
+            self._locks[session.host.name] = lock
+        return lock
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A seam that does nothing on a host which was ours and is not any more."""
+
+    seam: Seam
+    claims: Claims
+
+    def perform(self, host: str, step: Described, do: Callable[[], None], /) -> None:
+        self.claims.check(host)
+        self.seam.perform(host, step, do)

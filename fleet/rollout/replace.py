@@ -1,0 +1,175 @@
+"""Replacing the containers of hosts, side by side, as far as the services' availability allows."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fleet.errors import HostError
+from fleet.inventory.model import Host
+from fleet.rollout.audit import of_containers
+from fleet.rollout.availability import Budget, Counts, NotBegunError, Standing
+from fleet.rollout.claims import Claims
+from fleet.rollout.run import Outcome, Run, Say, going, note, site_of
+from fleet.rollout.site import Site, look
+from fleet.serving.context import Context
+from fleet.serving.execute import carry_out
+from fleet.serving.inspection import Inspection
+from fleet.serving.observe import observe
+from fleet.serving.steps import Change, Stop
+from fleet.serving.verify import healthy
+from fleet.transport import fan_out
+
+PUT_BACK = 150.0  # seconds: a stop with its grace, and the start of the old container
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One host whose containers are being changed."""
+
+    context: Context
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+def cost(site: Site) -> Counts:
+    """Replicas of each service that the host's plan takes away at the same time. Changes go one after the other."""
+    found = {one.name: one for one in site.containers()}
+    most: dict[str, int] = {}
+    for change in site.plan.serving.changes:
+        stopped = [found[step.name] for step in change.steps if isinstance(step, Stop) and step.name in found]
+        here: dict[str, int] = {}
+        for one in stopped:
+            if one.owned and one.alive and not one.candidate:
+                here[one.service] = here.get(one.service, 0) + 1
+        for service, count in here.items():
+            most[service] = max(most.get(service, 0), count)
+    return most
+
+
+def wanted(host: Host) -> Counts:
+    return {name: service.replicas for name, service in host.settings.services.items()}
+
+
+def pulse(site: Site) -> Counts:
+    """How many replicas of each service answer /health on the host now. A host that does not answer has none."""
+    try:
+        return _count(one for one in observe(site.session, site.client).containers if _answers(site, one))
+    except HostError:
+        return {}
+
+
+def standing(outcome: Outcome, host: Host) -> Standing:
+    """What the host should serve and does; unreachable counts as serving nothing."""
+    if outcome.site is None or outcome.site.prepared is None:
+        return Standing(wanted(host), {})
+    site = outcome.site
+    seen = site.containers()
+    return Standing(wanted(host), _count(one for one in seen if _answers(site, one)))
+
+
+def serve(
+    run: Run,
+    outcomes: Mapping[str, Outcome],
+    budget: Budget,
+    claims: Claims,
+    on_failed: Callable[[Outcome], None] = lambda _outcome: None,
+) -> None:
+    """Carry out the containers' plans of these hosts. Every host waits until the budget lets it go.
+
+    `on_failed` hears of each failed host at once, so that it can end the roll before the others begin.
+    """
+    chosen = [one for one in going(outcomes) if site_of(one).plan.serving.changes]
+    begun: list[_Work] = []
+
+    def change(host: Host) -> None:
+        outcome = outcomes[host.name]
+        try:
+            note(outcome, _replace(run, outcome, budget, claims, begun))
+        except HostError as error:
+            outcome.error = error
+            if not isinstance(error, NotBegunError):
+                on_failed(outcome)
+            raise
+
+    hosts = [site_of(one).host for one in sorted(chosen, key=lambda one: bool(cost(site_of(one))))]
+    try:
+        for name, result in fan_out(hosts, change, forks=run.forks).items():
+            if isinstance(result, HostError) and outcomes[name].error is None:
+                note(outcomes[name], result)
+                on_failed(outcomes[name])
+    except KeyboardInterrupt:
+        budget.end("interrupted")
+        _put_back(begun, run.say)
+        raise
+
+
+def _replace(run: Run, outcome: Outcome, budget: Budget, claims: Claims, begun: list[_Work]) -> int:
+    """One host: its turn, a fresh look (the plan may be hours old), the change, and what serves afterwards."""
+    site = site_of(outcome)
+    name = site.host.name
+    budget.begin(name, cost(site))
+    try:
+        site = look(site.session, run.wishes, run.clock)
+        outcome.site = site
+        if not site.plan.ready:
+            raise unfit(site)
+        if not site.plan.serving.changes:
+            return 0
+        work = _Work(site.context(run.root, run.say, run.seam, claims.guard(site.session)))
+        begun.append(work)
+        failed: HostError | None = None
+        try:
+            outcome.proofs = {**outcome.proofs, **carry_out(site.plan.serving, work.context)}
+        except HostError as error:
+            failed = error
+            outcome.changed += _steps(work.context.finished)  # another service of this host, which stays
+            raise
+        finally:
+            outcome.deeds += of_containers(site, len(work.context.finished), failed)
+            work.done.set()
+        return _steps(work.context.finished)
+    except HostError:
+        outcome.down = _missing(site, before=cost(site))
+        raise
+    finally:
+        budget.finish(name, pulse(site))
+
+
+def unfit(site: Site) -> HostError:
+    """Why a host is left alone, with the first fix."""
+    reasons = [*(f"{finding.id}: {finding.evidence}" for finding in site.plan.blocked), *site.plan.problems]
+    hint = site.plan.blocked[0].fix if site.plan.blocked else ""
+    return HostError(site.host.name, f"is not fit, and was left alone: {'; '.join(reasons)}", hint=hint)
+
+
+def _missing(site: Site, *, before: Counts) -> tuple[str, ...]:
+    """Services that served here before the change and do not any more."""
+    now = pulse(site)
+    return tuple(service for service, count in before.items() if now.get(service, 0) < count)
+
+
+def _steps(changes: Iterable[Change]) -> int:
+    return sum(len(change.steps) + len(change.commit) for change in changes)
+
+
+def _answers(site: Site, container: Inspection) -> bool:
+    if not container.owned or container.state != "running" or not container.port:
+        return False
+    with site.session.forward_local(container.port) as (address, port):
+        return healthy(address, port)
+
+
+def _count(containers: Iterable[Inspection]) -> Counts:
+    counts: dict[str, int] = {}
+    for one in containers:
+        counts[one.service] = counts.get(one.service, 0) + 1
+    return counts
+
+
+def _put_back(begun: Sequence[_Work], say: Say) -> None:
+    """After Ctrl-C: let every begun host put back what served before. A second Ctrl-C does not wait for it."""
+    waiting = [work for work in begun if not work.done.is_set()]
+    for work in waiting:
+        work.context.cancelled.set()
+        say(work.context.name, "interrupted: putting back what served before")
+    for work in waiting:
+        work.done.wait(PUT_BACK)

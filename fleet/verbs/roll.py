@@ -1,0 +1,276 @@
+"""`deploy`, `plan`, `play`, `sideload`, `serve`: a playbook over an inventory, from looking to a run's last word."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from fleet import playbook
+from fleet.cli import Options
+from fleet.errors import HostError, UsageError
+from fleet.inventory import load, select
+from fleet.inventory.model import Inventory
+from fleet.journal import Journal, RunHeader, only_failed, outcome_of, read, redactor_for, remaining
+from fleet.locks import Owner
+from fleet.report import errors, outcomes, terminal, transfers
+from fleet.report import plan as plan_report
+from fleet.report import roll as report
+from fleet.rollout import audit, leftout
+from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
+from fleet.rollout.availability import NotBegunError
+from fleet.rollout.claims import Claimed, Claims
+from fleet.rollout.leftout import Quarantined
+from fleet.rollout.looks import survey
+from fleet.rollout.releases import Stock, certificates, obtain
+from fleet.rollout.roll import Scene, conduct
+from fleet.rollout.run import Outcome, Run, failures, never_reached
+from fleet.rollout.site import Wishes
+from fleet.transport import Connector
+from fleet.verbs import secrets
+from fleet.verbs.common import ROOT, Narrator, close, connected, inventory_and_hosts, narrator
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a verb asks for. `stages` keeps only these of the playbook; `resume` is a run's id, `last`, or empty."""
+
+    verb: str = "deploy"
+    playbook: str = "deploy"
+    stages: frozenset[str] = frozenset()
+    sideload: bool = False  # over SSH whatever the inventory says
+    prune: bool = False
+    take_over: frozenset[str] = frozenset()
+    lock_wait: float = 0.0  # seconds
+    include_quarantined: bool = False
+    resume: str = ""
+    only_failed: bool = False
+    list_stages: bool = False
+    list_hosts: bool = False
+
+
+def roll(options: Options, order: Order) -> int:
+    """The whole way, or a part of it. With `check` it is the same way stopped before the effects."""
+    plays = playbook.load(order.playbook)
+    options, continues = _again(options, order)
+    inventory, chosen = inventory_and_hosts(options)
+    programme = assign(plays, inventory, chosen, stages=order.stages)
+    if order.sideload:
+        moved = (replace(host, settings=replace(host.settings, delivery="sideload")) for host in programme.hosts)
+        programme = replace(programme, hosts=tuple(moved))
+    programme = replace(
+        programme, prune=programme.prune or order.prune, take_over=programme.take_over | order.take_over
+    )
+    if order.list_stages or order.list_hosts:
+        report.show_programme(programme, stages=order.list_stages, hosts=order.list_hosts)
+        return 0
+    taking = {host.name for host in programme.hosts}
+    skipped = [host.name for host in chosen if host.name not in taking]
+    secrets.require(programme.hosts, services=bool({"serve", "verify"} & programme.stages))
+    with ExitStack() as stack:
+        journal = None if options.check else stack.enter_context(_journal(options, order, programme, continues))
+        say = _Teller(narrator(options), journal)
+        connector = stack.enter_context(connected(options))
+        return _run(options, order, inventory, programme, connector, journal, say, skipped)
+
+
+def _run(
+    options: Options,
+    order: Order,
+    inventory: Inventory,
+    programme: Programme,
+    connector: Connector,
+    journal: Journal | None,
+    say: "_Teller",
+    skipped: list[str],
+) -> int:
+    stock = _stock(inventory, programme, connector, say, dry=options.check)
+    wishes = Wishes(
+        stock.releases,
+        certificates({host.name: host for host in programme.hosts}) if "distribute" in programme.stages else {},
+        prune=programme.prune,
+        take_over=programme.take_over,
+        serve="serve" in programme.stages or "verify" in programme.stages,
+        tuning=programme.tuning,
+    )
+    run = Run(connector, wishes, ROOT, options.forks, say.host, moving=transfers.shown(speaks=not options.json))
+    with terminal.counting("looking", len(programme.hosts)) as done:
+        found = survey(run, programme.hosts, done)
+    programme, gone = _quarantine(order, programme, found)
+    skipped += gone
+    if "distribute" not in programme.stages and "serve" in programme.stages:
+        _refuse_missing_images(found)
+    if options.check or journal is None:
+        return _show_plan(options, found, stock, skipped)
+    journal.plan({name: plan_report.document(one.site.plan) for name, one in found.items() if one.site})
+    outside = survey(replace(run, wishes=Wishes(reveal=False)), peers(programme, inventory))
+    with Claims(Owner.here(journal.id)) as claims:
+        run = replace(run, seam=Claimed(journal, claims))
+        _claim(run, claims, found, wait=order.lock_wait)
+        hosts = {host.name: host for host in (*programme.hosts, *peers(programme, inventory))}
+        scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=_finisher(journal, run))
+        ended = conduct(scene, programme.assignments)
+    return _close(options, journal, found, stock, skipped, ended)
+
+
+def _again(options: Options, order: Order) -> tuple[Options, str]:
+    """--resume and --only-failed: which hosts of which earlier run, as a limit. Raises UsageError when none is left."""
+    if not order.resume and not order.only_failed:
+        return options, ""
+    story = read(ROOT, order.resume or "last")
+    names = only_failed(story) if order.only_failed else remaining(story).hosts
+    inventory = options.inventory or tuple(story.header.inventory)
+    if options.limit != "all":
+        within = {host.name for host in select(load(inventory), options.limit)}
+        names = tuple(name for name in names if name in within)
+    if not names:
+        raise UsageError(f"run {story.id} left no host to go on with", hint=f"invoke runs.show {story.id}")
+    return replace(options, limit=",".join(names), inventory=inventory), story.id
+
+
+def _journal(options: Options, order: Order, programme: Programme, continues: str) -> Journal:
+    flags = {"stages": sorted(order.stages), "playbook": order.playbook, "take_over": sorted(order.take_over)}
+    header = RunHeader(
+        order.verb,
+        tuple(sys.argv[1:]),
+        tuple(host.name for host in programme.hosts),
+        options.inventory,
+        options.limit,
+        flags,
+        continues,
+    )
+    return Journal.open(ROOT, header, redact=redactor_for(programme.hosts))
+
+
+def _stock(inventory: Inventory, programme: Programme, connector: Connector, say: "_Teller", *, dry: bool) -> Stock:
+    """The releases, made where the stage `image` says so and found otherwise."""
+    hosts = [host for host in programme.hosts if host.settings.services]
+    if not hosts or not programme.stages & IMAGES:
+        return Stock.empty()
+    update = any(getattr(stage, "update", False) for one in programme.assignments for stage in one.play.stages)
+    return obtain(
+        inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry or "image" not in programme.stages
+    )
+
+
+def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -> tuple[Programme, list[str]]:
+    """Hosts that an earlier run could not reach and that do not answer now either are left out, with the reason."""
+    known = leftout.read_quarantine(ROOT)
+    silent = [
+        name
+        for name, outcome in found.items()
+        if name in known and never_reached(outcome) and not order.include_quarantined
+    ]
+    for name in known.keys() & found.keys():
+        if name in silent:
+            terminal.event(name, f"left out: {known[name]}; --include-quarantined takes it in")
+        elif not never_reached(found[name]):
+            terminal.event(name, "was in quarantine, answers again and takes part")
+    for name in silent:
+        del found[name]
+    return without(programme, silent), silent
+
+
+def _claim(run: Run, claims: Claims, found: dict[str, Outcome], *, wait: float) -> None:
+    """Take the locks of all hosts with something to do, before the first of them is touched."""
+    wanted = {
+        name: outcome.site.session
+        for name, outcome in found.items()
+        if outcome.site is not None and (outcome.error is None or outcome.site.plan.fixes) and outcome.site.plan.changed
+    }
+    for name, error in claims.take(wanted, forks=run.forks, wait=wait, say=run.say).items():
+        found[name].error = error
+
+
+def _refuse_missing_images(found: dict[str, Outcome]) -> None:
+    for outcome in found.values():
+        if outcome.error is None and outcome.site and any(step.changes for step in outcome.site.plan.images):
+            outcome.error = HostError(outcome.host, "the image is not on the host", hint="invoke deploy brings it")
+
+
+def _finisher(journal: Journal, run: Run) -> Callable[[Outcome], None]:
+    def done(outcome: Outcome) -> None:
+        missing = audit.write(outcome, journal.id, journal.header.verb, run.clock, journal.redact)
+        if missing:
+            run.say(outcome.host, missing)
+        say_done(journal, outcome)
+
+    return done
+
+
+def say_done(journal: Journal, outcome: Outcome) -> None:
+    error = outcome.error
+    word = "untouched" if isinstance(error, NotBegunError) else outcome_of(error, outcome.changed)
+    word = "down" if outcome.down else word
+    journal.host_done(outcome.host, word, message=error.message if error else "", hint=error.hint if error else "")
+
+
+def _close(
+    options: Options,
+    journal: Journal,
+    found: dict[str, Outcome],
+    stock: Stock,
+    skipped: list[str],
+    ended: str,
+) -> int:
+    """Quarantine, the journal's end, and what a person reads."""
+    known = leftout.read_quarantine(ROOT)
+    today = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    for name, outcome in found.items():
+        if never_reached(outcome) and outcome.error is not None:
+            known[name] = Quarantined(name, outcome.error.message, today, journal.id)
+        elif outcome.site is not None:
+            known.pop(name, None)
+        if not outcome.touched:
+            say_done(journal, outcome)
+    leftout.write_quarantine(ROOT, known)
+    code = 1 if failures(found) else 0
+    document = outcomes.document(found, stock)
+    journal.finish(code, {"ended": ended, **document})
+    if options.json:
+        terminal.show_json({"run": journal.id, "ended": ended, **document})
+    else:
+        outcomes.show_stock(stock)
+        outcomes.show_proofs(found)
+        report.show_end(found, ended, journal.id)
+    if journal.broken:
+        terminal.event("journal", f"is not complete: {journal.broken}")
+    return close(options, found, skipped)
+
+
+def _show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skipped: list[str]) -> int:
+    plans = {name: outcome.site.plan for name, outcome in found.items() if outcome.site is not None}
+    failed = failures(found)
+    if options.json:
+        hosts = {name: plan_report.document(plan) for name, plan in plans.items()}
+        terminal.show_json(
+            {"images": outcomes.stock_document(stock), "hosts": hosts, "failed": errors.document(failed)}
+        )
+        return 1 if failed else 0
+    outcomes.show_stock(stock)
+    plan_report.show(terminal.out(), plans.values(), verbose=options.verbose, diff=options.diff)
+    for outcome in found.values():
+        outcome.changed = outcome.site.plan.changed if outcome.site and outcome.error is None else 0
+    return close(options, found, skipped)
+
+
+class _Teller:
+    """Tells the terminal and the journal."""
+
+    def __init__(self, narrator: Narrator, journal: Journal | None) -> None:
+        self._narrator, self._journal = narrator, journal
+
+    def host(self, host: str, line: str) -> None:
+        self._narrator.host(host or "fleet", line)
+        if self._journal is not None:
+            self._journal.event(host, line)
+
+    def line(self, line: str) -> None:
+        self._narrator.line(line)
+        if self._journal is not None:
+            self._journal.event("", line)
+
+    def batch(self, batch: playbook.Batch, title: str) -> None:
+        if self._journal is not None:
+            self._journal.batch(batch.number, batch.hosts, title)
+        self._narrator.host(title, ", ".join(batch.hosts))
