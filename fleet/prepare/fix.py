@@ -107,14 +107,19 @@ class Fix:
     @property
     def undo_lines(self) -> tuple[str, ...]:
         """How it is taken back, for people."""
-        back = (f"mv {edit.path}{BACKUP}.N {edit.path}, or rm {edit.path} where there was none" for edit in self.edits)
-        return (*back, *map(shlex.join, self.undo))
+        return (*map(_back, self.edits), *map(shlex.join, self.undo))
 
     @property
     def details(self) -> tuple[str, ...]:
         """All that a plan has to say of it beside what and why."""
         note = (f"note: {self.note}",) if self.note else ()
         return (*self.lines, *(f"undo: {line}" for line in self.undo_lines), *note)
+
+
+def _back(edit: Edit) -> str:
+    if isinstance(edit, Place):  # planned only where there is no such file
+        return f"rm {edit.path}"
+    return f"mv {edit.path}{BACKUP}.N {edit.path}, or rm {edit.path} where there was none"
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

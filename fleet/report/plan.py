@@ -30,6 +30,9 @@ def show(console: Console, plans: Iterable[HostPlan], *, verbose: bool, diff: bo
         for change in plan.serving.changes if diff else ():
             for difference in change.why.split("; "):
                 console.print(f"  [magenta]~[/] {escape(change.name)}: {escape(difference)}", soft_wrap=True)
+        for fix in plan.by_hand:
+            lines = escape("; ".join(fix.lines))
+            console.print(f"  [dim]note: {escape(fix.what)}, as root: {lines}[/]", soft_wrap=True)
         for note in plan.serving.notes:
             console.print(f"  [dim]note: {escape(note)}[/]", soft_wrap=True)
         for problem in plan.problems:
@@ -45,6 +48,7 @@ def document(plan: HostPlan) -> dict[str, object]:
         "changed": plan.changed,
         "bytes": plan.size,
         "steps": [vars(line) for line in plan.lines],
+        "by_hand": [{"what": fix.what, "lines": list(fix.lines)} for fix in plan.by_hand],
         "notes": list(plan.serving.notes),
         "problems": list(plan.problems),
         "blocked": [finding.to_json() for finding in plan.blocked],
