@@ -57,8 +57,9 @@ test_place() {
   # Shared, and for a moment only: whoever wants the lock and meets this asks once more.
   open "$1"
   if flock -n -s 9; then say free; else say busy; fi
+  exec 9<&-
   say inode "$inode"
-  look 9<&-
+  look
 }
 
 end() {

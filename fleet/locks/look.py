@@ -35,30 +35,23 @@ def unlock(
     """
     host = session.host.name
     until = clock() + patience
-    first = found = holder_of(session, place=place)
-    while found is not None:
-        if clock() > until:
-            raise HostError(host, f"the lock is still held by {found}", hint="journalctl -t fleet on the host")
-        if found.pid is None:
-            first = found = _again(session, place, sleep)
-            if found is None or found.pid is None:
-                break
-        if not found.firing and found is first:
-            _end(session, found)
+    first = holder_of(session, place=place)
+    if first is not None and first.pid is None:
+        sleep(1)  # a holder that is just starting or going has no name for a moment
+        first = holder_of(session, place=place)
+    if first is None:
+        return None
+    if first.pid is None:
+        hint = "log in as root or set ansible_become; `fuser -v /run` on the host may show who has it"
+        raise HostError(host, f"the lock is held by {first}, so it cannot be ended", hint=hint)
+    if not first.firing:
+        _end(session, first)
+    while clock() < until:
         sleep(1)
         found = holder_of(session, place=place)
-        if found is not None and first is not None and found.owner != first.owner:
-            break  # the next one in the queue has it already
-    if found is not None and found.pid is None:
-        hint = "log in as root or set ansible_become; `fuser -v /run` may show who has it"
-        raise HostError(host, f"the lock is held by {found}, so it cannot be ended", hint=hint)
-    return first
-
-
-def _again(session: Session, place: str, sleep: Callable[[float], None]) -> Holder | None:
-    """A holder that is just starting or going has no name for a moment."""
-    sleep(1)
-    return holder_of(session, place=place)
+        if found is None or found.pid not in (first.pid, None):  # free, or the next one has it already
+            return first
+    raise HostError(host, f"the lock is still held by {first}", hint="journalctl -t fleet on the host")
 
 
 def _end(session: Session, holder: Holder) -> None:
