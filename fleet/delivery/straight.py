@@ -5,19 +5,20 @@ image comes through the controller, as one that was built here would, and the re
 """
 
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet.delivery.progress import Moving, silent
 from fleet.delivery.push import push
 from fleet.errors import FleetError
 from fleet.image import layout as layouts
-from fleet.image.convert import Converted
-from fleet.image.describe import dropped_by_conversion
-from fleet.image.layout import LayoutImage
+from fleet.image.describe import FILES, Made, compose, dropped_by_conversion
+from fleet.image.image_files import Found
 from fleet.image.machine import Here, Machine
+from fleet.image.release import Release
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
 from fleet.report.units import size
@@ -32,6 +33,13 @@ made=
 trap '[ -n "$made" ] || rm -rf -- "$work"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 export TMPDIR=$work
+# What the image shows in the end is what counts, so it is asked as a container that is never started. A tar that finds
+# only some of the files says so and fails; those that it found are there.
+mkdir "$work/told"
+box=$(docker create "$2" true) || exit 1
+docker export "$box" | tar -x -C "$work/told" --no-same-owner --wildcards 'app/versions.txt' 'opt/rocm*/.info/version' \
+  '*/vllm-*.dist-info/METADATA' 2>/dev/null
+docker rm "$box" >/dev/null || exit 1
 docker save -o "$work/image.tar" "$2" || exit 1
 skopeo copy "docker-archive:$work/image.tar" "oci:$work/layout:image" || exit 1
 skopeo inspect --config --raw "docker-archive:$work/image.tar" > "$work/before.json" || exit 1
@@ -40,6 +48,7 @@ made=1
 echo "fleet-work $work"
 """
 TOLD = "fleet-work "
+LARGEST = 1 << 20  # bytes of a file that are read
 REACH = ("timeout", "10", "bash", "-c", 'exec 3<>"/dev/tcp/$0/$1"')
 
 
@@ -74,7 +83,7 @@ class Straight:
             return f"{self.machine.name} cannot reach {self.registry.host}"
         return ""
 
-    def bring(self, tag: str, name: str, root: Path) -> Converted | None:
+    def bring(self, tag: str, name: str, made: Made, root: Path) -> Release | None:
         """Make the layout of the builder's image `tag` there and push it as `name:RELEASE`.
 
         None where that does not work, with the reason said. `root` is a directory here for the small files.
@@ -85,27 +94,24 @@ class Straight:
             return None
         try:
             with self._layout(tag) as work, scratch(root) as folder:
-                image = self._description(work, folder)
-                release = image.manifest.digest.removeprefix("sha256:")[:12]
-                what = f"push {name}:{release} to {self.registry.host}"
-                with self.moving(self.machine.name, what, image.size) as at:
+                release = self._release(work, folder, name, made)
+                what = f"push {release.local_name} to {self.registry.host}"
+                with self.moving(self.machine.name, what, release.size) as at:
                     push(
                         f"{work}/layout:image",
                         self.registry,
                         name,
-                        release,
+                        release.id,
                         machine=self.machine,
                         on_line=self.on_line,
                         at=at,
                     )
-                self.note(
-                    f"{self.machine.name} pushed {name}:{release} ({size(image.size)}) straight to {self.registry.host}"
-                )
-                before = json.loads((folder / "before.json").read_bytes())
-                return Converted(image, dropped_by_conversion(before, image.document))
-        except (FleetError, ValueError) as error:
+        except (FleetError, ValueError, tarfile.TarError) as error:
             self.note(f"{name} goes to {self.registry.host} through this controller: {error}")
             return None
+        way = f"straight to {self.registry.host}"
+        self.note(f"{self.machine.name} pushed {release.local_name} ({size(release.size)}) {way}")
+        return release
 
     @contextmanager
     def _layout(self, tag: str) -> Iterator[str]:
@@ -122,14 +128,17 @@ class Straight:
         finally:
             self.machine.run(("rm", "-rf", "--", work))
 
-    def _description(self, work: str, folder: Path) -> LayoutImage:
-        """Index, manifest and config, checked by their digests, without the layers."""
+    def _release(self, work: str, folder: Path, name: str, made: Made) -> Release:
+        """From index, manifest and config, checked by their digests, and the files that a release is told by."""
         (folder / "blobs/sha256").mkdir(parents=True)
-        self._fetch(work, "before.json", folder)
         index = self._fetch(f"{work}/layout", "index.json", folder)
         manifest = self._fetch_blob(work, folder, json.loads(index)["manifests"][0]["digest"])
         self._fetch_blob(work, folder, json.loads(manifest)["config"]["digest"])
-        return layouts.read(folder)
+        image = layouts.read(folder)
+        before = json.loads(self._fetch(work, "before.json", folder))
+        self.machine.fetch(("tar", "-c", "-C", f"{work}/told", "."), folder / "told.tar")
+        files = _told(folder / "told.tar")
+        return compose(image, name, replace(made, dropped=dropped_by_conversion(before, image.document)), files)
 
     def _fetch_blob(self, work: str, folder: Path, digest: str) -> bytes:
         relative = layouts.blob_path(folder, digest).relative_to(folder)
@@ -138,3 +147,16 @@ class Straight:
     def _fetch(self, where: str, path: str, folder: Path) -> bytes:
         self.machine.fetch(("cat", f"{where}/{path}"), folder / path)
         return (folder / path).read_bytes()
+
+
+def _told(archive: Path) -> dict[str, Found]:
+    """For each of the files that tell of an image the one that there is."""
+    found: dict[str, Found] = {}
+    with tarfile.open(archive) as tar:
+        for member in sorted(tar.getmembers(), key=lambda one: one.name):
+            path = member.name.removeprefix("./")
+            key = next((key for key, pattern in FILES.items() if pattern.fullmatch(path)), None)
+            file = tar.extractfile(member) if key and key not in found and member.isfile() else None
+            if key and file:
+                found[key] = Found(path, file.read(LARGEST))
+    return found

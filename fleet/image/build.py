@@ -6,9 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.image import builder_facts, convert, skopeo
+from fleet.image import build_ca, builder_facts, convert, skopeo
 from fleet.image.build_log import explain
-from fleet.image.build_plan import BuildPlan, command
+from fleet.image.build_plan import BuildPlan, command, proxy_secrets
 from fleet.image.builder_facts import BuilderFacts, missing_features
 from fleet.image.convert import Converted
 from fleet.image.describe import LABEL_KEY
@@ -65,25 +65,35 @@ def build(
     registry: Registry | None = None,
     on_line: Callable[[str], None],
 ) -> None:
-    """Run the build; every line goes to `on_line` and to `log`. Raises BuildError with the failing step.
+    """Run the build; every line goes to `on_line` and to `log`, passwords of proxies taken out. Raises BuildError.
 
-    `registry` is the one that the base image comes from, where it needs our credentials or CA.
+    `ca_file` is trusted by the RUN steps (fleet.image.build_ca). `registry` is the one that the base image comes from,
+    where it needs our credentials or CA.
     """
     lines: list[str] = []
+    hidden = proxy_secrets(plan.proxy)
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         file = stack.enter_context(log.open("w", encoding="utf-8"))
         context = stack.enter_context(machine.place(tree))
-        secret = stack.enter_context(machine.place(Path(ca_file).expanduser())) if ca_file and plan.buildkit else ""
+        secret, dockerfile = "", ""
+        if ca_file:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-ca-")))
+            secret = stack.enter_context(machine.place(build_ca.write_bundle(ca_file, folder)))
+            made = build_ca.write_dockerfile(tree / plan.dockerfile, folder)
+            dockerfile = f"{stack.enter_context(machine.place(made.parent))}/{made.name}"
         login = stack.enter_context(_login(machine, registry)) if registry else ""
 
         def keep(line: str) -> None:
+            for word in hidden:
+                line = line.replace(word, "***")
             lines.append(line)
             file.write(f"{line}\n")
             file.flush()
             on_line(line)
 
-        code = machine.stream(command(plan, builder, context, ca_file=secret, docker_config=login), keep)
+        asked = command(plan, builder, context, dockerfile=dockerfile, ca_file=secret, docker_config=login)
+        code = machine.stream(asked.argv, keep, environment=asked.environment)
     if code:
         failure = explain(lines)
         step = f" at step {failure.step}" if failure.step else ""

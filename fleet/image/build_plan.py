@@ -1,13 +1,15 @@
-"""From settings and a Dockerfile to one `docker build`: arguments, labels, argv. Pure."""
+"""From settings and a Dockerfile to one `docker build`: arguments, labels, argv, environment. Pure."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
 
 from fleet.errors import Problem
 from fleet.image import describe
+from fleet.image.build_ca import SECRET
 from fleet.image.builder_facts import BuilderFacts
-from fleet.image.dockerfile import BASE_ARG, Dockerfile, check
+from fleet.image.dockerfile import BASE_ARG, PREDEFINED, Dockerfile, check
 from fleet.inventory.settings import Source
 
 
@@ -39,6 +41,14 @@ class BuildPlan:
         return f"build {self.tag} from {self.dockerfile}"
 
 
+@dataclass(frozen=True)
+class Command:
+    """What is run. `environment` holds what must not stand in argv, which everybody on the builder can read."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 def judge(source: Source, dockerfile: Dockerfile) -> tuple[Problem, ...]:
     """Everything that the settings ask for and this Dockerfile does not offer."""
     names = [*source.args, *([BASE_ARG] if source.base_image else [])]
@@ -49,6 +59,20 @@ def judge(source: Source, dockerfile: Dockerfile) -> tuple[Problem, ...]:
                 dockerfile.path, 0, 0, "gfx", "takes no gfx targets (no ARG_PYTORCH_ROCM_ARCH)", "leave source.gfx out"
             )
         )
+    if any(proxy_secrets(source.proxy)):
+        declared = sorted({arg.name for arg in dockerfile.all_args} & PREDEFINED)
+        # BuildKit keeps the predefined ARGs out of the history only as long as the file does not declare them.
+        problems += [
+            Problem(
+                dockerfile.path,
+                0,
+                0,
+                "proxy",
+                f"the file declares ARG {name}, so the proxy's password would stand in the image's history",
+                "use a proxy without a password, or take the ARG out by a patch",
+            )
+            for name in declared
+        ]
     return tuple(problems)
 
 
@@ -77,31 +101,52 @@ def labels(source: Source, commit: str, described: str, key: str, gfx: tuple[str
 
 
 def command(
-    plan: BuildPlan, builder: BuilderFacts, context: str, *, ca_file: str = "", docker_config: str = ""
-) -> tuple[str, ...]:
-    """The argv of the build on this builder. `context`, `ca_file` and `docker_config` (a directory) are paths there."""
-    environment = [f"DOCKER_CONFIG={docker_config}"] if docker_config else []
+    plan: BuildPlan,
+    builder: BuilderFacts,
+    context: str,
+    *,
+    dockerfile: str = "",
+    ca_file: str = "",
+    docker_config: str = "",
+) -> Command:
+    """The build on this builder. `context`, `dockerfile` (empty = the plan's, inside the context), `ca_file` and
+    `docker_config` (a directory) are paths there.
+
+    `--build-arg NAME` without a value takes the value from the CLI's environment: so proxies, which may carry a
+    password, travel.
+    """
+    environment = {"DOCKER_CONFIG": docker_config} if docker_config else {}
     if builder.buildx:
         head: tuple[str, ...] = ("docker", "buildx", "build", "--load", "--progress=plain")
         head += ("--provenance=false",) if builder.provenance_flag else ()
-    elif plan.buildkit:
-        environment.append("DOCKER_BUILDKIT=1")
-        head = ("docker", "build", "--progress=plain")
     else:
-        environment.append("DOCKER_BUILDKIT=0")
-        head = ("docker", "build")
-    head = ("env", *environment, *head) if environment else head
-    words = [*head, "--file", f"{context}/{plan.dockerfile}", "--tag", plan.tag]
+        environment["DOCKER_BUILDKIT"] = "1" if plan.buildkit else "0"
+        head = ("docker", "build", "--progress=plain") if plan.buildkit else ("docker", "build")
+    words = [*head, "--file", dockerfile or f"{context}/{plan.dockerfile}", "--tag", plan.tag]
     words += ["--target", plan.target] if plan.target else []
+    proxies = {spelling: value for name, value in plan.proxy.items() for spelling in (name.lower(), name.upper())}
+    proxies |= {name: value for name, value in plan.args.items() if name in PREDEFINED}
     for name, value in sorted(plan.args.items()):
-        words += ["--build-arg", f"{name}={value}"]
-    for name, value in sorted(plan.proxy.items()):
-        words += ["--build-arg", f"{name.lower()}={value}", "--build-arg", f"{name.upper()}={value}"]
+        words += ["--build-arg", f"{name}={value}"] if name not in PREDEFINED else []
+    for name in sorted(proxies):
+        words += ["--build-arg", name]
     for name, value in sorted(plan.labels.items()):
         words += ["--label", f"{name}={value}"]
     if ca_file:
-        words += ["--secret", f"id=fleet_ca,src={ca_file}"]
-    return (*words, context)
+        words += ["--secret", f"id={SECRET},src={ca_file}"]
+    return Command((*words, context), {**environment, **proxies})
+
+
+def proxy_secrets(proxy: Mapping[str, str]) -> tuple[str, ...]:
+    """The passwords in proxies' URLs, as written and as meant; what has none, or is no URL, gives nothing."""
+    found: list[str] = []
+    for value in proxy.values():
+        try:
+            password = urlsplit(value).password
+        except ValueError:
+            continue
+        found += [password, unquote(password)] if password else []
+    return tuple(dict.fromkeys(found))
 
 
 def without_credentials(url: str) -> str:

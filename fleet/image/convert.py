@@ -14,9 +14,11 @@ from typing import Any
 from fleet.errors import FleetError
 from fleet.image import skopeo
 from fleet.image.describe import dropped_by_conversion
-from fleet.image.layout import LayoutImage, read, verify
+from fleet.image.layout import PLATFORM, LayoutImage, read, verify
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
+
+_PLATFORM_HINT = "MI250 and MI300 hosts run linux/amd64: bring an image for that"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def to_layout(
                 f"could not read the image {source}: {error.message}", hint=error.hint or _hint(error)
             ) from error
         image = read(fresh)
+        _check_platform(source, image)
         if any("zstd" in layer.media_type for layer in image.layers):
             on_line("the layers are compressed by zstd, which Docker 20.10 does not load: packing them by gzip")
             fresh = _gzipped(fresh, folder, on_line)
@@ -56,6 +59,13 @@ def to_layout(
         fresh.rename(layout)
     image = read(layout)
     return Converted(image, _dropped(before, image))
+
+
+def _check_platform(source: str, image: LayoutImage) -> None:
+    """A docker-archive has no index that skopeo could choose from, so the image's own word is read."""
+    said = (str(image.document.get("os") or PLATFORM[0]), str(image.document.get("architecture") or PLATFORM[1]))
+    if said != PLATFORM:
+        raise FleetError(f"the image {source} is for {'/'.join(said)}", hint=_PLATFORM_HINT)
 
 
 def _gzipped(layout: Path, folder: Path, on_line: Callable[[str], None]) -> Path:
@@ -80,6 +90,7 @@ def _hint(error: FleetError) -> str:
         ("x509", "set registry.ca_file to the CA that signed the registry's certificate"),
         ("manifest unknown", "the registry has no such tag or digest"),
         ("name unknown", "the registry has no such image"),
+        ("no image found in", _PLATFORM_HINT),
         ("no space left", "make room where the layouts are kept, and in $TMPDIR"),
     ):
         if sign in words:

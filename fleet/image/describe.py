@@ -24,7 +24,7 @@ LABEL_KEY = "io.fleet.content-key"
 VERSIONS = "versions"
 ROCM_INFO = "rocm"
 DIST_INFO = "vllm"
-_FILES = {
+FILES: Mapping[str, re.Pattern[str]] = {
     VERSIONS: re.compile(r"app/versions\.txt"),
     ROCM_INFO: re.compile(r"opt/rocm(?:-[\d.]+)?/\.info/version"),
     DIST_INFO: re.compile(r"(?:.*/)?vllm-[^/]+\.dist-info/METADATA"),
@@ -49,7 +49,7 @@ def release_of(image: LayoutImage, name: str, made: Made) -> Release:
     labels = config.get("Labels") or {}
     wanted = [] if labels.get(LABEL_ROCM) and labels.get(LABEL_GFX) else [VERSIONS, ROCM_INFO]
     wanted += [] if labels.get(LABEL_VLLM) else [DIST_INFO]
-    return compose(image, name, made, find(image, {key: _FILES[key] for key in wanted}))
+    return compose(image, name, made, find(image, {key: FILES[key] for key in wanted}))
 
 
 def compose(image: LayoutImage, name: str, made: Made, files: Mapping[str, Found]) -> Release:

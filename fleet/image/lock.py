@@ -5,6 +5,8 @@ commits:
   https://github.com/vllm-project/vllm.git v0.11.0: <40 hexadecimal digits>
 images:
   docker.io/rocm/vllm-dev:base: sha256:<64 hexadecimal digits>
+archives:
+  vllm-rocm brought.tar.gz: sha256:<64 hexadecimal digits of the file>
 """
 
 import os
@@ -26,15 +28,17 @@ _HEADER = """\
 _VALUES = {
     "commits": (re.compile(r"[0-9a-f]{40}"), "a commit of 40 hexadecimal digits"),
     "images": (re.compile(r"sha256:[0-9a-f]{64}"), "a digest, sha256: and 64 hexadecimal digits"),
+    "archives": (re.compile(r"sha256:[0-9a-f]{64}"), "a digest, sha256: and 64 hexadecimal digits"),
 }
 
 
 @dataclass(frozen=True)
 class Lock:
-    """`commits` by "REPOSITORY REF", `images` by full reference with its tag."""
+    """`commits` by "REPOSITORY REF", `images` by full reference with its tag, `archives` by "NAME FILE"."""
 
     commits: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    archives: Mapping[str, str] = field(default_factory=dict)
 
     def commit(self, repository: str, ref: str) -> str:
         """The locked commit, or ""."""
@@ -49,6 +53,13 @@ class Lock:
 
     def with_image(self, reference: str, digest: str) -> "Lock":
         return replace(self, images={**self.images, reference: digest})
+
+    def archive(self, name: str, file: str) -> str:
+        """The locked digest of an image's archive, or ""."""
+        return self.archives.get(f"{name} {file}", "")
+
+    def with_archive(self, name: str, file: str, digest: str) -> "Lock":
+        return replace(self, archives={**self.archives, f"{name} {file}": digest})
 
 
 def read(path: Path) -> Lock:
@@ -80,11 +91,13 @@ def parse(text: str, name: str) -> Lock:
 
 
 def dumps(lock: Lock) -> str:
-    data = {
+    data: dict[str, object] = {
         "schema": SCHEMA,
         "commits": dict(sorted(lock.commits.items())),
         "images": dict(sorted(lock.images.items())),
     }
+    if lock.archives:
+        data["archives"] = dict(sorted(lock.archives.items()))
     body: str = yaml.safe_dump(data, sort_keys=False, width=1000, allow_unicode=True)
     return _HEADER + body
 
@@ -112,7 +125,7 @@ def _lock(root: yaml.Node | None, name: str) -> Lock:
     if root is None:
         return Lock()
     problems: list[Problem] = []
-    parts: dict[str, dict[str, str]] = {"commits": {}, "images": {}}
+    parts: dict[str, dict[str, str]] = {part: {} for part in _VALUES}
     schema = None
     for key, node in _pairs(root, "", name, problems):
         if key == "schema":
@@ -124,12 +137,12 @@ def _lock(root: yaml.Node | None, name: str) -> Lock:
         elif key in _VALUES:
             parts[key] = _part(key, node, name, problems)
         else:
-            problems.append(_problem(name, node, key, "is an unknown key", "schema, commits and images are known"))
+            problems.append(_problem(name, node, key, "is an unknown key", f"schema, {', '.join(_VALUES)} are known"))
     if schema is None and not problems:
         problems.append(Problem(name, 1, 1, "schema", "is missing"))
     if problems:
         raise InputError(*problems)
-    return Lock(parts["commits"], parts["images"])
+    return Lock(**parts)
 
 
 def _part(part: str, node: yaml.Node, name: str, problems: list[Problem]) -> dict[str, str]:

@@ -1,18 +1,22 @@
 """Where a build runs: this machine, or a builder host over its open SSH session."""
 
+import os
 import secrets
+import shlex
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import IO, Protocol
 
 from fleet.errors import FleetError, HostError
 from fleet.transport import Output, Session
 
 _CHUNK = 1 << 18
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # What a killed controller left; nobody builds for two days.
 _SWEEP = """find "$1" -maxdepth 1 -name 'build-*' -mtime +2 -exec rm -rf -- {} + 2>/dev/null"""
 
@@ -27,8 +31,18 @@ class Machine(Protocol):
     def run(self, argv: Sequence[str]) -> Output:
         """A command's output, whatever its exit code; 127 where there is no such command."""
 
-    def stream(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
-        """Run a command, every line of its stdout and stderr handed on; gives its exit code."""
+    def stream(
+        self,
+        argv: Sequence[str],
+        on_line: Callable[[str], None],
+        *,
+        environment: Mapping[str, str] = NOTHING,
+        stdin: bytes = b"",
+    ) -> int:
+        """Run a command, every line of its stdout and stderr handed on; gives its exit code.
+
+        `environment` is added to the command's own and shows in no argv; it and `stdin` exclude each other.
+        """
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         """A command's stdout as a file here. Raises FleetError when it fails."""
@@ -49,10 +63,26 @@ class Here:
             return Output(127, "", f"{argv[0]}: {error.strerror}")
         return Output(done.returncode, done.stdout, done.stderr)
 
-    def stream(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
-        with subprocess.Popen(
-            tuple(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        ) as process:
+    def stream(
+        self,
+        argv: Sequence[str],
+        on_line: Callable[[str], None],
+        *,
+        environment: Mapping[str, str] = NOTHING,
+        stdin: bytes = b"",
+    ) -> int:
+        with (
+            _file_of(stdin) as source,
+            subprocess.Popen(
+                tuple(argv),
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env={**os.environ, **environment},
+            ) as process,
+        ):
             try:
                 for line in process.stdout or ():
                     on_line(line.rstrip("\n"))
@@ -85,8 +115,20 @@ class There:
     def run(self, argv: Sequence[str]) -> Output:
         return self._session.run(argv, sudo=True, check=False)
 
-    def stream(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
-        return self._session.stream(argv, sudo=True, on_line=on_line)
+    def stream(
+        self,
+        argv: Sequence[str],
+        on_line: Callable[[str], None],
+        *,
+        environment: Mapping[str, str] = NOTHING,
+        stdin: bytes = b"",
+    ) -> int:
+        if not environment:
+            return self._session.stream(argv, sudo=True, on_line=on_line, stdin=stdin)
+        # sshd takes no variables and sudo drops them, but a shell reads its script from stdin, where nobody looks.
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
+        script = "\n".join((*lines, f"exec {shlex.join(argv)} </dev/null\n"))
+        return self._session.stream(("sh", "-s"), sudo=True, on_line=on_line, stdin=script.encode())
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         with self._session.open_process(argv, sudo=True) as channel, into.open("wb") as file:
@@ -125,6 +167,15 @@ class There:
             self._session.run(("tar", "-xf", archive, "-C", target), sudo=True)
         finally:
             self._session.run(("rm", "-f", "--", archive), sudo=True, check=False)
+
+
+@contextmanager
+def _file_of(content: bytes) -> Iterator[IO[bytes]]:
+    """A file that a child can read from its start."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        yield file
 
 
 def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -8,9 +8,9 @@ from fleet.errors import FleetError
 from fleet.image import archive, convert, reference
 from fleet.image.describe import Made, release_of
 from fleet.image.lock import Lock
-from fleet.image.produce_source import from_source, known_source
+from fleet.image.produce_source import export_again, from_source, known_source
 from fleet.image.release import Release
-from fleet.image.workshop import Outlook, Produced, Workshop, find, resolve_tag, short_hash
+from fleet.image.workshop import Outlook, Produced, Workshop, find, resolve_tag, short_hash, take
 from fleet.inventory.settings import Image
 
 _CHUNK = 1 << 20
@@ -46,6 +46,27 @@ def produce(image: Image, workshop: Workshop, lock: Lock, *, gfx: tuple[str, ...
     if made.release is None:
         raise FleetError(f"image {image.name} could not be made: {made.why}")
     return Produced(made.release, made.key, made.lock, True, made.why)
+
+
+def bring_again(image: Image, workshop: Workshop, release: Release) -> None:
+    """A release's layout once more from where the image came from, without building. Raises FleetError.
+
+    A registry gives the same digest again, an archive the same file, and a builder the same image as long as it has it.
+    """
+    if release.source == "source":
+        export_again(workshop, release)
+        return
+    fresh = workshop.store.fresh_layout(release.id)
+    if release.source == "prebuilt":
+        wanted = reference.parse(release.source_reference)
+        source, registry = f"docker://{wanted.pinned(release.source_digest)}", workshop.registry_for(wanted.domain)
+        converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
+    else:
+        path = Path(image.archive).expanduser()
+        if f"sha256:{_checksum(path, workshop)}" != release.source_digest:
+            raise FleetError(f"archive {path} is another file now")
+        converted = _import(path, fresh, workshop)
+    take(workshop.store, converted, release, release.source_reference)
 
 
 def _settle(image: Image, workshop: Workshop, lock: Lock, gfx: tuple[str, ...], *, make: bool) -> Outlook:
@@ -84,7 +105,12 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Ou
 
 def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Outlook:
     path = Path(image.archive).expanduser()
-    checksum = _checksum(path, workshop)
+    locked = lock.archive(image.name, path.name)
+    if locked and not path.exists():  # a second controller may lack the file, and need nothing of it
+        checksum = locked.removeprefix("sha256:")
+    else:
+        checksum = _checksum(path, workshop)
+        lock = lock.with_archive(image.name, path.name, f"sha256:{checksum}")
     key = short_hash("archive", checksum, *image.gfx, image.rocm)
     what = f"import {path.name}"
     known = find(workshop, image.name, key)
@@ -93,11 +119,14 @@ def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Out
     why = f"{path.name} is new here"
     if not make:
         return Outlook(None, key, lock, what, why)
-    fresh = workshop.store.fresh_layout(key)
-    with archive.unpacked(archive.inspect(path), fresh.parent) as brought:
-        converted = convert.to_layout(brought.transport, fresh, on_line=workshop.on_line)
+    converted = _import(path, workshop.store.fresh_layout(key), workshop)
     made = Made("archive", path.name, f"sha256:{checksum}", image.gfx, image.rocm, converted.dropped)
     return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
+
+
+def _import(path: Path, layout: Path, workshop: Workshop) -> convert.Converted:
+    with archive.unpacked(archive.inspect(path), layout.parent) as brought:
+        return convert.to_layout(brought.transport, layout, on_line=workshop.on_line)
 
 
 def _keep(image: Image, workshop: Workshop, key: str, converted: convert.Converted, made: Made) -> Release:
@@ -118,6 +147,10 @@ def _checksum(path: Path, workshop: Workshop) -> str:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
+    except FileNotFoundError as error:
+        raise FleetError(
+            f"archive {path} is not there", hint="image.archive names a file of this controller"
+        ) from error
     except OSError as error:
         raise FleetError(f"archive {path} cannot be read: {error.strerror}") from error
     workshop.store.know_key(memo, digest.hexdigest())

@@ -1,9 +1,9 @@
 """A source spec -> commit -> content key -> a release that exists already, or a build."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.errors import FleetError, InputError
-from fleet.image import build, build_plan, dockerfile, reference
+from fleet.image import build, build_ca, build_plan, dockerfile, reference
 from fleet.image import source as sources
 from fleet.image.build_plan import Base, BuildPlan
 from fleet.image.builder_facts import BuilderFacts
@@ -13,7 +13,7 @@ from fleet.image.dockerfile import BASE_ARG, Dockerfile
 from fleet.image.lock import Lock
 from fleet.image.release import Release
 from fleet.image.source import Checkout
-from fleet.image.workshop import Outlook, Workshop, find, resolve_tag, short_hash
+from fleet.image.workshop import Outlook, Workshop, find, resolve_tag, short_hash, take
 from fleet.inventory.settings import Image, Registry, Source
 
 
@@ -22,6 +22,7 @@ class _Recipe:
     """A source as it was found in its checkout."""
 
     file: Dockerfile
+    built: Dockerfile  # the same, as it is given to the builder: with the CA's mounts where there is one
     args: dict[str, str]
     target: str
     base: Base
@@ -54,11 +55,21 @@ def from_source(
         why = f"{workshop.machine.name} had it built" if there else f"{source.ref} ({commit[:12]}) was not built before"
         if not there:
             builder = build.builder_of(workshop.machine)
-            build.require(workshop.machine, builder, recipe.file)
+            build.require(workshop.machine, builder, recipe.built)
             if make:
                 _build(image, source, tree, recipe, builder, workshop)
         release = _export(image, source, recipe, workshop) if make else None
     return Outlook(release, recipe.key, lock, what, why)
+
+
+def export_again(workshop: Workshop, release: Release) -> None:
+    """A release's layout from the builder's image, if it still has it: packed again, it has the same digests."""
+    tag = f"{release.name}:build-{release.content_key}"
+    if not build.image_there(workshop.machine, tag, release.content_key):
+        raise FleetError(f"{workshop.machine.name} no longer has {tag}")
+    fresh = workshop.store.fresh_layout(release.id)
+    converted = build.export(workshop.machine, tag, fresh, on_line=workshop.on_line)
+    take(workshop.store, converted, release, workshop.machine.name)
 
 
 def known_source(image: Image, source: Source, workshop: Workshop, lock: Lock, gfx: tuple[str, ...]) -> Release | None:
@@ -102,7 +113,8 @@ def _recipe(
     taken = gfx if file.gfx_arg else ()
     identity = ",".join(base.identity for base in bases)
     ingredients = Ingredients(tree.commit, text, target, args, identity, taken, tree.patches)
-    return _Recipe(file, args, target, first, content_key(ingredients), taken), lock
+    built = dockerfile.read(build_ca.with_ca(text), source.dockerfile) if source.ca_file else file
+    return _Recipe(file, built, args, target, first, content_key(ingredients), taken), lock
 
 
 def _text(source: Source, tree: Checkout) -> str:
@@ -148,7 +160,7 @@ def _build(
         labels=build_plan.labels(source, tree.commit, tree.describe, recipe.key, recipe.gfx, recipe.base),
         why=f"no image of content key {recipe.key} exists",
         proxy=source.proxy,
-        buildkit=bool(recipe.file.features) or bool(builder.buildx),
+        buildkit=bool(recipe.built.features) or bool(builder.buildx),
     )
     log = workshop.store.log(f"build-{image.name.replace('/', '-')}-{recipe.key}")
     build.build(
@@ -172,10 +184,12 @@ def _base_registry(recipe: _Recipe, workshop: Workshop) -> Registry | None:
 def _export(image: Image, source: Source, recipe: _Recipe, workshop: Workshop) -> Release:
     fresh = workshop.store.fresh_layout(recipe.key)
     tag = f"{image.name}:build-{recipe.key}"
-    converted = build.export(workshop.machine, tag, fresh, on_line=workshop.on_line)
     where = f"{build_plan.without_credentials(source.repository)} {source.ref}"
-    made = Made("source", where, "", image.gfx, image.rocm, converted.dropped)
-    release = release_of(converted.image, image.name, made)
-    workshop.store.adopt(fresh, release)
+    made = Made("source", where, "", image.gfx, image.rocm)
+    release = workshop.straight(tag, image.name, made) if workshop.straight else None
+    if release is None:
+        converted = build.export(workshop.machine, tag, fresh, on_line=workshop.on_line)
+        release = release_of(converted.image, image.name, replace(made, dropped=converted.dropped))
+        workshop.store.adopt(fresh, release)
     workshop.store.keep(recipe.key, release)
     return release

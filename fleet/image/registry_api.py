@@ -16,7 +16,7 @@ import requests
 from requests.auth import AuthBase, _basic_auth_str
 
 from fleet.errors import FleetError
-from fleet.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, pick_platform
+from fleet.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from fleet.inventory.settings import Registry
 
 RECORD = "application/vnd.io.fleet.release.v1+json"
@@ -84,17 +84,6 @@ class RegistryClient:
         if reference.startswith("sha256:") and _sha256(answer.content) != reference:
             raise FleetError(f"registry {self._registry.host}: the manifest of {name}@{reference} is damaged")
         return answer.headers.get("Content-Type", OCI_MANIFEST).partition(";")[0], answer.content
-
-    def platform_digest(self, name: str, reference: str) -> str:
-        """The digest of the linux/amd64 manifest: out of an index where there is one. "" when there is none."""
-        found = self.manifest(name, reference)
-        if found is None:
-            return ""
-        media_type, content = found
-        if media_type not in {OCI_INDEX, DOCKER_INDEX}:
-            return _sha256(content)
-        fitting = pick_platform(_object(content, f"{name}:{reference}").get("manifests") or [])
-        return str(fitting[0]["digest"]) if fitting else ""
 
     def put_record(self, name: str, tag: str, content: bytes, annotations: Mapping[str, str]) -> str:
         """Store a small record as an OCI artifact under a tag; gives its manifest's digest."""

@@ -30,12 +30,7 @@ class Checkout:
 
 def resolve(source: Source) -> str:
     """The commit that the source's ref means now. Raises FleetError for a bad repository or ref."""
-    if re.match(r"[a-z+]+://[^/@:]*:[^/@]+@", source.repository):
-        # It would stand in argv, in the lock and in logs.
-        raise FleetError(
-            f"source.repository of {source.ref} carries a password in its URL",
-            hint="set source.git_username and source.git_password instead",
-        )
+    _refuse_credentials(source)
     if git_refs.is_commit(source.ref):
         return source.ref
     with git_for(source) as git:
@@ -47,6 +42,7 @@ def resolve(source: Source) -> str:
 @contextmanager
 def checkout(source: Source, commit: str, cache: Path) -> Iterator[Checkout]:
     """A fresh work tree, removed afterwards. `cache` keeps one bare mirror per repository between builds."""
+    _refuse_credentials(source)
     patches = tuple(_read_patch(path) for path in source.patches)
     with git_for(source) as git:
         mirror = _mirror(git, source, commit, cache)
@@ -65,6 +61,15 @@ def explain_apply(stderr: str) -> str:
     if failed:
         return "; ".join(f"its hunk at line {line} of {path} does not apply" for path, line in failed)
     return reason(stderr)
+
+
+def _refuse_credentials(source: Source) -> None:
+    """What is in the URL stands in argv, in the lock and in logs. A token is often given as the user of an https URL."""
+    if re.match(r"https?://[^/@]+@|[a-z+]+://[^/@:]*:[^/@]+@", source.repository):
+        raise FleetError(
+            f"source.repository of {source.ref} carries credentials in its URL",
+            hint="set source.git_username and source.git_password instead",
+        )
 
 
 def _location(source: Source) -> str:

@@ -1,29 +1,55 @@
 """Where releases are made and found again: the cache, the builder, the registry, and how progress is told."""
 
 import hashlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from fleet.errors import FleetError
-from fleet.image import convert
+from fleet.image import archive, convert
+from fleet.image.describe import Made
 from fleet.image.lock import Lock
 from fleet.image.machine import Machine
 from fleet.image.reference import Reference
 from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release, dumps, loads
+from fleet.image.scratch import scratch
 from fleet.image.store import Store
 from fleet.inventory.settings import Registry
 
 
+class Hosts(Protocol):
+    """The hosts that an image is for, as a place where releases are found again."""
+
+    def find(self, name: str, key: str, known: Release | None) -> Release | None:
+        """The release of a content key that some host really holds; `known` is what our own cache says of it."""
+
+    def saved(self, release: Release, folder: Path) -> Iterator[AbstractContextManager[Path]]:
+        """Each holder's `docker save` of the release, in `folder` for as long as it is needed."""
+
+
 @dataclass(frozen=True)
 class Workshop:
-    """`registry` is the fleet's own, None where there is none. `update` resolves floating refs and tags anew."""
+    """`registry` is the fleet's own, None where there is none. `update` resolves floating refs and tags anew.
+
+    `straight(tag, name, made)` brings what was just built from the builder into the registry without the controller;
+    None where it could not. The store then has the release's record and no layout.
+
+    `hosts` are asked where neither the store nor the registry knows a content key. `again(release)` brings a lost layout
+    back from where the image came from; it may raise FleetError.
+    """
 
     store: Store
     machine: Machine
     registry: Registry | None
     on_line: Callable[[str], None]
     update: bool = False
+    straight: Callable[[str, str, Made], Release | None] | None = None
+    hosts: Hosts | None = None
+    again: Callable[[Release], object] | None = None
 
     def registry_for(self, domain: str) -> Registry:
         """The fleet's own registry with its credentials where `domain` is it, any other without."""
@@ -62,28 +88,32 @@ def record_tag(key: str) -> str:
 
 
 def find(workshop: Workshop, name: str, key: str) -> Release | None:
-    """The release that a content key gave before, from the cache or from the registry's record.
+    """The release that a content key gave before: from the cache, the registry's record, or a host's.
 
-    A record whose image is neither in the store nor in the registry counts as none: the image has to be made again.
+    A record whose image is nowhere counts as none: the image has to be made again.
     """
     known = workshop.store.release(key)
     if known is not None and known.name != name:
         known = None
     if known is not None and workshop.store.layout(known) is not None:
         return known
-    if workshop.registry is None:
-        return None
-    with RegistryClient(workshop.registry) as client:
+    found = _in_registry(workshop.registry, name, key, known) if workshop.registry else None
+    if found is None and workshop.hosts is not None:
+        found = workshop.hosts.find(name, key, known)
+    if found is not None and found != known:
+        workshop.store.keep(key, found)
+    return found
+
+
+def _in_registry(registry: Registry, name: str, key: str, known: Release | None) -> Release | None:
+    with RegistryClient(registry) as client:
         if known is not None and client.digest(name, known.manifest_digest):
             return known
         content = client.get_record(name, record_tag(key))
         if content is None:
             return None
-        release = loads(content, f"{workshop.registry.host}/{name}:{record_tag(key)}")
-        if not client.digest(name, release.manifest_digest):
-            return None
-    workshop.store.keep(key, release)
-    return release
+        release = loads(content, f"{registry.host}/{name}:{record_tag(key)}")
+        return release if client.digest(name, release.manifest_digest) else None
 
 
 def publish(release: Release, key: str, registry: Registry) -> bool:
@@ -98,19 +128,74 @@ def publish(release: Release, key: str, registry: Registry) -> bool:
 
 
 def ensure_layout(workshop: Workshop, release: Release) -> None:
-    """See that the release lies in the store: it does, or the registry gives it by digest. Raises FleetError."""
+    """See that the release lies in the store, by its very digest, wherever it has to be brought from.
+
+    Asked in turn: the registry, where the image came from, the hosts that run it. Raises FleetError with every reason.
+    """
     if workshop.store.layout(release) is not None:
         return
+    reasons: list[str] = []
+    for bring in (_from_registry, _from_source, _from_hosts):
+        try:
+            bring(workshop, release)
+        except FleetError as error:
+            reasons.append(error.message)
+        if workshop.store.layout(release) is not None:
+            return
+    why = f": {'; '.join(reasons)}" if reasons else " nor in a registry"
+    raise FleetError(
+        f"the layout of {release.local_name} is not in {workshop.store.root}{why}",
+        hint=f"copy layouts/{release.id} from the `.fleet` of the controller that made it",
+    )
+
+
+def _from_registry(workshop: Workshop, release: Release) -> None:
     if workshop.registry is None:
-        raise FleetError(
-            f"{release.local_name} is neither in {workshop.store.root} nor in a registry", hint="fleet build"
-        )
+        return
+    with RegistryClient(workshop.registry) as client:
+        if not client.digest(release.name, release.manifest_digest):
+            raise FleetError(f"registry {workshop.registry.host} does not have it")
     fresh = workshop.store.fresh_layout(release.id)
     source = f"docker://{release.in_registry(workshop.registry.host)}"
     converted = convert.to_layout(source, fresh, registry=workshop.registry, on_line=workshop.on_line)
-    if converted.image.manifest.digest != release.manifest_digest:
-        raise FleetError(f"{source} came as {converted.image.manifest.digest}", hint="skopeo changed it; report this")
-    workshop.store.adopt(fresh, release)
+    take(workshop.store, converted, release, workshop.registry.host)
+
+
+def _from_source(workshop: Workshop, release: Release) -> None:
+    if workshop.again is not None:
+        workshop.again(release)
+
+
+def _from_hosts(workshop: Workshop, release: Release) -> None:
+    """`docker save` of a containerd store gives the image as it came; of a classic one its layers unpacked.
+
+    Packed again by the same skopeo they have the digests they had when they were first packed so, as images from builds
+    and docker-archives were. Others come back with the same config and diffIDs and other digests, and are refused.
+    """
+    if workshop.hosts is None:
+        return
+    fresh = workshop.store.fresh_layout(release.id)
+    came = []
+    with scratch(fresh.parent) as folder:
+        for saved in workshop.hosts.saved(release, folder):
+            with saved as path:
+                for transport in dict.fromkeys((archive.inspect(path).kind, "docker-archive")):
+                    converted = convert.to_layout(f"{transport}:{path}", fresh, on_line=workshop.on_line)
+                    came.append(converted.image.manifest.digest)
+                    if came[-1] == release.manifest_digest:
+                        take(workshop.store, converted, release, "the host")
+                        return
+    if came:
+        raise FleetError(f"the hosts' copies came back packed otherwise, as {', '.join(sorted(set(came)))}")
+
+
+def take(store: Store, converted: convert.Converted, release: Release, whence: str) -> None:
+    """A layout that was brought back, into its place. Raises FleetError when it is another image; it is gone then."""
+    image = converted.image
+    if image.manifest.digest != release.manifest_digest:
+        shutil.rmtree(image.path)
+        raise FleetError(f"from {whence} it came as {image.manifest.digest}")
+    store.adopt(image.path, release)
 
 
 def resolve_tag(workshop: Workshop, reference: Reference, lock: Lock) -> tuple[str, Lock]:

@@ -1,16 +1,19 @@
 """The releases that a set of hosts is to run: found or made, and put where the hosts can get them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from fleet.delivery.progress import Moving, silent
 from fleet.delivery.push import push
+from fleet.delivery.straight import Straight
 from fleet.errors import FleetError
 from fleet.facts.cards import gfx_of_model
 from fleet.image import lock as locks
+from fleet.image.describe import Made
 from fleet.image.machine import Here, Machine, There
-from fleet.image.produce import look, produce
+from fleet.image.produce import bring_again, look, produce
 from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
 from fleet.image.store import Store
@@ -18,10 +21,13 @@ from fleet.image.workshop import Outlook, Produced, Workshop, ensure_layout
 from fleet.image.workshop import publish as publish_record
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Image, Registry, Settings
+from fleet.report.units import size
 from fleet.rollout.images import pulls_from, registry_of
+from fleet.rollout.records import HostRecords
 from fleet.transport import Connector
 
 Say = Callable[[str], None]
+CONTROLLER = "controller"  # where a line about bytes names a host
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,16 @@ class Order:
 
 @dataclass
 class Stock:
-    """What was found or made. `releases` go by host and service; `changes` tell what was made or pushed."""
+    """What was found or made. `releases` go by host and service; `changes` tell what was made or pushed.
+
+    `records`, by host and content key, are for the hosts to keep, because no registry of ours does.
+    """
 
     store: Store
     releases: dict[str, dict[str, Release]] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    records: dict[str, dict[str, Release]] = field(default_factory=dict)
     workshops: dict[str, Workshop] = field(default_factory=dict)  # release id -> where its layout can be had
 
     @classmethod
@@ -94,37 +104,71 @@ def obtain(
     update: bool = False,
     dry: bool = False,
     publish: bool = True,
+    moving: Moving = silent,
 ) -> Stock:
     """Find or make each release and publish it; the lock moves when something was resolved. `dry` makes nothing.
 
-    `publish` pushes what some host pulls. Raises FleetError. In a dry run a release that does not exist yet is a note, and its services have none.
+    `publish` pushes what some host pulls, from the builder where it can. Raises FleetError. In a dry run a release that
+    does not exist yet is a note, and its services have none.
     """
     stock = Stock(Store(root))
     before = lock = locks.read(inventory.lock_path)
     gfx = declared_gfx(inventory)
-    with ExitStack() as open_sessions:
-        machines: dict[str, Machine] = {}
-        for order in orders(hosts):
-            if order.builder not in machines:
-                machines[order.builder] = _machine(inventory, order, connector, open_sessions)
-            workshop = Workshop(stock.store, machines[order.builder], order.registry, say, update)
-            found = (look if dry else produce)(order.image, workshop, lock, gfx=gfx)
-            lock = found.lock
-            if found.release is None:
-                stock.notes.append(f"would {found.what}: {found.why}")
-                continue
-            _keep(stock, order, found, found.release, workshop)
-            if publish and order.registry is not None and order.published:
-                _publish(stock, order.registry, found, found.release, workshop, dry=dry)
+    hosts = tuple(hosts)
+    machines: dict[str, Machine] = {}
+    for order in orders(hosts):
+        if order.builder not in machines:
+            machines[order.builder] = _machine(inventory, order, connector)
+        machine = machines[order.builder]
+        straight = None
+        if publish and order.registry is not None and order.published and order.builder:
+            straight = Straight(machine, order.registry, order.staging, say, stock.notes.append, moving)
+        bare = Workshop(stock.store, machine, order.registry, say, update)
+        workshop = replace(
+            bare,
+            straight=_bring(straight, stock.store),
+            hosts=_records(inventory, hosts, order, connector, say),
+            again=partial(bring_again, order.image, bare),
+        )
+        found = (look if dry else produce)(order.image, workshop, lock, gfx=gfx)
+        lock = found.lock
+        if found.release is None:
+            stock.notes.append(f"would {found.what}: {found.why}")
+            if straight is not None and order.image.source is not None:
+                stock.notes.append(f"{order.image.name}: {straight.words()}")
+            continue
+        _keep(stock, order, found, found.release, workshop)
+        if publish and order.registry is not None and order.published:
+            _publish(stock, order.registry, found, found.release, workshop, dry=dry, moving=moving)
     if lock != before and not dry:
         locks.write(inventory.lock_path, lock)
     return stock
 
 
-def _machine(inventory: Inventory, order: Order, connector: Connector, stack: ExitStack) -> Machine:
+def _bring(straight: Straight | None, store: Store) -> Callable[[str, str, Made], Release | None] | None:
+    if straight is None:
+        return None
+    return lambda tag, name, made: straight.bring(tag, name, made, store.root / "layouts")
+
+
+def _machine(inventory: Inventory, order: Order, connector: Connector) -> Machine:
+    """The builder's session lasts as long as the connector: a lost layout may be wanted from it later."""
     if not order.builder:
         return Here()
-    return There(stack.enter_context(connector.connect(inventory.hosts[order.builder])), order.staging)
+    return There(connector.connect(inventory.hosts[order.builder]), order.staging)
+
+
+def _records(inventory: Inventory, chosen: Iterable[Host], order: Order, connector: Connector, say: Say) -> HostRecords:
+    """The hosts that this image is for: the chosen ones, and the others of the inventory that ask for the same."""
+    names = {name for name, _ in order.wanted_by}
+    near = [host for host in chosen if host.name in names]
+    far = [host for host in inventory.hosts.values() if host.name not in names and _wants(host.settings, order.image)]
+    return HostRecords(connector, near, far, say)
+
+
+def _wants(settings: Settings, image: Image) -> bool:
+    own = [service.image or settings.image for service in settings.services.values()]
+    return any(one is not None and replace(one, name=image.name) == image for one in own)
 
 
 def _keep(stock: Stock, order: Order, produced: Produced | Outlook, release: Release, workshop: Workshop) -> None:
@@ -135,22 +179,34 @@ def _keep(stock: Stock, order: Order, produced: Produced | Outlook, release: Rel
     stock.workshops[release.id] = workshop
     for host, service in order.wanted_by:
         stock.releases.setdefault(host, {})[service] = release
+        if order.registry is None or not order.published:
+            stock.records.setdefault(host, {})[produced.key] = release
 
 
 def _publish(
-    stock: Stock, registry: Registry, produced: Produced | Outlook, release: Release, workshop: Workshop, *, dry: bool
+    stock: Stock,
+    registry: Registry,
+    produced: Produced | Outlook,
+    release: Release,
+    workshop: Workshop,
+    *,
+    dry: bool,
+    moving: Moving,
 ) -> None:
     """Push by digest what the registry lacks, and its record, which a second controller reads."""
     with RegistryClient(registry) as client:
         there = bool(client.digest(release.name, release.manifest_digest))
     if dry:
         if not there:
-            stock.notes.append(f"{release.local_name} would be pushed to {registry.host}")
+            way = f"from this controller to {registry.host}"
+            stock.notes.append(f"{release.local_name} would be pushed {way}, {size(release.size)} at most")
         return
     if not there:
         ensure_layout(workshop, release)
-        workshop.on_line(f"pushing {release.local_name} to {registry.host}")
-        push(stock.store.layout_path(release), registry, release.name, release.id, on_line=workshop.on_line)
+        what = f"push {release.local_name} to {registry.host}"
+        with moving(CONTROLLER, what, release.size) as at:
+            layout = stock.store.layout_path(release)
+            push(layout, registry, release.name, release.id, on_line=workshop.on_line, at=at)
         stock.changes.append(f"pushed {release.local_name} to {registry.host}")
     if publish_record(release, produced.key, registry) and there:
         stock.changes.append(f"recorded {release.local_name} in {registry.host}")

@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from fleet.errors import FleetError, InputError
 from fleet.image.build import BuildError
 from fleet.image.layout import read
 from fleet.image.lock import Lock
+from fleet.image.machine import NOTHING
 from fleet.image.produce import look, produce
 from fleet.image.registry_api import RegistryClient
 from fleet.image.store import Store
@@ -43,6 +44,7 @@ class Docker:
         self.fails = fails
         self.built: dict[str, dict[str, str]] = {}  # tag -> labels
         self.builds: list[tuple[str, ...]] = []
+        self.environments: list[dict[str, str]] = []
 
     def run(self, argv: Sequence[str]) -> Output:
         words = tuple(argv)
@@ -57,7 +59,16 @@ class Docker:
             return Output(0, f"{BASE_ID}\n", "") if words[-1] == "local/base:1" else Output(1, "", "No such image")
         raise AssertionError(words)
 
-    def stream(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
+    def stream(
+        self,
+        argv: Sequence[str],
+        on_line: Callable[[str], None],
+        *,
+        environment: Mapping[str, str] = NOTHING,
+        stdin: bytes = b"",
+    ) -> int:
+        assert not stdin
+        self.environments.append(dict(environment))
         words = tuple(argv)
         assert words[:3] == ("docker", "buildx", "build")
         self.builds.append(words)

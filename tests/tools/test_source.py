@@ -110,7 +110,7 @@ def test_a_missing_ref_and_a_missing_repository_are_said(origin: Path, tmp_path:
 
 
 def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
-    with pytest.raises(FleetError, match="carries a password") as caught:
+    with pytest.raises(FleetError, match="carries credentials") as caught:
         sources.resolve(Source(ref="main", repository="https://bob:hunter2@git.corp/x.git"))
     assert "hunter2" not in str(caught.value)
 

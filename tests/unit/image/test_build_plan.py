@@ -8,7 +8,16 @@ import pytest
 from fleet.errors import FleetError
 from fleet.image import build_log
 from fleet.image.archive import judge as judge_archive
-from fleet.image.build_plan import Base, BuildPlan, build_args, command, judge, labels, without_credentials
+from fleet.image.build_plan import (
+    Base,
+    BuildPlan,
+    build_args,
+    command,
+    judge,
+    labels,
+    proxy_secrets,
+    without_credentials,
+)
 from fleet.image.builder_facts import BuilderFacts
 from fleet.image.dockerfile import Dockerfile, read
 from fleet.inventory.settings import Source
@@ -43,7 +52,7 @@ def test_what_the_file_does_not_offer_is_a_problem() -> None:
 
 
 def test_buildx_is_asked_for_a_plain_image() -> None:
-    assert command(PLAN, BUILDX, "/ctx") == (
+    assert command(PLAN, BUILDX, "/ctx").argv == (
         *("docker", "buildx", "build", "--load", "--progress=plain", "--provenance=false"),
         *("--file", "/ctx/docker/Dockerfile.rocm", "--tag", "vllm:build-k", "--target", "final"),
         *("--build-arg", "A=1", "--build-arg", "B=2", "--label", "l=v", "/ctx"),
@@ -51,20 +60,46 @@ def test_buildx_is_asked_for_a_plain_image() -> None:
 
 
 def test_an_old_docker_is_asked_for_its_own_buildkit() -> None:
-    assert command(PLAN, OLD, "/ctx")[:4] == ("env", "DOCKER_BUILDKIT=1", "docker", "build")
-    assert command(replace(PLAN, buildkit=False), OLD, "/ctx")[:4] == ("env", "DOCKER_BUILDKIT=0", "docker", "build")
+    asked = command(PLAN, OLD, "/ctx")
+    assert (asked.argv[:2], asked.environment) == (("docker", "build"), {"DOCKER_BUILDKIT": "1"})
+    assert command(replace(PLAN, buildkit=False), OLD, "/ctx").environment == {"DOCKER_BUILDKIT": "0"}
 
 
-def test_proxies_are_given_in_both_spellings_and_the_ca_as_a_secret() -> None:
-    argv = command(replace(PLAN, proxy={"https_proxy": "http://p:3128"}), BUILDX, "/ctx", ca_file="/ca.pem")
-    assert "https_proxy=http://p:3128" in argv
-    assert "HTTPS_PROXY=http://p:3128" in argv
+def test_proxies_travel_by_environment_in_both_spellings_and_show_in_no_argument() -> None:
+    proxied = replace(PLAN, proxy={"https_proxy": "http://bob:hidden@p:3128"}, args={"no_proxy": "corp", "A": "1"})
+    asked = command(proxied, BUILDX, "/ctx")
+    assert asked.environment == {
+        "https_proxy": "http://bob:hidden@p:3128",
+        "HTTPS_PROXY": "http://bob:hidden@p:3128",
+        "no_proxy": "corp",
+    }
+    named = [asked.argv[at + 1] for at, word in enumerate(asked.argv) if word == "--build-arg"]
+    assert named == ["A=1", "HTTPS_PROXY", "https_proxy", "no_proxy"]
+    assert "hidden" not in str(asked.argv)
+
+
+def test_a_proxys_password_is_known_as_written_and_as_meant() -> None:
+    assert proxy_secrets({"http_proxy": "http://bob:a%40b@p:1", "no_proxy": "corp"}) == ("a%40b", "a@b")
+    assert proxy_secrets({"http_proxy": "http://p:3128", "https_proxy": "http://[broken"}) == ()
+
+
+def test_a_file_that_declares_the_proxys_argument_would_keep_its_password() -> None:
+    file = read("FROM x\nARG HTTP_PROXY\n", "Dockerfile")
+    open_proxy = replace(SOURCE, proxy={"http_proxy": "http://p:1"}, args={}, base_image="")
+    assert not judge(open_proxy, file)
+    (problem,) = judge(replace(open_proxy, proxy={"http_proxy": "http://bob:pw@p:1"}), file)
+    assert "history" in problem.message
+
+
+def test_the_ca_comes_as_a_secret_with_a_file_outside_the_context() -> None:
+    argv = command(PLAN, BUILDX, "/ctx", dockerfile="/made/Dockerfile", ca_file="/ca.pem").argv
+    assert argv[argv.index("--file") + 1] == "/made/Dockerfile"
     assert argv[-3:] == ("--secret", "id=fleet_ca,src=/ca.pem", "/ctx")
 
 
 def test_credentials_for_the_base_are_named_by_a_directory_alone() -> None:
-    argv = command(PLAN, BUILDX, "/ctx", docker_config="/var/tmp/x")
-    assert argv[:4] == ("env", "DOCKER_CONFIG=/var/tmp/x", "docker", "buildx")
+    asked = command(PLAN, BUILDX, "/ctx", docker_config="/var/tmp/x")
+    assert asked.environment == {"DOCKER_CONFIG": "/var/tmp/x"}
 
 
 def test_an_image_explains_itself_by_its_labels() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from fleet.image.dockerfile import Arg, Dockerfile, check, expand, read
-from fleet.image.stack import Stack, base_path, stack_of, vllm_path
 
 DATA = Path(__file__).parents[2] / "data" / "dockerfiles"
 
@@ -114,14 +113,3 @@ def test_an_existing_target_is_found_by_index_and_in_any_case() -> None:
 )
 def test_expands_variables_as_buildkit_does(text: str, expected: str) -> None:
     assert expand(text, {"A": "1"}) == expected
-
-
-def test_tells_the_rocm_stack_by_upstreams_two_rules() -> None:
-    assert stack_of(load("rock_base")) == Stack("therock", "7.14.0")
-    assert stack_of(load("rocm_72_base")) == Stack("legacy", "7.2.3")
-    assert stack_of(load("rocm")) == Stack("unknown")
-
-
-def test_files_come_in_pairs() -> None:
-    assert base_path("docker/Dockerfile.rocm_72") == "docker/Dockerfile.rocm_72_base"
-    assert vllm_path("docker/Dockerfile.rocm_72_base") == "docker/Dockerfile.rocm_72"

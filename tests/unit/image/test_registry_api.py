@@ -9,7 +9,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from fleet.errors import FleetError
-from fleet.image.layout import OCI_INDEX, OCI_MANIFEST
+from fleet.image.layout import OCI_MANIFEST
 from fleet.image.registry_api import RECORD, RegistryClient
 from fleet.inventory.settings import Registry
 from fleet.secret import Secret
@@ -167,16 +167,6 @@ def test_a_manifest_that_is_not_its_digest_is_refused() -> None:
     registry, _ = client(lambda *_: (200, {}, b"{}"))
     with pytest.raises(FleetError, match="damaged"):
         registry.manifest("vllm", DIGEST)
-
-
-def test_amd64_is_picked_out_of_an_index() -> None:
-    entries = [
-        {"digest": DIGEST.replace("a", "b"), "platform": {"os": "linux", "architecture": "arm64"}},
-        {"digest": DIGEST, "platform": {"os": "linux", "architecture": "amd64"}},
-    ]
-    index = json.dumps({"manifests": entries}).encode()
-    registry, _ = client(lambda *_: (200, {"Content-Type": OCI_INDEX}, index))
-    assert registry.platform_digest("vllm", "v1") == DIGEST
 
 
 def test_an_ordinary_image_under_the_tag_is_no_record() -> None:
