@@ -149,7 +149,7 @@ note() {
 wait_gpus_idle() {
   # At most $1 seconds, until no process holds a GPU: memory is given back after the process is gone.
   left=$1
-  while [ "$left" -gt 0 ] && [ -n "$(ls -A /sys/class/kfd/kfd/proc)" ]; do
+  while [ "$left" -gt 0 ] && [ -n "$(ls -A /sys/class/kfd/kfd/proc 2>/dev/null)" ]; do
     sleep 1
     left=$((left - 1))
   done

@@ -16,6 +16,7 @@ from fleet.inventory.settings import Settings
 from fleet.lab import Lab, NodeSpec
 from fleet.lab.node import Node
 from fleet.locks import WAIT_GPUS_IDLE, Holder, HostLock, LockedError, Owner, holder_of, unlock
+from fleet.locks.program import PROGRAM
 from fleet.transport import Connector, Session
 from tests.lab.conftest import lab_name
 from tests.lab.images import import_busybox
@@ -193,6 +194,23 @@ def test_a_clock_an_hour_off_ends_no_lease(lab: Lab) -> None:
         client.kill()
         client.wait()
     assert within(25, lambda: quiet(node))
+
+
+def test_a_switch_waits_for_busy_gpus_but_not_for_ever(lab: Lab) -> None:
+    node = lab.node("old")
+
+    def waited() -> float:
+        begun = time.monotonic()
+        node.exec(("sh", "-c", f"{PROGRAM}\nwait_gpus_idle 3", "sh", "nothing"))
+        return time.monotonic() - begun
+
+    assert waited() < 2
+    lab.break_("gpu-busy", "old")
+    try:
+        assert within(10, lambda: shell(node, "ls /sys/class/kfd/kfd/proc") != "")
+        assert waited() >= 3
+    finally:
+        lab.mend("old")
 
 
 def controller(lab: Lab, name: str, user: str, become: bool, *, lease: float) -> subprocess.Popen[str]:
