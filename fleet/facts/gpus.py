@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fleet.facts import sensors
 from fleet.facts.cards import gfx_of, gfx_of_name, gfx_of_version, mode_of, model_of
 from fleet.facts.frames import Frames
 from fleet.facts.hardware import Gpu, Link, PciGpu, Topology
 from fleet.facts.model import Unread
-from fleet.facts.words import decimal, integer, natural
+from fleet.facts.words import decimal, natural
 
 LINK_KINDS = {2: "pcie", 11: "xgmi"}
 NODES = "sys/class/kfd/kfd/topology/nodes"
@@ -182,7 +183,7 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
     target = values.get("gfx_target_version")
     banks = sum(node.banks)
     total = None if shared else natural(files.get("mem_info_vram_total", ""))
-    temperature, critical = _temperature(files)
+    temperature, critical = sensors.temperature(files)
     return Gpu(
         index=index,
         node=node.number,
@@ -205,8 +206,8 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
         drm=drm.name if drm is not None else None,
         drm_shared=shared,
         links=tuple(node.links) if node.links is not None else None,
-        ras=_ras(files),
-        bad_pages=_bad_pages(files),
+        ras=sensors.ras(files),
+        bad_pages=sensors.bad_pages(files),
         pcie_speed=decimal(files.get("current_link_speed", "")),
         pcie_width=natural(files.get("current_link_width", "")),
         pcie_speed_max=decimal(files.get("max_link_speed", "")),
@@ -214,48 +215,9 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
         pcie_replays=natural(files.get("pcie_replay_count", "")),
         temperature_c=temperature,
         temperature_crit_c=critical,
-        power_cap_w=_micro(files, "power1_cap"),
-        power_cap_default_w=_micro(files, "power1_cap_default"),
+        power_cap_w=sensors.micro(files, "power1_cap"),
+        power_cap_default_w=sensors.micro(files, "power1_cap_default"),
     )
-
-
-def _ras(files: Mapping[str, str]) -> Mapping[str, Mapping[str, int]] | None:
-    """Error counters by block; "Query currently inaccessible" leaves the block out. None when no block could be read."""
-    blocks = {}
-    for path, text in files.items():
-        if path.startswith("ras/") and path.endswith("_err_count"):
-            pairs = re.findall(r"^(ue|ce|de):\s*(\d+)\s*$", text, re.MULTILINE)
-            counters = {key: count for key, value in pairs if (count := natural(value)) is not None}
-            if counters:
-                blocks[path[4 : -len("_err_count")]] = counters
-    return blocks or None
-
-
-def _bad_pages(files: Mapping[str, str]) -> int | None:
-    text = files.get("ras/gpu_vram_bad_pages")
-    if text is None:
-        return None
-    return len(re.findall(r"^0x[0-9a-f]+ : 0x[0-9a-f]+ : [RPF]\s*$", text, re.MULTILINE))
-
-
-def _temperature(files: Mapping[str, str]) -> tuple[float | None, float | None]:
-    """The sensor that is nearest to its critical mark, in degrees Celsius."""
-    found: list[tuple[float, float | None]] = []
-    for path, text in files.items():
-        value = integer(text) if re.fullmatch(r"hwmon/[^/]+/temp\d+_input", path) else None
-        if value is not None:
-            critical = integer(files.get(path.replace("_input", "_crit"), ""))
-            found.append((value / 1000, critical / 1000 if critical else None))
-    if not found:
-        return None, None
-    return max(found, key=lambda pair: pair[0] - (pair[1] or 1000.0))
-
-
-def _micro(files: Mapping[str, str], name: str) -> float | None:
-    value = next(
-        (natural(text) for path, text in files.items() if path.startswith("hwmon/") and path.endswith(name)), None
-    )
-    return value / 1e6 if value is not None else None
 
 
 def _pci(frames: Frames) -> tuple[PciGpu, ...] | None:

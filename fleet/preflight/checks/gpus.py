@@ -39,7 +39,7 @@ def gpu_model(facts: Facts, needs: Needs) -> Result:
 @checks("gpu_count")
 def gpu_count(facts: Facts, needs: Needs) -> Result:
     wanted, seen = needs.gpus.count, len(facts.gpus)
-    if facts.topology.kfd is None:
+    if facts.topology.kfd is None or (facts.topology.kfd and facts.topology.nodes is None):
         return Blind("the KFD topology")
     if not wanted:
         return None if seen else "no GPU"

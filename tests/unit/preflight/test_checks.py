@@ -582,3 +582,9 @@ def test_an_open_api_is_told_with_what_the_firewall_does() -> None:
     assert "could not be read" in unknown["api_exposed"].evidence
     limited = replace(SHUT, rules=("ip saddr 10.0.0.0/8 tcp dport 8000 accept",))
     assert not {"api_exposed", "port_blocked"} & set(found(filtered(limited)(well()), OPEN))
+
+
+def test_a_topology_that_refuses_to_be_listed_is_not_taken_for_a_host_without_gpus() -> None:
+    facts = part("topology", gpus=(), nodes=None, kfd=True)(well())
+    finding = found(facts, NEEDS)["gpu_count"]
+    assert (finding.severity, finding.evidence) == ("fail", "could not be read: the KFD topology")

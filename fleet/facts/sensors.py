@@ -1,0 +1,48 @@
+"""What a GPU's DRM device says of its health: error counters, retired pages, temperature, power. Pure.
+
+`files` maps a path below the device's directory to its text. Sources: Linux' amdgpu RAS and thermal documents.
+"""
+
+import re
+from collections.abc import Mapping
+
+from fleet.facts.words import integer, natural
+
+
+def ras(files: Mapping[str, str]) -> Mapping[str, Mapping[str, int]] | None:
+    """Error counters by block; "Query currently inaccessible" leaves the block out. None when no block could be read."""
+    blocks = {}
+    for path, text in files.items():
+        if path.startswith("ras/") and path.endswith("_err_count"):
+            pairs = re.findall(r"^(ue|ce|de):\s*(\d+)\s*$", text, re.MULTILINE)
+            counters = {key: count for key, value in pairs if (count := natural(value)) is not None}
+            if counters:
+                blocks[path[4 : -len("_err_count")]] = counters
+    return blocks or None
+
+
+def bad_pages(files: Mapping[str, str]) -> int | None:
+    text = files.get("ras/gpu_vram_bad_pages")
+    if text is None:
+        return None
+    return len(re.findall(r"^0x[0-9a-f]+ : 0x[0-9a-f]+ : [RPF]\s*$", text, re.MULTILINE))
+
+
+def temperature(files: Mapping[str, str]) -> tuple[float | None, float | None]:
+    """The sensor that is nearest to its critical mark, in degrees Celsius."""
+    found: list[tuple[float, float | None]] = []
+    for path, text in files.items():
+        value = integer(text) if re.fullmatch(r"hwmon/[^/]+/temp\d+_input", path) else None
+        if value is not None:
+            critical = integer(files.get(path.replace("_input", "_crit"), ""))
+            found.append((value / 1000, critical / 1000 if critical else None))
+    if not found:
+        return None, None
+    return max(found, key=lambda pair: pair[0] - (pair[1] or 1000.0))
+
+
+def micro(files: Mapping[str, str], name: str) -> float | None:
+    value = next(
+        (natural(text) for path, text in files.items() if path.startswith("hwmon/") and path.endswith(name)), None
+    )
+    return value / 1e6 if value is not None else None
