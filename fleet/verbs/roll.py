@@ -13,7 +13,7 @@ from fleet.inventory import load, select
 from fleet.inventory.model import Inventory
 from fleet.journal import Journal, RunHeader, only_failed, outcome_of, read, redactor_for, remaining
 from fleet.locks import Owner
-from fleet.report import errors, outcomes, terminal, transfers
+from fleet.report import errors, outcomes, terminal
 from fleet.report import plan as plan_report
 from fleet.report import roll as report
 from fleet.rollout import audit, leftout
@@ -93,7 +93,7 @@ def _run(
         serve="serve" in programme.stages or "verify" in programme.stages,
         tuning=programme.tuning,
     )
-    run = Run(connector, wishes, ROOT, options.forks, say.host, moving=transfers.shown(speaks=not options.json))
+    run = Run(connector, wishes, ROOT, options.forks, say.host, moving=say.moving)
     with terminal.counting("looking", len(programme.hosts)) as done:
         found = survey(run, programme.hosts, done)
     programme, gone = _quarantine(order, programme, found)
@@ -148,9 +148,8 @@ def _stock(inventory: Inventory, programme: Programme, connector: Connector, say
     if not hosts or not programme.stages & IMAGES:
         return Stock.empty()
     update = any(getattr(stage, "update", False) for one in programme.assignments for stage in one.play.stages)
-    return obtain(
-        inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry or "image" not in programme.stages
-    )
+    dry = dry or "image" not in programme.stages
+    return obtain(inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry, moving=say.moving)
 
 
 def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -> tuple[Programme, list[str]]:
@@ -259,6 +258,7 @@ class _Teller:
 
     def __init__(self, narrator: Narrator, journal: Journal | None) -> None:
         self._narrator, self._journal = narrator, journal
+        self.moving = narrator.moving
 
     def host(self, host: str, line: str) -> None:
         self._narrator.host(host or "fleet", line)
