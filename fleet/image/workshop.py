@@ -176,18 +176,20 @@ def _from_hosts(workshop: Workshop, release: Release) -> None:
     if workshop.hosts is None:
         return
     fresh = workshop.store.fresh_layout(release.id)
-    came = []
+    reasons: dict[str, None] = {}
     with scratch(fresh.parent) as folder:
         for saved in workshop.hosts.saved(release, folder):
             with saved as path:
                 for transport in dict.fromkeys((archive.inspect(path).kind, "docker-archive")):
                     converted = convert.to_layout(f"{transport}:{path}", fresh, on_line=workshop.on_line)
-                    came.append(converted.image.manifest.digest)
-                    if came[-1] == release.manifest_digest:
-                        take(workshop.store, converted, release, "the host")
+                    try:
+                        take(workshop.store, converted, release, "a host")
+                    except FleetError as error:
+                        reasons[error.message] = None
+                    else:
                         return
-    if came:
-        raise FleetError(f"the hosts' copies came back packed otherwise, as {', '.join(sorted(set(came)))}")
+    if reasons:
+        raise FleetError(f"it came back packed otherwise: {', '.join(reasons)}")
 
 
 def take(store: Store, converted: convert.Converted, release: Release, whence: str) -> None:

@@ -19,6 +19,7 @@ from fleet.image.lock import Lock
 from fleet.image.machine import NOTHING
 from fleet.image.produce import look, produce
 from fleet.image.registry_api import RegistryClient
+from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.workshop import Produced, Workshop, ensure_layout, publish
 from fleet.inventory.settings import Image, Registry, Source
@@ -42,6 +43,7 @@ class Docker:
 
     def __init__(self, fails: str = "") -> None:
         self.fails = fails
+        self.buildx = "github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3\n"
         self.built: dict[str, dict[str, str]] = {}  # tag -> labels
         self.builds: list[tuple[str, ...]] = []
         self.environments: list[dict[str, str]] = []
@@ -52,7 +54,7 @@ class Docker:
             version = {"Version": "26.1.5", "Os": "linux", "Arch": "amd64"}
             return Output(0, json.dumps({"Client": version, "Server": version}), "")
         if words == ("docker", "buildx", "version"):
-            return Output(0, "github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3\n", "")
+            return Output(int(not self.buildx), self.buildx, "")
         if words[:3] == ("docker", "image", "inspect"):
             if words[-1] in self.built:
                 return Output(0, self.built[words[-1]]["io.fleet.content-key"], "")
@@ -306,3 +308,64 @@ def test_a_tag_that_is_not_there_is_said(tmp_path: Path, registry: Registry) -> 
     image = Image("vllm-rocm", prebuilt=f"{registry.host}/vendor/vllm:v9")
     with pytest.raises(FleetError, match="has no image vendor/vllm:v9"):
         produce(image, workshop(tmp_path / "fleet", Docker(), registry), Lock(), gfx=())
+
+
+def test_a_digest_that_is_not_there_is_said_and_leaves_nothing(tmp_path: Path, registry: Registry) -> None:
+    image = Image("vllm-rocm", prebuilt=f"{registry.host}/vendor/vllm@sha256:{'d' * 64}")
+    shop = workshop(tmp_path / "fleet", Docker(), registry)
+    with pytest.raises(FleetError, match="could not read the image docker://") as caught:
+        produce(image, shop, Lock(), gfx=())
+    assert "no such" in caught.value.hint
+    assert not list((tmp_path / "fleet").glob("releases/*"))
+
+
+class Neighbours:
+    """Hosts that hold one release, as their `docker save` gives it back."""
+
+    def __init__(self, release: Release, archive: Path) -> None:
+        self.release, self.archive = release, archive
+
+    def find(self, name: str, key: str, known: Release | None) -> Release | None:
+        return self.release if name == self.release.name else None
+
+    def saved(self, release: Release, folder: Path) -> Iterator[AbstractContextManager[Path]]:
+        yield nullcontext(self.archive)
+
+
+def test_a_release_comes_back_from_a_host_with_the_same_digests_or_not_at_all(tmp_path: Path) -> None:
+    brought = docker_save(tmp_path / "brought.tar", {"Cmd": ["one"]})
+    image = Image("vllm-rocm", archive=str(brought))
+    first = produce(image, workshop(tmp_path / "one", Docker()), Lock(), gfx=())
+    other = docker_save(tmp_path / "other.tar", {"Cmd": ["two"]})
+    for archive, comes in ((docker_save(tmp_path / "saved.tar", {"Cmd": ["one"]}), True), (other, False)):
+        bare = workshop(tmp_path / archive.stem, Docker())
+        shop = replace(bare, hosts=Neighbours(first.release, archive))
+        found = produce(image, shop, first.lock, gfx=())
+        assert (found.changes, found.release) == (False, first.release)
+        assert shop.store.layout(first.release) is None
+        if comes:
+            ensure_layout(shop, first.release)
+            assert shop.store.layout(first.release) is not None
+        else:
+            with pytest.raises(FleetError, match="came back packed otherwise: from a host it came as"):
+                ensure_layout(shop, first.release)
+            assert not list((tmp_path / archive.stem / "layouts").glob("[!.]*"))
+
+
+def test_a_builder_without_buildx_is_refused_before_the_build(repository: Path, tmp_path: Path) -> None:
+    docker = Docker()
+    docker.buildx = ""
+    with pytest.raises(FleetError, match="only through the buildx plugin, which is missing"):
+        produce(spec(repository), workshop(tmp_path / "fleet", docker), Lock(), gfx=())
+    assert not docker.builds
+
+
+def test_a_proxys_password_is_in_no_argument_and_no_log(repository: Path, tmp_path: Path) -> None:
+    docker = Docker(fails="proxy http://bob:h1dd3n@p:1 refused")
+    source = Source(ref="v0.11.0", repository=str(repository), proxy={"http_proxy": "http://bob:h1dd3n@p:1"})
+    with pytest.raises(BuildError) as caught:
+        produce(Image("vllm-rocm", source=source), workshop(tmp_path / "fleet", docker), Lock(), gfx=())
+    assert "h1dd3n" not in str(docker.builds)
+    assert docker.environments[0]["HTTP_PROXY"] == "http://bob:h1dd3n@p:1"
+    assert caught.value.tail == ("proxy http://bob:***@p:1 refused",)
+    assert "h1dd3n" not in caught.value.log.read_text()
