@@ -10,7 +10,6 @@ from typing import Protocol
 
 from fleet.errors import FleetError
 from fleet.image import archive, convert
-from fleet.image.convert import Converted
 from fleet.image.describe import Made
 from fleet.image.lock import Lock
 from fleet.image.machine import Machine
