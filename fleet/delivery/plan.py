@@ -124,9 +124,13 @@ def plan_ca(registry: str, wanted: str, found: str | None) -> tuple[Step, ...]:
     return (PlaceCa(registry, why),)
 
 
-def sideload_way(bastions: Sequence[str]) -> str:
-    """How a sideload's bytes go, for people. A builder has no key for its neighbours, so the controller is the honest way."""
-    return f"{HERE} through bastion {', then '.join(bastions)}" if bastions else HERE
+def sideload_way(bastions: Sequence[str], origin: str = "") -> str:
+    """How a sideload's bytes go, for people. A builder has no key for its neighbours, so the controller is the honest way.
+
+    `origin` is the registry that this controller has to fetch them from first, empty where it has them.
+    """
+    start = f"from {origin} over this controller" if origin else HERE
+    return f"{start} through bastion {', then '.join(bastions)}" if bastions else start
 
 
 def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "", way: str = HERE) -> tuple[Step, ...]:

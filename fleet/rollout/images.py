@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from fleet.delivery import plan as delivery
 from fleet.delivery.holdings import Holdings
@@ -25,8 +26,12 @@ def plan_images(
     certificates: Certificates,
     *,
     bastions: Sequence[str] = (),
+    origins: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[delivery.Step, ...]:
-    """Steps for every release of the host, each once, by the host's delivery. `releases` go by service."""
+    """Steps for every release of the host, each once, by the host's delivery. `releases` go by service.
+
+    `origins`, by release, name the registry that the controller has to fetch from before it can sideload.
+    """
     steps: list[delivery.Step] = []
     seen: set[str] = set()
     for name, release in releases.items():
@@ -38,7 +43,7 @@ def plan_images(
             wanted, found = certificates.wanted.get(registry.host, ""), certificates.found.get(registry.host)
             steps += [step for step in delivery.plan_ca(registry.host, wanted, found) if step not in steps]
         repository = f"{registry.host}/{release.name}" if registry else ""
-        way = delivery.sideload_way(bastions)
+        way = delivery.sideload_way(bastions, origins.get(release.id, ""))
         steps += delivery.plan(delivered(release), holdings, repository=repository, way=way)
     return tuple(steps)
 

@@ -56,6 +56,13 @@ class Stock:
     records: dict[str, dict[str, Release]] = field(default_factory=dict)
     workshops: dict[str, Workshop] = field(default_factory=dict)  # release id -> where its layout can be had
 
+    @property
+    def origins(self) -> dict[str, str]:
+        """By release id, the registry that its layout would have to be fetched from, because it is not here."""
+        releases = {one.id: one for of_host in self.releases.values() for one in of_host.values()}
+        missing = {name for name, one in releases.items() if self.store.layout(one) is None}
+        return {name: shop.registry.host for name, shop in self.workshops.items() if name in missing and shop.registry}
+
     @classmethod
     def empty(cls) -> "Stock":
         return cls(Store(Path()))

@@ -51,6 +51,7 @@ class Wishes:
 
     releases: Mapping[str, Mapping[str, Release]] = field(default_factory=dict)
     certificates: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)  # release id -> registry that a sideload begins at
     prune: bool = False
     take_over: frozenset[str] = frozenset()
     serve: bool = True  # plan containers too, not only images
@@ -153,7 +154,7 @@ def image_steps(
         containerd_store=facts.docker.image_store == "containerd",
     )
     certificates = Certificates(wishes.certificates, found)
-    return plan_images(settings, releases, holdings, certificates, bastions=session.via)
+    return plan_images(settings, releases, holdings, certificates, bastions=session.via, origins=wishes.origins)
 
 
 def _prepare(

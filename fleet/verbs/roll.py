@@ -88,6 +88,7 @@ def _run(
     wishes = Wishes(
         stock.releases,
         certificates({host.name: host for host in programme.hosts}) if "distribute" in programme.stages else {},
+        origins=stock.origins,
         prune=programme.prune,
         take_over=programme.take_over,
         serve="serve" in programme.stages or "verify" in programme.stages,

@@ -39,3 +39,7 @@ def test_machines_get_the_way_and_the_bytes_too() -> None:
     steps: Any = told["steps"]
     (step,) = steps[:1]
     assert (step["size"], step["way"]) == (1_220_000_000, "from this controller through bastion jump@gate")
+
+
+def test_a_layout_that_the_controller_has_to_fetch_first_is_said() -> None:
+    assert sideload_way(("jump@gate",), "r:5000") == "from r:5000 over this controller through bastion jump@gate"
