@@ -85,6 +85,11 @@ class Dockerfile:
                 return stage
         return None
 
+    def target_flag(self, target: str) -> str:
+        """What `--target` is given for a stage: its name, nothing for the last. Measured: BuildKit takes no index."""
+        stage = self.stage(target)
+        return "" if stage is None or stage == self.stages[-1] else stage.name
+
     def base_images(self, target: str, args: Mapping[str, str]) -> tuple[str, ...]:
         """Every image from outside that `target` needs, in the order of the stages that need it."""
         values = self.values(args)

@@ -155,7 +155,7 @@ def _build(
     plan = BuildPlan(
         tag=f"{image.name}:build-{recipe.key}",
         dockerfile=source.dockerfile,
-        target=recipe.target,
+        target=recipe.file.target_flag(recipe.target),
         args={**recipe.args, **pinned},
         labels=build_plan.labels(source, tree.commit, tree.describe, recipe.key, recipe.gfx, recipe.base),
         why=f"no image of content key {recipe.key} exists",

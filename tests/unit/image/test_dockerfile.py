@@ -113,3 +113,8 @@ def test_an_existing_target_is_found_by_index_and_in_any_case() -> None:
 )
 def test_expands_variables_as_buildkit_does(text: str, expected: str) -> None:
     assert expand(text, {"A": "1"}) == expected
+
+
+def test_the_last_stage_is_built_without_being_named() -> None:
+    file = read("FROM a\nFROM b AS mid\nFROM c\n")
+    assert [file.target_flag(target) for target in ("2", "mid", "1", "MID", "0")] == ["", "mid", "mid", "mid", "0"]
