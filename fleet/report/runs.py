@@ -1,0 +1,224 @@
+"""`invoke runs` and `runs.show`: what was done, and first of all what is broken and what to type next."""
+
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fleet.journal.header import BAD, DONE, iso
+from fleet.journal.story import HostStory, RunStory, RunSummary, remaining, summary
+from fleet.journal.write import Journal
+from fleet.report import terminal
+from fleet.report.hosts import fold
+from fleet.report.recap import duration
+
+_COLOURS = {"ok": "green", "running": "cyan"}
+_LONGEST = 48  # columns of a command in the table
+
+
+def show_table(summaries: Iterable[RunSummary]) -> None:
+    """One row a run, the newest last, where the eye is."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("run", "began (UTC)", "took", "ended", "hosts", "command"):
+        table.add_column(title, overflow="fold")
+    for run in summaries:
+        word = ending(run.state, run.exit_code)
+        command = " ".join(run.argv) or run.verb
+        table.add_row(
+            run.id,
+            _when(run.began),
+            duration(run.seconds) if run.seconds is not None else "-",
+            f"[{_COLOURS.get(word, 'red')}]{word}[/]",
+            escape(counts(run.counts)),
+            escape(command if len(command) <= _LONGEST else f"{command[: _LONGEST - 1]}…"),
+        )
+    console = terminal.out()
+    if table.row_count:
+        console.print(table)
+        console.print("[dim]invoke runs.show ID tells one; the beginning of an ID is enough[/]")
+    else:
+        console.print("no runs yet: a command that changes hosts makes one")
+
+
+def show_story(story: RunStory, *, verbose: bool) -> None:
+    """Failures first, with cause and next command; then what was left, what went well, and where the files are.
+
+    `verbose` shows every step of every host.
+    """
+    console = terminal.out()
+    word = ending(story.state, story.exit_code)
+    colour = _COLOURS.get(word, "red")
+    took = "so far" if story.state == "running" else "long"
+    console.print(
+        f"[bold]{escape(story.header.verb)}[/] {story.id}  [{colour}]{word}[/]  "
+        f"began {_when(story.began)} UTC, {duration(story.seconds)} {took}",
+        soft_wrap=True,
+    )
+    console.print(f"  {escape(' '.join(story.header.argv))}", soft_wrap=True)
+    console.print(f"  {len(story.hosts)} hosts: {escape(counts(story.counts))}", soft_wrap=True)
+    _show_failures(console, story)
+    _show_middle(console, story)
+    for title, names in _folded(story):
+        console.print(f"[bold]{title}[/] {escape(fold(names))}", soft_wrap=True)
+    for batch in story.batches:
+        name = f" ({escape(batch.name)})" if batch.name else ""
+        console.print(
+            f"[dim]batch {batch.number}{name} from {duration(batch.start)}: {escape(fold(batch.hosts))}[/]",
+            soft_wrap=True,
+        )
+    if verbose:
+        for host in story.hosts.values():
+            _show_steps(console, host)
+    if error := (story.result or {}).get("error"):
+        console.print(f"[bold red]the run ended by:[/] {escape(str(error))}", soft_wrap=True)
+    if journal := (story.result or {}).get("journal"):
+        console.print(f"[bold red]journal {escape(str(journal))}[/]", soft_wrap=True)
+    for line in next_commands(story):
+        console.print(f"next: {escape(line)}", soft_wrap=True)
+    console.print(f"[dim]files: {escape(str(story.path))}: journal.jsonl, plan.json, hosts/NAME.log[/]", soft_wrap=True)
+
+
+def show_picture(path: object) -> None:
+    terminal.out().print(f"timeline: {escape(str(path))}", soft_wrap=True)
+
+
+def show_end(journal: Journal) -> None:
+    """The last words of a run about itself, on standard error."""
+    console = terminal.err()
+    if journal.broken:
+        console.print(f"[bold red]the journal is incomplete[/]: {escape(journal.broken)}", soft_wrap=True)
+    console.print(f"[dim]run {journal.id}: invoke runs.show {journal.id}[/]", soft_wrap=True)
+
+
+def next_commands(story: RunStory) -> tuple[str, ...]:
+    """What to type to go on: resume what was not finished, and take the failed again once they are mended."""
+    if story.state == "running":
+        return ()
+    rest, verb = remaining(story), story.header.verb
+    lines = []
+    if rest.hosts:
+        lines.append(f"invoke {verb} --resume {story.id}   ({_hosts(len(rest.hosts))} to do)")
+    if rest.left_out:
+        lines.append(f"invoke {verb} --only-failed   (once the cause is mended: {_hosts(len(rest.left_out))} failed)")
+    return tuple(lines)
+
+
+def counts(found: Mapping[str, int]) -> str:
+    """`9 changed, 1 down`: the worst first."""
+    order = (*BAD, "begun", "not begun", "untouched", *DONE)
+    return ", ".join(f"{found[word]} {word}" for word in sorted(found, key=order.index))
+
+
+def ending(state: str, exit_code: int | None) -> str:
+    if state != "finished":
+        return state
+    return {0: "ok", 130: "interrupted"}.get(exit_code or 0, "failed")
+
+
+def document(story: RunStory) -> dict[str, object]:
+    """A run for machines; times in seconds since the run began."""
+    return {
+        **summary_document(summary(story)),
+        "continues": story.header.continues,
+        "inventory": list(story.header.inventory),
+        "limit": story.header.limit,
+        "flags": dict(story.header.flags),
+        "hosts": {name: _host_document(host) for name, host in story.hosts.items()},
+        "batches": [
+            {"number": one.number, "name": one.name, "hosts": list(one.hosts), "start": round(one.start, 3)}
+            for one in story.batches
+        ],
+        "unreadable_lines": story.torn,
+        "result": story.result,
+        "next": list(next_commands(story)),
+    }
+
+
+def summary_document(run: RunSummary) -> dict[str, object]:
+    return {
+        "id": run.id,
+        "verb": run.verb,
+        "argv": list(run.argv),
+        "began": iso(run.began),
+        "seconds": None if run.seconds is None else round(run.seconds, 3),
+        "state": run.state,
+        "exit_code": run.exit_code,
+        "counts": dict(run.counts),
+    }
+
+
+def _host_document(host: HostStory) -> dict[str, object]:
+    steps = [
+        {
+            "kind": step.kind,
+            "what": step.what,
+            "why": step.why,
+            "start": round(step.start, 3),
+            "seconds": None if step.seconds is None else round(step.seconds, 3),
+            "ok": step.ok,
+            "error": step.error,
+        }
+        for step in host.steps
+    ]
+    told = {"outcome": host.outcome, "message": host.message, "hint": host.hint, "batch": host.batch}
+    return {**told, "begun": host.begun, "steps": steps}
+
+
+def _show_failures(console: Console, story: RunStory) -> None:
+    """Hosts that ended badly, `down` before the others; equal causes are told once."""
+    for outcome in BAD:
+        told: dict[tuple[str, str, str], list[str]] = {}
+        for name in story.with_outcome(outcome):
+            host = story.hosts[name]
+            step = host.broke
+            message = host.message or (step.error if step else "")
+            hint = host.hint or (step.hint if step else "")
+            told.setdefault((step.what if step else "", message, hint), []).append(name)
+        for (what, message, hint), names in told.items():
+            first, *tail = message.splitlines() or [""]
+            console.print(f"[bold red]{outcome.upper()}[/] {escape(fold(names))}: {escape(first)}", soft_wrap=True)
+            for line in tail:
+                console.print(f"  {escape(line)}", soft_wrap=True)
+            if what:
+                console.print(f"  at: {escape(what)}", soft_wrap=True)
+            if hint:
+                console.print(f"  next: {escape(hint)}", soft_wrap=True)
+
+
+def _show_middle(console: Console, story: RunStory) -> None:
+    """Hosts in the middle of which the run ended, each with the step that was under way."""
+    label = "UNDER WAY" if story.state == "running" else "IN THE MIDDLE"
+    for name in story.begun:
+        step = story.hosts[name].last_begun
+        if step is None:
+            continue
+        where = "during" if step.ok is None else "after"
+        ago = duration(max(0.0, story.seconds - step.start))
+        text = f"{where}: {step.what}, begun {ago} before the last record"
+        console.print(f"[bold red]{label}[/] {escape(name)}: {escape(text)}", soft_wrap=True)
+
+
+def _folded(story: RunStory) -> list[tuple[str, tuple[str, ...]]]:
+    groups = [("not begun:", story.not_begun)]
+    groups += [(f"{word}:", story.with_outcome(word)) for word in ("changed", "ok", "skipped")]
+    return [(title, names) for title, names in groups if names]
+
+
+def _show_steps(console: Console, host: HostStory) -> None:
+    console.print(f"[bold]{escape(host.name)}[/]  [dim]{host.outcome or 'no end'}[/]")
+    for step in host.steps:
+        mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[red]…[/]"}[step.ok]
+        took = duration(step.seconds) if step.seconds is not None else "no end"
+        why = f"  [dim]({escape(step.why)})[/]" if step.why else ""
+        console.print(f"  {mark} {duration(step.start):>9}  {escape(step.what)}  {took}{why}", soft_wrap=True)
+        for line in step.error.splitlines():
+            console.print(f"      | {escape(line)}", soft_wrap=True)
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host{'' if count == 1 else 's'}"
+
+
+def _when(at: float) -> str:
+    return iso(at)[:19].replace("T", " ")
