@@ -21,7 +21,7 @@ from fleet.lab import Lab, NodeSpec
 from fleet.transport import Connector
 from tests.lab.cli import Controller
 from tests.lab.conftest import REGISTRY, lab_name
-from tests.lab.standin_image import image_text, standin_archive
+from tests.lab.standin_image import standin_archive
 
 pytestmark = pytest.mark.lab
 
@@ -59,7 +59,7 @@ def repository(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dockerfile = folder / "docker/Dockerfile.rocm"
     asking = (
         f"FROM rocm/vllm-dev:base\nCOPY ask.py /ask.py\nRUN python3 /ask.py\n"
-        f"RUN git ls-remote https://{lab.registry}/x 2>&1 | grep -i -e username -e auth\n"
+        f"RUN git ls-remote https://{lab.registry}/x 2>&1 | grep 'not found'\n"
     )
     dockerfile.write_text(f"ARG BASE_IMAGE=rocm/vllm-dev:base\n{asking}")
     git(folder, "add", ".")
@@ -100,8 +100,8 @@ def bare(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Controller
     """Two controllers of a site without a registry, and the archive, which only the first one will see."""
     folder = tmp_path_factory.mktemp("bare")
     archive = standin_archive(folder / "brought.tar")
-    brought = folder / "brought.yaml"
-    brought.write_text(image_text(archive))
+    image = {"name": "vllm-rocm", "source": None, "archive": str(archive), "gfx": ["gfx942"], "rocm": "6.4.3"}
+    brought = overlay(folder, "brought", {"image": image})
     plain = overlay(folder, "plain", {"registry": None, "delivery": "sideload", "builder": ""})
     first = controller(lab, folder / "one", brought, plain)
     assert first.ask("sideload")[0] == 0
