@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: demo test check format setup system clean benchmark
+.PHONY: demo test vllm check format setup system clean benchmark
 
 BIN := .venv/bin
 
@@ -12,7 +12,11 @@ demo: setup
 	@echo "The lab stays up: invoke status -i lab, invoke lab.break kfd-0600 mi300x-01, invoke lab.down"
 
 test: setup check
-	$(BIN)/pytest tests/probe tests/oracle tests/ssh tests/tools tests/lab --durations=10
+	$(BIN)/pytest tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
+
+# The real vLLM on CPU against the same test as the stand-in. The first time it downloads and packs for some minutes.
+vllm: setup
+	$(BIN)/pytest tests/vllm -m vllm
 
 # Format, lint, strict types and the unit tests: seconds, no root, no network.
 check: .venv/.installed

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.errors import FleetError, UsageError
-from fleet.lab import base_image, faults, host, inventory, keys, network, records, rootfs, supplies
+from fleet.lab import base_image, faults, host, inventory, keys, network, records, rootfs, supplies, vllm_cpu
 from fleet.lab.node import Node, NodeStatus
 from fleet.lab.paths import Paths
 from fleet.lab.prepare import prepare
-from fleet.lab.topology import NodeSpec, Topology, default_specs
+from fleet.lab.topology import ENGINES, NodeSpec, Topology, default_specs
 
 WORKERS = 3  # nodes that boot at once; more only wait for the same two cores
 
@@ -33,15 +33,19 @@ class Lab:
         specs: Sequence[NodeSpec] | None = None,
         *,
         nodes: int = 0,
+        engine: str = "",
         inventories: Path | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> "Lab":
         """Boot a lab, or repair one that is half up; nodes that are new in `specs` are added to it.
 
         `nodes` further MI300X nodes join the default ones; `inventories` is where NAME.yaml goes (./inventories).
+        `engine` is what serves, `standin` or `vllm-cpu`; empty = as before, at first the stand-in.
         What a first `up` made is taken down again when it fails or is interrupted. Raises FleetError.
         """
         records.check_name(name)
+        if engine and engine not in ENGINES:
+            raise UsageError(f"the lab has no engine {engine!r}", hint=f"it has {', '.join(ENGINES)}")
         host.require()
         wanted = tuple(specs) if specs is not None else default_specs(nodes)
         directory = (inventories or Path("inventories")).resolve()
@@ -49,7 +53,8 @@ class Lab:
         with records.locked(paths.lock), contextlib.ExitStack() as undo:
             if not paths.record.exists():
                 undo.callback(records.remove, paths)
-            lab = cls(records.register(paths, wanted, directory / f"{name}.yaml"), directory / f"{name}.yaml")
+            file = directory / f"{name}.yaml"
+            lab = cls(records.register(paths, wanted, file, engine), file)
             lab._raise_up(say)
             undo.pop_all()
         return lab
@@ -138,20 +143,26 @@ class Lab:
             # After mending: a changed host key is a fault, never the lab's truth.
             keys.write_known_hosts(self.paths, self.topology)
             _each(self.nodes, Node.start)
-        builder = self.topology.role("builder")
-        if builder:
+        builder, real = self.topology.role("builder"), self.topology.real
+        if builder or real:
             with self._phase("supplies", say):
-                supplies.bring(self.node(builder.name), self.paths)
+                if builder:
+                    supplies.bring(self.node(builder.name), self.paths)
+                if real:
+                    supplies.bring_model(self.node(real.name))
         self.inventory.parent.mkdir(parents=True, exist_ok=True)
-        self.inventory.write_text(inventory.inventory_text(self.topology, self.paths))
+        image = vllm_cpu.archive(say) if real else None
+        self.inventory.write_text(inventory.inventory_text(self.topology, self.paths, image))
 
     def _lowers(self, say: Callable[[str], None]) -> dict[str, Path]:
-        """The directory below each kind of node; what is not cached yet is made, both at once."""
+        """The directory below each kind of node; what is not cached yet is made, all at once."""
         with ThreadPoolExecutor() as pool:
             trixie = pool.submit(rootfs.trixie, say) if any(s.base == "trixie" for s in self.topology.specs) else None
             base = pool.submit(base_image.base_layout, say=say) if self.topology.role("builder") else None
-        if base:
-            base.result()
+            real = pool.submit(vllm_cpu.archive, say) if self.topology.real else None
+        for made in (base, real):
+            if made:
+                made.result()
         return {"host": Path("/")} | ({"trixie": trixie.result()} if trixie else {})
 
     def _prepare(self, node: Node, lower: Path) -> None:

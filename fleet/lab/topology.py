@@ -11,6 +11,7 @@ from typing import Any
 FIRST_OCTET = 64  # lab 0 is 10.64.0.0/16
 MAX_LABS = 64
 PREFIX = 17
+ENGINES = ("standin", "vllm-cpu")  # what serves: the stand-in everywhere, or the real vLLM on one node
 REGISTRY_PORT = 5000
 
 
@@ -71,11 +72,12 @@ class Link:
 
 @dataclass(frozen=True)
 class Topology:
-    """A lab's name, its number among the labs of this machine, and its nodes."""
+    """A lab's name, its number among the labs of this machine, its nodes, and what their service runs (ENGINES)."""
 
     name: str
     index: int
     specs: tuple[NodeSpec, ...]
+    engine: str = ENGINES[0]
 
     @property
     def main_bridge(self) -> str:
@@ -110,6 +112,12 @@ class Topology:
         """The first node with this role, if the lab has one."""
         return next((spec for spec in self.specs if spec.role == role), None)
 
+    @property
+    def real(self) -> NodeSpec | None:
+        """The one node that serves with the real vLLM; a node of the main LAN, since that image is large."""
+        gpus = (spec for spec in self.specs if spec.role == "gpu" and spec.profile and not spec.offline)
+        return next(gpus, None) if self.engine == "vllm-cpu" else None
+
     def links(self, name: str) -> tuple[Link, ...]:
         """The node's links; the first carries the address by which others know it."""
         spec = self.spec(name)
@@ -137,8 +145,10 @@ class Topology:
         return f"{self.address(spec.name)}:{REGISTRY_PORT}" if spec else ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "index": self.index, "specs": [asdict(spec) for spec in self.specs]}
+        specs = [asdict(spec) for spec in self.specs]
+        return {"name": self.name, "index": self.index, "specs": specs, "engine": self.engine}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Topology":
-        return cls(data["name"], data["index"], tuple(NodeSpec(**spec) for spec in data["specs"]))
+        specs = tuple(NodeSpec(**spec) for spec in data["specs"])
+        return cls(data["name"], data["index"], specs, data.get("engine", ENGINES[0]))

@@ -1,13 +1,17 @@
 """How far a vLLM start-up has come, read from its log lines, and why it failed. Pure.
 
-Source of the phases: the lines that vLLM 0.6 to 0.11 print in this order (FACTS of the field; wording varies little).
+Source of the phases: the lines that vLLM 0.6 to 0.11 print in this order, and those of 0.32 on CPU, which was watched in
+the lab (docs/lab.md). A line that only says what is switched off, as `disabling torch.compile`, is no phase.
 """
 
 import re
 from collections import deque
 
 PHASES: tuple[tuple[str, str], ...] = (
-    ("starting the engine", r"Initializing a V\d(?: LLM)? engine|Initializing an LLM engine|vLLM API server version"),
+    (
+        "starting the engine",
+        r"Initializing a V\d(?: LLM)? engine|Initializing an LLM engine|vLLM API server version|non-default args:",
+    ),
     (
         "loading weights",
         r"Starting to load model|Loading (?:safetensors|pt|bin) checkpoint shards|Loading model weights",
@@ -15,11 +19,17 @@ PHASES: tuple[tuple[str, str], ...] = (
     ("weights loaded", r"Loading weights took|Model loading took|Loading model weights took"),
     (
         "compiling kernels",
-        r"torch\.compile|Compiling a graph|Dynamo bytecode|\[aiter\] (?:start|finish) build|Triton.*compil",
+        (
+            r"torch\.compile (?:takes|took)|Compiling a graph|Dynamo bytecode|Warming up model for the compilation|"
+            r"saved AOT compiled function|\[aiter\] (?:start|finish) build|Triton.*compil"
+        ),
     ),
-    ("measuring memory", r"Available KV cache memory|GPU KV cache size|# (?:GPU|ROCm) blocks|Memory profiling"),
+    (
+        "measuring memory",
+        r"Available KV cache memory|[CG]PU KV cache size|GiB for KV cache|# (?:GPU|ROCm) blocks|Memory profiling",
+    ),
     ("capturing graphs", r"Capturing (?:CUDA|HIP) graph|Graph capturing finished|capturing graphs"),
-    ("starting the server", r"Starting vLLM API server|Started server process|Waiting for application startup"),
+    ("starting the server", r"Starting vLLM (?:API )?server|Started server process|Waiting for application startup"),
     ("ready", r"Application startup complete|Uvicorn running on"),
 )
 FATAL = re.compile(

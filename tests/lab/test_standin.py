@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleet.lab import Lab, Node, NodeSpec
-from fleet.lab.base_image import NAME, base_layout, docker_archive, push_base
+from fleet.lab.base_image import NAME, base_archive
 from fleet.lab.vllm_repo import make
 from fleet.serving.verify import Question, verify
 from tests.lab.conftest import MI300X, REGISTRY, lab_name
@@ -28,7 +27,6 @@ MODEL = "tiny-chat"
 @dataclass
 class Built:
     lab: Lab
-    layout: Path
 
     def inspect(self, reference: str) -> dict[str, object]:
         found = json.loads(self.lab.node("builder").exec(("docker", "image", "inspect", reference)).stdout)[0]
@@ -42,9 +40,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     with ExitStack() as stack:
         stack.callback(Lab.remove, name)
         lab = Lab.up(name, (BUILDER, REGISTRY, MI300X, STORE), inventories=folder)
-        builder, layout = lab.node("builder"), base_layout()
+        builder = lab.node("builder")
         with (builder.root / "tmp/base.tar").open("wb") as out:
-            out.write(docker_archive(layout, folder / "base.tar").read_bytes())
+            out.write(base_archive().read_bytes())
         builder.exec(("docker", "load", "-i", "/tmp/base.tar"))
         check_out(make(folder / "vllm.git"), builder)
         for ref in ("v0.10.2", "v0.11.0"):
@@ -53,7 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         for node in (lab.node("mi300x-01"), lab.node("store")):
             (node.root / "tmp/vllm.tar").write_bytes((builder.root / "tmp/vllm.tar").read_bytes())
             node.exec(("docker", "load", "-i", "/tmp/vllm.tar"))
-        yield Built(lab, layout)
+        yield Built(lab)
 
 
 def check_out(repository: Path, builder: Node) -> None:
@@ -138,24 +136,6 @@ def test_images_say_what_upstreams_say(built: Built) -> None:
     lines = built.lab.node("builder").exec(look).stdout.splitlines()
     assert any(line.startswith("PYTORCH_BRANCH: ") for line in lines)
     assert f"VLLM_BASE_IMAGE={NAME}" in lines
-
-
-def test_the_base_is_pushed_with_the_digest_of_its_layout(built: Built, tmp_path: Path) -> None:
-    paths = built.lab.paths
-    user, password = (file.read_text().strip() for file in (paths.registry_user, paths.registry_password))
-    reference = push_base(built.layout, built.lab.registry, paths.ca, user, password)
-    (tmp_path / "ca.crt").write_bytes(paths.ca.read_bytes())
-    command = (
-        "skopeo",
-        "inspect",
-        "--cert-dir",
-        str(tmp_path),
-        "--creds",
-        f"{user}:{password}",
-        f"docker://{reference}",
-    )
-    found = json.loads(subprocess.check_output(command))
-    assert found["Digest"] == json.loads((built.layout / "index.json").read_text())["manifests"][0]["digest"]
 
 
 @pytest.mark.parametrize("release", ["v0.10.2", "v0.11.0"])

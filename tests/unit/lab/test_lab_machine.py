@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from fleet.errors import FleetError, UsageError
-from fleet.lab import Lab, cgroups, host, processes, rootfs
+from fleet.lab import Lab, cache, cgroups, host, processes, rootfs
 
 V1 = """\
 25 20 0:22 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -108,7 +108,7 @@ def test_the_second_builder_waits_for_the_first_and_builds_nothing(
     for thread in threads:
         thread.join()
     assert len(built) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["trixie", "trixie.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"trixie.{cache.key(rootfs.PACKAGES)}", "trixie.lock"]
 
 
 def test_a_build_that_fails_leaves_no_root_filesystem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,30 @@ def test_a_build_that_fails_leaves_no_root_filesystem(tmp_path: Path, monkeypatc
     monkeypatch.setattr(host, "run", debootstrap)
     with pytest.raises(FleetError, match="no mirror"):
         rootfs.trixie(cache=tmp_path)
-    assert not (tmp_path / "trixie").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["trixie.lock"]
+
+
+def test_another_package_makes_another_root_and_the_old_one_goes_unless_a_node_stands_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "run", lambda argv: Path(argv[-2]).mkdir())
+    first = rootfs.trixie(cache=tmp_path)
+    monkeypatch.setattr(rootfs, "PACKAGES", (*rootfs.PACKAGES, "jq"))
+    second = rootfs.trixie(cache=tmp_path)
+    assert second.is_dir()
+    assert not first.exists()
+    monkeypatch.setattr(cache, "in_use", lambda path: path == second)
+    monkeypatch.setattr(rootfs, "PACKAGES", (*rootfs.PACKAGES, "jq", "less"))
+    assert rootfs.trixie(cache=tmp_path).is_dir()
+    assert second.is_dir()
+
+
+def test_a_directory_that_a_node_stands_on_is_seen_in_its_mounts(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    line = "9 1 0:5 / / rw - overlay overlay rw,lowerdir=/cache/trixie.abc,upperdir=/u,workdir=/w\n"
+    (tmp_path / "7/mountinfo").write_text(line)
+    assert cache.in_use(Path("/cache/trixie.abc"), tmp_path)
+    assert not cache.in_use(Path("/cache/trixie"), tmp_path)
 
 
 def test_a_version_2_group_hands_every_controller_down(tmp_path: Path) -> None:
