@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from rich.markup import escape
 from rich.table import Table
 
-from fleet.report import errors, terminal
+from fleet.preflight import Finding
+from fleet.report import errors, findings, terminal
+from fleet.report.hosts import fold
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, failures
 
@@ -55,8 +57,30 @@ def show_proofs(outcomes: Mapping[str, Outcome]) -> None:
         terminal.out().print(table)
 
 
+def show_warnings(outcomes: Mapping[str, Outcome]) -> None:
+    """One line for each warning of preflight, with the hosts that have it: it stops nobody, and is not forgotten."""
+    for item in findings.share({name: _warnings(outcome) for name, outcome in outcomes.items()}):
+        for evidence, hosts in item.evidence.items():
+            told = f"{item.finding.id} on {fold(hosts)}: {evidence}"
+            terminal.out().print(f"[yellow]warning[/] {escape(told)}", soft_wrap=True)
+
+
+def warnings_document(outcomes: Mapping[str, Outcome]) -> dict[str, list[dict[str, object]]]:
+    """`{host: [finding, …]}` of the hosts that have any."""
+    return {
+        name: [finding.to_json() for finding in warned]
+        for name, outcome in outcomes.items()
+        if (warned := _warnings(outcome))
+    }
+
+
+def _warnings(outcome: Outcome) -> list[Finding]:
+    found = outcome.site.findings if outcome.site else ()
+    return [finding for finding in found if finding.severity == "warn" and not finding.accepted]
+
+
 def document(outcomes: Mapping[str, Outcome], stock: Stock) -> dict[str, object]:
-    """`{images, hosts: {name: {changed, proofs}}, failed}`."""
+    """`{images, hosts: {name: {changed, proofs}}, warnings, failed}`."""
     hosts = {
         name: {
             "changed": outcome.changed,
@@ -64,4 +88,9 @@ def document(outcomes: Mapping[str, Outcome], stock: Stock) -> dict[str, object]
         }
         for name, outcome in outcomes.items()
     }
-    return {"images": stock_document(stock), "hosts": hosts, "failed": errors.document(failures(outcomes))}
+    return {
+        "images": stock_document(stock),
+        "hosts": hosts,
+        "warnings": warnings_document(outcomes),
+        "failed": errors.document(failures(outcomes)),
+    }

@@ -231,6 +231,7 @@ def _close(
         terminal.show_json({"run": journal.id, "ended": ended, **document})
     else:
         outcomes.show_stock(stock)
+        outcomes.show_warnings(found)
         outcomes.show_proofs(found)
         report.show_end(found, ended, journal.id)
     if journal.broken:
@@ -244,11 +245,17 @@ def _show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skippe
     if options.json:
         hosts = {name: plan_report.document(plan) for name, plan in plans.items()}
         terminal.show_json(
-            {"images": outcomes.stock_document(stock), "hosts": hosts, "failed": errors.document(failed)}
+            {
+                "images": outcomes.stock_document(stock),
+                "hosts": hosts,
+                "warnings": outcomes.warnings_document(found),
+                "failed": errors.document(failed),
+            }
         )
         return 1 if failed else 0
     outcomes.show_stock(stock)
     plan_report.show(terminal.out(), plans.values(), verbose=options.verbose, diff=options.diff)
+    outcomes.show_warnings(found)
     for outcome in found.values():
         outcome.changed = outcome.site.plan.changed if outcome.site and outcome.error is None else 0
     return close(options, found, skipped)

@@ -44,7 +44,8 @@ def standin_archive(target: Path) -> Path:
     return target
 
 
-def image_text(archive: Path) -> str:
-    """The inventory's `image` of that archive, for every host."""
+def image_text(archive: Path, *, registry: bool) -> str:
+    """An inventory that gives every host this image; by ssh where there is no registry."""
     image = {"name": "vllm-rocm", "source": None, "archive": str(archive), "gfx": ["gfx90a", "gfx942"], "rocm": "6.4.3"}
-    return json.dumps({"all": {"vars": {"fleet": {"image": image}}}})
+    fleet = {"image": image} | ({} if registry else {"delivery": "sideload"})
+    return json.dumps({"all": {"vars": {"fleet": fleet}}})
