@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Protocol
 
 import docker
 import requests
+import urllib3
 from docker.errors import DockerException
 
 from fleet.delivery.plan import Keep, Load, PlaceCa, Pull, Step, Tag, ca_path
@@ -66,7 +67,7 @@ def apply(step: Step, way: Way) -> None:
         return
     try:
         way.seam.perform(way.host, step, lambda: _do(step, way))
-    except (DockerException, requests.RequestException, OSError) as error:
+    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise HostError(way.host, f"could not {step.what}: {error}") from error
 
 

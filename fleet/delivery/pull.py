@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 import requests
+import urllib3
 from docker.errors import APIError, NotFound
 
 from fleet.delivery.plan import Pull
@@ -125,7 +126,7 @@ def _once(
         return error or _arrived(client, step)
     except APIError as error:
         return str(error.explanation or error)
-    except (requests.RequestException, OSError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         return f"the connection to the engine ended: {error}"
 
 

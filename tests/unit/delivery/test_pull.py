@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from docker.errors import NotFound
+from urllib3.exceptions import ProtocolError
 
 from fleet.delivery.plan import Pull
 from fleet.delivery.pull import TRIES, Progress, pull
@@ -139,3 +140,13 @@ def test_pauses_of_hosts_differ() -> None:
         pull(client, "n1", STEP, None, sleep=pauses.append)
     assert len(set(pauses)) > 1
     assert all(1.0 <= pause <= 3.0 for pause in pauses)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
+    def broken() -> Iterator[Any]:
+        yield GOOD[0]
+        raise ProtocolError("Connection broken: IncompleteRead(0 bytes read)")
+
+    client: Any = FakeClient(GOOD)
+    client.api.answers.insert(0, broken())
+    assert run(client) == [2.0]
