@@ -22,6 +22,7 @@ from fleet.rollout.availability import NotBegunError
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.leftout import Quarantined
 from fleet.rollout.looks import survey
+from fleet.rollout.prepare import mendable
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.roll import Scene, conduct
 from fleet.rollout.run import Outcome, Run, failures, never_reached
@@ -241,6 +242,9 @@ def _close(
 
 def _show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skipped: list[str]) -> int:
     plans = {name: outcome.site.plan for name, outcome in found.items() if outcome.site is not None}
+    for outcome in found.values():
+        if mendable(outcome):  # whether the fixes suffice is seen after them
+            outcome.error = None
     failed = failures(found)
     if options.json:
         hosts = {name: plan_report.document(plan) for name, plan in plans.items()}
