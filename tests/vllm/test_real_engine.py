@@ -51,5 +51,6 @@ def test_it_stops_when_it_is_asked_and_starts_again(lab: Lab, controller: Contro
     assert controller.run("stop", "--limit", HOST).returncode == 0
     state = lab.node(HOST).exec(("docker", "inspect", "-f", "{{.State.Running}} {{.State.OOMKilled}}", "chat-0"))
     assert state.stdout == "false false\n"
-    assert controller.ask("deploy", "--limit", HOST)[0] == 0
+    code, document = controller.ask("deploy", "--limit", HOST)
+    assert (code, document["failed"]) == (0, {})
     assert controller.run("verify", "--limit", HOST).returncode == 0
