@@ -63,8 +63,9 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
             if isinstance(error, HostError):
                 raise _told(error, left, context) from error
             raise
+        to_its_end = replace(context, cancelled=threading.Event())  # it has answered: Ctrl-C waits for a few renames
         for step in change.commit:
-            apply(step, context)
+            apply(step, to_its_end)
         context.finished.append(change)
     return context.proofs
 
