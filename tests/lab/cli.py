@@ -20,7 +20,7 @@ class Controller:
 
     def run(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._argv(words),
+            self.argv(*words),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -32,10 +32,10 @@ class Controller:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """The command under way, to be interrupted."""
         return subprocess.Popen(
-            self._argv(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.directory
+            self.argv(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.directory
         )
 
-    def _argv(self, words: tuple[str, ...]) -> tuple[str, ...]:
+    def argv(self, *words: str) -> tuple[str, ...]:
         verb, *rest = words
         return (str(FLEET), verb, *rest, *(word for path in self.inventories for word in ("--inventory", str(path))))
 

@@ -69,16 +69,6 @@ def test_a_container_made_anew_with_edits_is_planned_with_every_one_by_name_and_
     settled(site)
 
 
-def test_another_group_of_dev_kfd_on_the_host_is_followed(site: Site) -> None:
-    before = site.sh(HOST, "stat -c %g /dev/kfd")
-    site.sh(HOST, "chgrp 12345 /dev/kfd")
-    assert f"groups: {before} -> {before} 12345" in site.controller.run("plan").stdout
-    code, document = site.controller.ask("deploy")
-    assert (code, document["failed"]) == (0, {})
-    assert "12345" in site.docker(HOST, "inspect", "-f", "{{.HostConfig.GroupAdd}}", "chat-0")
-    settled(site)
-
-
 def test_a_driver_that_waits_for_a_reboot_is_reported_and_touches_no_service(site: Site) -> None:
     before = site.serving(HOST)
     site.lab.break_("driver-pending-reboot", HOST)
@@ -105,4 +95,14 @@ def test_another_partition_mode_keeps_the_host_out_and_the_old_container_serving
         assert site.serving(HOST) == before
     finally:
         site.lab.mend(HOST)
+    settled(site)
+
+
+def test_another_group_of_dev_kfd_on_the_host_is_followed(site: Site) -> None:
+    before = site.sh(HOST, "stat -c %g /dev/kfd")
+    site.sh(HOST, "chgrp 12345 /dev/kfd")
+    assert f"groups: {before} -> {before} 12345" in site.controller.run("plan").stdout
+    code, document = site.controller.ask("deploy")
+    assert (code, document["failed"]) == (0, {})
+    assert "12345" in site.docker(HOST, "inspect", "-f", "{{.HostConfig.GroupAdd}}", "chat-0")
     settled(site)
