@@ -181,7 +181,7 @@ def unlock(options: Options) -> int:
 
 @verb(
     "inventory", "json",
-    example="invoke maintenance mi300x-03 -i prod --reason 'new HBM' --until 3d",
+    example="invoke maintenance --host mi300x-03 -i prod --reason 'new HBM' --until 3d",
     host="A host pattern.",
     reason="Why; shown by every command that leaves the host out.",
     until="2026-12-01, 2026-12-01T18:00, 18:00, 4h or 3d; open end without it.",
@@ -315,6 +315,41 @@ def shell(options: Options, service: str) -> int:
     return work(options, service)
 
 
+@verb("json", example="invoke runs", default=True, name="list")
+def runs_list(options: Options) -> int:
+    """List every run of this controller that could change something, and how it ended; the newest comes last."""
+    from fleet.verbs.history import list_runs
+
+    return list_runs(options)
+
+
+@verb(
+    "json", "verbose",
+    example="invoke runs.show last --timeline",
+    name="show",
+    run="A run's id, the beginning of one, or `last`.",
+    timeline="Draw the run again into its directory: timeline.html, hosts over time.",
+)  # fmt: skip
+def runs_show(options: Options, run: str, timeline: bool = False) -> int:
+    """Tell a run's story: what is broken and why, what was left, what went well, and what to type next."""
+    from fleet.verbs.history import show_run
+
+    return show_run(options, run, picture=timeline)
+
+
+@verb(
+    *CONNECT,
+    example="invoke audit -i prod --service chat --last 20",
+    service="Only changes of this service.",
+    last="How many of the newest lines to show; 0 shows all.",
+)
+def audit(options: Options, service: str = "", last: int = 50) -> int:
+    """Show what was changed on the hosts, by whom, from where and when, as the hosts themselves wrote it down."""
+    from fleet.verbs.history import show_audit
+
+    return show_audit(options, service=service, last=last)
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(word for word in text.split(",") if word)
 
@@ -328,6 +363,9 @@ def _collection() -> Collection:
     inventory = Collection("inventory")
     inventory.add_task(inventory_show, default=True)
     inventory.add_task(schema)
+    runs = Collection("runs")
+    runs.add_task(runs_list, default=True)
+    runs.add_task(runs_show)
     verbs = (
         deploy,
         plan,
@@ -346,9 +384,11 @@ def _collection() -> Collection:
         shell,
         facts,
         preflight,
+        audit,
     )
     root = Collection(*verbs)
     root.add_collection(inventory)
+    root.add_collection(runs)
     root.add_collection(lab, name="lab")
     return root
 
