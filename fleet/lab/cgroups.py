@@ -14,14 +14,18 @@ WAIT = 10.0  # seconds for killed processes to go
 
 
 def hierarchies(mountinfo: str | None = None) -> tuple[tuple[Path, str, str], ...]:
-    """(mount point, `cgroup` or `cgroup2`, mount options) of every hierarchy, in mount order."""
-    found = []
+    """(mount point, `cgroup` or `cgroup2`, mount options) of every hierarchy where it is mounted first, in mount order.
+
+    Somebody's chroot on this machine may show the same hierarchies a second time.
+    """
+    found: dict[str, tuple[Path, str, str]] = {}
     for line in (MOUNTS.read_text() if mountinfo is None else mountinfo).splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
-            found.append((Path(left.split(" ")[4]), kind, options))
-    return tuple(found)
+            words = left.split(" ")
+            found.setdefault(words[2], (Path(words[4]), kind, options))  # [2] is the device, one a hierarchy (proc(5))
+    return tuple(found.values())
 
 
 def join(group: str) -> None:
