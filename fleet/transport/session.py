@@ -8,6 +8,7 @@ import secrets
 import shlex
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, NoReturn, Self
@@ -25,6 +26,7 @@ from fleet.transport.process import Sink, Stalled, converse
 from fleet.transport.slots import Slots
 from fleet.transport.tunnel import RemoteForwards, listening
 
+REFUSED = (0.2, 0.5, 1.0)  # seconds to wait after a refused channel
 OPEN_TIMEOUT = 30.0  # seconds for the server to open a channel
 SUDO_TIMEOUT = 60.0  # seconds for sudo to ask, or to start the command
 NOT_FOUND = 127  # POSIX sh, "command not found"
@@ -266,7 +268,7 @@ class Session:
                 message = f"{what} waited in vain for a free channel of the connection"
                 raise HostError(self.host.name, message, hint="too much at once on one host")
             try:
-                return self._transport.open_session(timeout=OPEN_TIMEOUT)
+                return self._opened()
             except (paramiko.SSHException, EOFError, OSError) as error:
                 if not self._transport.is_active():
                     self._slots.release()
@@ -276,6 +278,17 @@ class Session:
                 if not self._slots.shrink():
                     message = f"the server refused a channel for {what}: {error}"
                     raise HostError(self.host.name, message, hint="MaxSessions in its sshd_config") from error
+
+    def _opened(self) -> paramiko.Channel:
+        """A session channel. Refusals are tried again: sshd counts a session until its last process is gone."""
+        for pause in REFUSED:
+            try:
+                return self._transport.open_session(timeout=OPEN_TIMEOUT)
+            except (paramiko.SSHException, EOFError, OSError):
+                if not self._transport.is_active():
+                    raise
+                time.sleep(pause)
+        return self._transport.open_session(timeout=OPEN_TIMEOUT)
 
     def _answer_sudo(self, channel: Channel, marks: become.Marks, password: str) -> None:
         """Wait until sudo asks or the command starts; answer once. A second question means a wrong password."""

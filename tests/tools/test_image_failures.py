@@ -153,7 +153,7 @@ def test_a_ref_that_is_not_there_names_what_is_near(tmp_path: Path) -> None:
 def test_an_archive_for_another_architecture_is_refused(tmp_path: Path) -> None:
     path = docker_save(tmp_path / "arm.tar")
     with tarfile.open(path) as tar:
-        tar.extractall(tmp_path / "open", filter="data")
+        tar.extractall(tmp_path / "open")  # noqa: S202  our own archive; Debian 12 has no filter
     config = tmp_path / "open/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "architecture": "arm64"}))
     with tarfile.open(path, "w") as tar:

@@ -106,7 +106,7 @@ def test_the_archive_is_a_layout_and_a_docker_archive_at_once(tmp_path: Path) ->
     docker_archive.write(image, "vllm-rocm:abc", out)
     assert len(out.getvalue()) == docker_archive.size(image, "vllm-rocm:abc")
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
-        tar.extractall(tmp_path / "again", filter="data")
+        tar.extractall(tmp_path / "again")  # noqa: S202  our own archive; Debian 12 has no filter
     again = read(tmp_path / "again")
     verify(again)
     assert again.manifest == image.manifest
