@@ -68,3 +68,7 @@ class HostError(FleetError):
 
 class UnreachableError(HostError):
     """The host could not be connected to, or its identity or our credentials were refused."""
+
+
+class RefusedError(UnreachableError):
+    """The host answers, but its identity or our credentials were refused: somebody has to look at it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.delivery.progress import Moving, silent
-from fleet.errors import HostError, UnreachableError
+from fleet.errors import HostError, RefusedError, UnreachableError
 from fleet.journal.audit import AuditEntry
 from fleet.rollout.site import Site, Wishes
 from fleet.seam import Bare, Seam
@@ -27,7 +27,6 @@ class Outcome:
     error: HostError | None = None
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     deeds: list[AuditEntry] = field(default_factory=list)  # not yet in the host's audit
-    touched: bool = False  # a play began with it
     down: tuple[str, ...] = ()  # services that served here before the run and do not now
 
 
@@ -51,8 +50,9 @@ def failures(outcomes: Mapping[str, Outcome]) -> dict[str, HostError]:
 
 
 def never_reached(outcome: Outcome) -> bool:
-    """Could no connection be made at all? Then nothing was touched."""
-    return outcome.site is None and isinstance(outcome.error, UnreachableError)
+    """Could no connection be made at all? A refused key or password is another matter: that is no outage."""
+    unreachable = isinstance(outcome.error, UnreachableError) and not isinstance(outcome.error, RefusedError)
+    return outcome.site is None and unreachable
 
 
 def going(outcomes: Mapping[str, Outcome]) -> list[Outcome]:

@@ -181,7 +181,7 @@ class Connector:
             if slot.error is not None:
                 said = slot.error.message
                 message = said if said.startswith("bastion ") else f"bastion {jump.user}@{jump.address}: {said}"
-                raise UnreachableError(target.label, message, hint=slot.error.hint) from slot.error
+                raise type(slot.error)(target.label, message, hint=slot.error.hint) from slot.error
             assert slot.connection is not None  # noqa: S101  for the type checker
             return slot.connection
 

@@ -168,7 +168,7 @@ def drop(transport: paramiko.Transport) -> None:
 
 def _classified(target: Target, guard: HostKeyGuard, error: BaseException, seconds: float) -> BaseException:
     if isinstance(error, UnreachableError):
-        return UnreachableError(error.host, error.message, hint=error.hint)
+        return type(error)(error.host, error.message, hint=error.hint)
     if isinstance(error, IncompatiblePeer):
         message = f"{target.address} and we have no algorithm in common: {error}"
         return UnreachableError(target.label, message, hint="its sshd may be very old: SHA-1 is not spoken here")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import paramiko
 
-from fleet.errors import UnreachableError
+from fleet.errors import RefusedError
 from fleet.transport.known_hosts import (
     Entry,
     Judgement,
@@ -72,7 +72,7 @@ class HostKeyGuard(paramiko.MissingHostKeyPolicy):
             raise self._refused(judgement, kind, blob)
         return judgement.verdict is Verdict.KNOWN
 
-    def _unknown(self, judgement: Judgement, kind: str, blob: bytes) -> UnreachableError:
+    def _unknown(self, judgement: Judgement, kind: str, blob: bytes) -> RefusedError:
         target = self.target
         file = target.known_hosts[0] if target.known_hosts else "~/.ssh/known_hosts"
         authority = (
@@ -81,21 +81,21 @@ class HostKeyGuard(paramiko.MissingHostKeyPolicy):
             else ""
         )
         port = f"-p {target.port} " if target.port != 22 else ""
-        return UnreachableError(
+        return RefusedError(
             target.label,
             f"the host key of {target.known_name} is not known: {_kind(kind)} {fingerprint(blob)}{authority}",
             hint=f"if the fingerprint is right: --accept-new, or ssh-keyscan {port}{target.hostname} >> {file}",
         )
 
-    def _refused(self, judgement: Judgement, kind: str, blob: bytes) -> UnreachableError:
+    def _refused(self, judgement: Judgement, kind: str, blob: bytes) -> RefusedError:
         target, entry = self.target, judgement.entry
         where = entry.where if entry else "known_hosts"
         if judgement.verdict is Verdict.REVOKED:
             message = f"the host key of {target.known_name} is revoked by {where}: {_kind(kind)} {fingerprint(blob)}"
-            return UnreachableError(target.label, message, hint="the server must get a new host key")
+            return RefusedError(target.label, message, hint="the server must get a new host key")
         known = f"{_kind(entry.kind)} {fingerprint(entry.blob)}" if entry else "another"
         file = f" -f {entry.file}" if entry else ""
-        return UnreachableError(
+        return RefusedError(
             target.label,
             f"the host key of {target.known_name} has changed: it shows {_kind(kind)} {fingerprint(blob)}, "
             f"{where} knows {known}; somebody may be in between, or the host was installed anew",

@@ -11,7 +11,7 @@ import paramiko
 from paramiko.agent import AgentKey, AgentSSH
 from paramiko.pkey import UnknownKeyType
 
-from fleet.errors import UnreachableError
+from fleet.errors import RefusedError
 from fleet.transport.target import Target
 
 
@@ -32,7 +32,7 @@ class _Agent(AgentSSH):
 
 @dataclass
 class Login:
-    """paramiko's AuthStrategy in duck form: `authenticate(transport)` logs in or raises UnreachableError."""
+    """paramiko's AuthStrategy in duck form: `authenticate(transport)` logs in or raises RefusedError."""
 
     target: Target
     tried: list[str] = field(default_factory=list)
@@ -143,7 +143,7 @@ class Login:
             return ()
         return ()
 
-    def _refused(self, why: str, methods: tuple[str, ...] = ()) -> UnreachableError:
+    def _refused(self, why: str, methods: tuple[str, ...] = ()) -> RefusedError:
         target = self.target
         parts = [f"cannot log in as {target.user}@{target.address}"]
         if why:
@@ -160,7 +160,7 @@ class Login:
             hint = "set ansible_password: this server takes no keys"
         else:
             hint = f"ssh-copy-id {target.user}@{target.hostname}, or set ansible_ssh_private_key_file"
-        return UnreachableError(target.label, "; ".join(parts), hint=hint)
+        return RefusedError(target.label, "; ".join(parts), hint=hint)
 
 
 def public_blob(file: str) -> bytes | None:
