@@ -3,12 +3,12 @@
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fleet.errors import FleetError, UsageError
-from fleet.journal.header import DONE, check_schema
+from fleet.journal.header import RunHeader, check_schema
 from fleet.journal.story import RunStory, RunSummary, only_failed, summary, tell
 
 
@@ -43,28 +43,30 @@ def find(root: Path, wanted: str) -> Path:
     return (exact or found)[0]
 
 
-def latest(root: Path, *verbs: str) -> RunStory | None:
-    """The last run of one of `verbs` (of any verb where none is named), None where there is none."""
+def latest(root: Path, wanted: Callable[[RunHeader], bool] = lambda _header: True) -> RunStory | None:
+    """The last run whose header is `wanted`, None where there is none."""
     for path in reversed(_paths(root)):
         story = _story(path)
-        if story is not None and (not verbs or story.header.verb in verbs):
+        if story is not None and wanted(story.header):
             return story
     return None
 
 
-def unfinished_chain(root: Path, story: RunStory) -> tuple[str, ...]:
-    """`only_failed` of a run and of those that it continues: hosts that none of them brought to a good end."""
-    well: set[str] = set()
-    left: dict[str, None] = {}
+def unfinished_chain(
+    root: Path, story: RunStory, pick: Callable[[RunStory], Iterable[str]] = only_failed
+) -> tuple[str, ...]:
+    """What `pick` takes of a run and of those that it continues, where the latest run that had a host has the word."""
+    left: list[str] = []
+    heard: set[str] = set()
     seen: set[str] = set()
     current: RunStory | None = story
     while current is not None and current.id not in seen:
         seen.add(current.id)
-        well |= set(current.with_outcome(*DONE))
-        left |= dict.fromkeys(only_failed(current))
+        left += [name for name in pick(current) if name not in heard]
+        heard |= set(current.hosts)
         before = root / "runs" / current.header.continues if current.header.continues else None
         current = _story(before) if before is not None and before.is_dir() else None
-    return tuple(name for name in left if name not in well)
+    return tuple(left)
 
 
 def _paths(root: Path) -> list[Path]:

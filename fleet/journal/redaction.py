@@ -8,26 +8,30 @@ from fleet.inventory.model import Host
 from fleet.secret import Secret
 from fleet.serving.secrets import Redactor
 
+USERNAMES = frozenset({"username", "git_username"})
+SHORT = 16  # characters; a token that stands in a username's place is longer
+
 
 def redactor_for(hosts: Iterable[Host]) -> Redactor:
     """Reveals each secret of the hosts' settings and connections once. One that cannot be read is left out: whoever
-    needs it will say so in words.
+    needs it will say so in words. A short username is a word that paths and messages are full of, and stays.
     """
-    distinct = {(one.env, one.file, one.command, one.literal): one for host in hosts for one in _secrets_of(host)}
-    return Redactor(value for one in distinct.values() if (value := _reveal(one)))
+    found = {
+        (one.env, one.file, one.command, one.literal, name in USERNAMES): one
+        for host in hosts
+        for name, one in (*_within(host.settings), *_within(host.connection))
+    }
+    values = ((key[-1], _reveal(one)) for key, one in found.items())
+    return Redactor(value for named, value in values if value and not (named and len(value) < SHORT))
 
 
-def _secrets_of(host: Host) -> Iterator[Secret]:
-    yield from _within(host.settings)
-    yield from _within(host.connection)
-
-
-def _within(value: object) -> Iterator[Secret]:
+def _within(value: object, name: str = "") -> Iterator[tuple[str, Secret]]:
+    """(field that holds it, secret)."""
     if isinstance(value, Secret):
-        yield value
+        yield name, value
     elif is_dataclass(value):
         for field in fields(value):
-            yield from _within(getattr(value, field.name))
+            yield from _within(getattr(value, field.name), field.name)
     elif isinstance(value, Mapping):
         for one in value.values():
             yield from _within(one)

@@ -62,7 +62,7 @@ class HostStory:
 
 @dataclass(frozen=True)
 class Batch:
-    number: int
+    number: int  # counted over the whole run
     hosts: tuple[str, ...]
     name: str
     start: float  # seconds since the run began
@@ -242,7 +242,7 @@ class _Teller:
                 self.hosts[host] = replace(known, **told, ended=start)  # type: ignore[arg-type]  # all three are str
             case "batch":
                 names = _texts(record.get("hosts"))
-                number = int(_number(record.get("number")))
+                number = len(self.batches) + 1  # those of a playbook's plays each begin with 1
                 self.batches.append(Batch(number, names, str(record.get("name", "")), start))
                 for name in names:
                     self.hosts[name] = replace(self._host(name), batch=number)

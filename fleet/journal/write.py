@@ -109,7 +109,7 @@ class Journal:
             self._log(host, text)
 
     def batch(self, number: int, hosts: Sequence[str], name: str = "") -> None:
-        """A batch begins; numbers count from 1, and `name` is for example `canary`."""
+        """A batch begins; numbers count from 1 in each play, and `name` is for example `canary`."""
         self._write({"type": "batch", "number": number, "hosts": list(hosts), "name": name}, sync=True)
 
     def host_done(self, host: str, outcome: str, *, message: str = "", hint: str = "") -> None:
@@ -120,6 +120,11 @@ class Journal:
             self._outcomes[host] = outcome
         self._write({"type": "host", "host": host, "outcome": outcome, "message": message, "hint": hint}, sync=True)
         self._log(host, f"{outcome}{f': {message}' if message else ''}")
+
+    def outcome(self, host: str) -> str:
+        """The last word on a host, empty where none was said."""
+        with self._lock:
+            return self._outcomes.get(host, "")
 
     def finish(self, exit_code: int, document: Mapping[str, object] | None = None) -> None:
         """The end: result.json, written whole and last. A second call changes nothing."""

@@ -1,6 +1,6 @@
 """The last screen of a roll, for whoever is called at night: what is down, what failed, what still serves, what to type."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.markup import escape
 
@@ -23,8 +23,8 @@ def show_programme(programme: Programme, *, stages: bool, hosts: bool) -> None:
                 console.print(f"  {escape(name)}{' (canary)' if name in one.canaries else ''}", soft_wrap=True)
 
 
-def show_end(found: Mapping[str, Outcome], ended: str, run: str) -> None:
-    """What somebody has to know first. Nothing where all is well."""
+def show_end(found: Mapping[str, Outcome], ended: str, go_on: Sequence[str]) -> None:
+    """What somebody has to know first, and the lines `go_on` to type next. Nothing where all is well."""
     bad = {name: one for name, one in found.items() if one.error is not None}
     if not bad:
         return
@@ -40,6 +40,5 @@ def show_end(found: Mapping[str, Outcome], ended: str, run: str) -> None:
     untouched = [name for name, one in bad.items() if isinstance(one.error, NotBegunError)]
     if untouched:
         console.print(f"not begun, as they were: {escape(fold(untouched))}", soft_wrap=True)
-    console.print(
-        f"the run's story: invoke runs.show {run}   go on: the same command, or --only-failed", soft_wrap=True
-    )
+    for line in go_on:
+        console.print(f"next: {escape(line)}", soft_wrap=True)

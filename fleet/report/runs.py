@@ -1,5 +1,6 @@
 """`invoke runs` and `runs.show`: what was done, and first of all what is broken and what to type next."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 
 from rich.console import Console
@@ -8,13 +9,13 @@ from rich.table import Table
 
 from fleet.journal.header import BAD, DONE, iso
 from fleet.journal.story import HostStory, RunStory, RunSummary, remaining, summary
-from fleet.journal.write import Journal
 from fleet.report import terminal
 from fleet.report.hosts import fold
 from fleet.report.recap import duration
 
 _COLOURS = {"ok": "green", "running": "cyan"}
 _LONGEST = 48  # columns of a command in the table
+RESUMABLE = frozenset({"deploy", "play"})  # verbs that have --resume and --only-failed; the others are just said again
 
 
 def show_table(summaries: Iterable[RunSummary]) -> None:
@@ -49,58 +50,59 @@ def show_story(story: RunStory, *, verbose: bool) -> None:
     console = terminal.out()
     word = ending(story.state, story.exit_code)
     colour = _COLOURS.get(word, "red")
-    took = "so far" if story.state == "running" else "long"
+    took = f"for {duration(story.seconds)} so far" if story.state == "running" else f"took {duration(story.seconds)}"
     console.print(
-        f"[bold]{escape(story.header.verb)}[/] {story.id}  [{colour}]{word}[/]  "
-        f"began {_when(story.began)} UTC, {duration(story.seconds)} {took}",
+        f"[bold]{escape(story.header.verb)}[/] {story.id}  [{colour}]{word}[/]  began {_when(story.began)} UTC, {took}",
         soft_wrap=True,
     )
     console.print(f"  {escape(' '.join(story.header.argv))}", soft_wrap=True)
-    console.print(f"  {len(story.hosts)} hosts: {escape(counts(story.counts))}", soft_wrap=True)
+    if story.header.continues:
+        console.print(f"  goes on from {escape(story.header.continues)}", soft_wrap=True)
+    console.print(f"  {_hosts(len(story.hosts))}: {escape(counts(story.counts))}", soft_wrap=True)
+    _show_ending(console, story)
     _show_failures(console, story)
     _show_middle(console, story)
     for title, names in _folded(story):
         console.print(f"[bold]{title}[/] {escape(fold(names))}", soft_wrap=True)
     for batch in story.batches:
-        name = f" ({escape(batch.name)})" if batch.name else ""
-        console.print(
-            f"[dim]batch {batch.number}{name} from {duration(batch.start)}: {escape(fold(batch.hosts))}[/]",
-            soft_wrap=True,
-        )
+        name = escape(batch.name or f"batch {batch.number}")
+        console.print(f"[dim]{duration(batch.start):>10}  {name}: {escape(fold(batch.hosts))}[/]", soft_wrap=True)
     if verbose:
         for host in story.hosts.values():
             _show_steps(console, host)
-    if error := (story.result or {}).get("error"):
-        console.print(f"[bold red]the run ended by:[/] {escape(str(error))}", soft_wrap=True)
-    if journal := (story.result or {}).get("journal"):
-        console.print(f"[bold red]journal {escape(str(journal))}[/]", soft_wrap=True)
-    for line in next_commands(story):
+    for line in next_commands(story, told=True):
         console.print(f"next: {escape(line)}", soft_wrap=True)
-    console.print(f"[dim]files: {escape(str(story.path))}: journal.jsonl, plan.json, hosts/NAME.log[/]", soft_wrap=True)
+    files = [path.name for path in sorted(story.path.iterdir()) if path.is_file()]
+    files += ["hosts/NAME.log"] if any((story.path / "hosts").iterdir()) else []
+    console.print(f"[dim]files: {escape(str(story.path))}: {', '.join(files)}[/]", soft_wrap=True)
 
 
 def show_picture(path: object) -> None:
     terminal.out().print(f"timeline: {escape(str(path))}", soft_wrap=True)
 
 
-def show_end(journal: Journal) -> None:
-    """The last words of a run about itself, on standard error."""
-    console = terminal.err()
-    if journal.broken:
-        console.print(f"[bold red]the journal is incomplete[/]: {escape(journal.broken)}", soft_wrap=True)
-    console.print(f"[dim]run {journal.id}: invoke runs.show {journal.id}[/]", soft_wrap=True)
+def next_commands(story: RunStory, *, told: bool = False) -> tuple[str, ...]:
+    """What to type to go on: resume what was not finished, and take the failed again once they are mended.
 
-
-def next_commands(story: RunStory) -> tuple[str, ...]:
-    """What to type to go on: resume what was not finished, and take the failed again once they are mended."""
-    if story.state == "running":
+    `told`: whoever reads this has read the run's story. Nothing where all is well.
+    """
+    rest = remaining(story)
+    if story.state == "running" or not (rest.hosts or rest.left_out):
         return ()
-    rest, verb = remaining(story), story.header.verb
-    lines = []
+    lines = [] if told else [f"invoke runs.show {story.id}   (the run's story)"]
+    if story.state == "killed" and any(step.kind == "Stop" for name in story.begun for step in story.hosts[name].steps):
+        lines.append(
+            "invoke status   (a host cut off in the middle puts back by itself what served before, in a minute)"
+        )
+    verb = story.header.verb
+    if verb not in RESUMABLE:
+        again = f"invoke {shlex.join(story.header.argv) or verb}"
+        return (*lines, f"{again}   (the same again: {_hosts(len(rest.hosts) + len(rest.left_out))} to do)")
+    command = f"invoke {verb} {story.header.flags.get('playbook', '')}" if verb == "play" else f"invoke {verb}"
     if rest.hosts:
-        lines.append(f"invoke {verb} --resume {story.id}   ({_hosts(len(rest.hosts))} to do)")
+        lines.append(f"{command} --resume {story.id}   ({_hosts(len(rest.hosts))} to do)")
     if rest.left_out:
-        lines.append(f"invoke {verb} --only-failed   (once the cause is mended: {_hosts(len(rest.left_out))} failed)")
+        lines.append(f"{command} --only-failed   (once the cause is mended: {_hosts(len(rest.left_out))} failed)")
     return tuple(lines)
 
 
@@ -163,6 +165,24 @@ def _host_document(host: HostStory) -> dict[str, object]:
     ]
     told = {"outcome": host.outcome, "message": host.message, "hint": host.hint, "batch": host.batch}
     return {**told, "begun": host.begun, "steps": steps}
+
+
+def _show_ending(console: Console, story: RunStory) -> None:
+    """Why the whole run ended as it did, and what of its journal is missing."""
+    result = story.result or {}
+    first, *tail = str(result.get("error", "")).splitlines() or [""]
+    if first:
+        console.print(f"[bold red]the run ended by:[/] {escape(first)}", soft_wrap=True)
+    for line in tail:
+        console.print(f"  {escape(line)}", soft_wrap=True)
+    if result.get("hint"):
+        console.print(f"  next: {escape(str(result['hint']))}", soft_wrap=True)
+    if result.get("ended"):
+        console.print(f"[bold red]ENDED EARLY[/]: {escape(str(result['ended']))}", soft_wrap=True)
+    if result.get("journal"):
+        console.print(f"[bold red]journal {escape(str(result['journal']))}[/]", soft_wrap=True)
+    if story.torn:
+        console.print(f"[dim]{story.torn} unreadable line{'s' * (story.torn > 1)} of the journal read over[/]")
 
 
 def _show_failures(console: Console, story: RunStory) -> None:

@@ -65,14 +65,11 @@ class _Play:
 
 def conduct(scene: Scene, assignments: Sequence[Assignment]) -> str:
     """Play after play. Returns why it ended early, or empty. Every host's outcome is in `scene.found`."""
-    for given in assignments:
+    for number, given in enumerate(assignments, start=1):
         ended = _play(scene, given)
         if ended:
-            later = {name for other in assignments for name in other.hosts}
-            for name in later:
-                outcome = scene.found[name]
-                if outcome.error is None and not outcome.touched:
-                    outcome.error = NotBegunError(name, f"not begun: {ended}")
+            for later in assignments[number:]:
+                _leave(scene.found, later.hosts, ended)
             return ended
     return ""
 
@@ -128,6 +125,7 @@ def _play(scene: Scene, given: Assignment) -> str:
         new = set(fit) - replacing - unchanged
     todo = list(order(given, fit, new=new, unchanged=unchanged))
     retried: set[str] = set()
+    turn = -1
     for turn, (title, batch) in enumerate(todo):
         if turn and given.play.pause:
             scene.run.say("", f"pause of {given.play.pause:.0f} s before {title}")
@@ -145,10 +143,16 @@ def _play(scene: Scene, given: Assignment) -> str:
                 todo.append((f"batch {len(todo) + 1}", Batch(len(todo) + 1, back)))
     ended = under_way.budget.ended
     if ended:
-        for name in given.hosts:
-            if found[name].error is None and not found[name].touched:
-                found[name].error = NotBegunError(name, f"not begun: {ended}")
+        begun = {name for _, batch in todo[: turn + 1] for name in batch.hosts}
+        _leave(found, [name for name in given.hosts if name not in begun and name not in unchanged], ended)
     return ended
+
+
+def _leave(found: Mapping[str, Outcome], names: Collection[str], ended: str) -> None:
+    """Hosts that have still a play before them, whatever earlier plays did there."""
+    for name in names:
+        if found[name].error is None:
+            found[name].error = NotBegunError(name, f"not begun: {ended}")
 
 
 def _batch(play: _Play, title: str, batch: Batch) -> None:
@@ -156,8 +160,6 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
     scene, run = play.scene, play.scene.run
     scene.on_batch(batch, title)
     hosts = play.of(batch.hosts)
-    for outcome in hosts.values():
-        outcome.touched = True
 
     def failed(outcome: Outcome) -> None:
         play.fail(outcome, canary=batch.canary)

@@ -1,6 +1,7 @@
 """`deploy`, `plan`, `play`, `sideload`, `serve`: a playbook over an inventory, from looking to a run's last word."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -8,14 +9,27 @@ from datetime import UTC, datetime
 
 from fleet import playbook
 from fleet.cli import Options
-from fleet.errors import HostError, UsageError
+from fleet.errors import FleetError, HostError, UsageError
 from fleet.inventory import load, select
 from fleet.inventory.model import Inventory
-from fleet.journal import Journal, RunHeader, only_failed, outcome_of, read, redactor_for, remaining
+from fleet.journal import (
+    Journal,
+    RunHeader,
+    RunStory,
+    latest,
+    only_failed,
+    outcome_of,
+    read,
+    redactor_for,
+    remaining,
+    unfinished_chain,
+)
 from fleet.locks import Owner
 from fleet.report import errors, outcomes, terminal
 from fleet.report import plan as plan_report
 from fleet.report import roll as report
+from fleet.report import runs as history
+from fleet.report.hosts import fold
 from fleet.rollout import audit, leftout
 from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
 from fleet.rollout.availability import NotBegunError
@@ -53,7 +67,7 @@ class Order:
 def roll(options: Options, order: Order) -> int:
     """The whole way, or a part of it. With `check` it is the same way stopped before the effects."""
     plays = playbook.load(order.playbook)
-    options, continues = _again(options, order)
+    options, order, continues = _again(options, order)
     inventory, chosen = inventory_and_hosts(options)
     programme = assign(plays, inventory, chosen, stages=order.stages)
     if order.sideload:
@@ -110,28 +124,70 @@ def _run(
         run = replace(run, seam=Claimed(journal, claims))
         _claim(run, claims, found, wait=order.lock_wait)
         hosts = {host.name: host for host in (*programme.hosts, *peers(programme, inventory))}
-        scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=_finisher(journal, run))
+        finish = _finisher(journal, run, programme)
+        scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=finish)
         ended = conduct(scene, programme.assignments)
     return _close(options, journal, found, stock, skipped, ended)
 
 
-def _again(options: Options, order: Order) -> tuple[Options, str]:
-    """--resume and --only-failed: which hosts of which earlier run, as a limit. Raises UsageError when none is left."""
+def _again(options: Options, order: Order) -> tuple[Options, Order, str]:
+    """--resume and --only-failed: which hosts of which earlier run, as a limit, and that run's flags unless given again.
+
+    --resume takes the hosts that the run (and those it continues) was not through with; --only-failed the failed ones
+    too. Raises UsageError when none is left.
+    """
     if not order.resume and not order.only_failed:
-        return options, ""
-    story = read(ROOT, order.resume or "last")
-    names = only_failed(story) if order.only_failed else remaining(story).hosts
-    inventory = options.inventory or tuple(story.header.inventory)
-    if options.limit != "all":
-        within = {host.name for host in select(load(inventory), options.limit)}
-        names = tuple(name for name in names if name in within)
+        return options, order, ""
+    story = _earlier(order)
+    flags = story.header.flags
+    pick = only_failed if order.only_failed else (lambda one: remaining(one).hosts)
+    left = set(unfinished_chain(ROOT, story, pick))
+    options = replace(options, inventory=options.inventory or story.header.inventory)
+    inventory = load(options.inventory)
+    for name in sorted(left - set(inventory.hosts)):
+        terminal.event(name, "left out: it is not in the inventory any more")
+    names = [host.name for host in select(inventory, options.limit) if host.name in left]
     if not names:
         raise UsageError(f"run {story.id} left no host to go on with", hint=f"invoke runs.show {story.id}")
-    return replace(options, limit=",".join(names), inventory=inventory), story.id
+    terminal.event("fleet", f"goes on from run {story.id} with {fold(names)}")
+    order = replace(
+        order,
+        stages=order.stages or frozenset(flags.get("stages", ())),
+        prune=order.prune or flags.get("prune") is True,
+        take_over=order.take_over or frozenset(flags.get("take_over", ())),
+        include_quarantined=order.include_quarantined or flags.get("include_quarantined") is True,
+    )
+    return replace(options, limit=",".join(names)), order, story.id
+
+
+def _earlier(order: Order) -> RunStory:
+    """The run to go on from: the named one, else the last of this verb and playbook. Raises UsageError."""
+
+    def alike(header: RunHeader) -> bool:
+        return header.verb == order.verb and header.flags.get("playbook", order.playbook) == order.playbook
+
+    if order.resume and order.resume != "last":
+        story: RunStory | None = read(ROOT, order.resume)
+    else:
+        story = latest(ROOT, alike)
+    said = f"{order.verb} {order.playbook}" if order.verb == "play" else order.verb
+    if story is None:
+        raise UsageError(f"there is no earlier run of {said} to go on from", hint="invoke runs lists all")
+    if not alike(story.header):
+        raise UsageError(f"run {story.id} was no run of {said}", hint=f"invoke runs.show {story.id} says how to go on")
+    if story.state == "running":
+        raise UsageError(f"run {story.id} is still running", hint=f"invoke runs.show {story.id}")
+    return story
 
 
 def _journal(options: Options, order: Order, programme: Programme, continues: str) -> Journal:
-    flags = {"stages": sorted(order.stages), "playbook": order.playbook, "take_over": sorted(order.take_over)}
+    flags = {
+        "playbook": order.playbook,
+        "stages": sorted(order.stages),
+        "prune": order.prune,
+        "take_over": sorted(order.take_over),
+        "include_quarantined": order.include_quarantined,
+    }
     header = RunHeader(
         order.verb,
         tuple(sys.argv[1:]),
@@ -189,21 +245,35 @@ def _refuse_missing_images(found: dict[str, Outcome]) -> None:
             outcome.error = HostError(outcome.host, "the image is not on the host", hint="invoke deploy brings it")
 
 
-def _finisher(journal: Journal, run: Run) -> Callable[[Outcome], None]:
+def _finisher(journal: Journal, run: Run, programme: Programme) -> Callable[[Outcome], None]:
+    """After each play the host's audit; the journal's word on a host only after its last play, or --resume would
+    take a host for done that has its image and not yet its service.
+    """
+    plays = Counter(name for one in programme.assignments for name in one.hosts)
+
     def done(outcome: Outcome) -> None:
         missing = audit.write(outcome, journal.id, journal.header.verb, run.clock, journal.redact)
         if missing:
             run.say(outcome.host, missing)
-        say_done(journal, outcome)
+        plays[outcome.host] -= 1
+        if outcome.error is not None or plays[outcome.host] <= 0:
+            say_done(journal, outcome)
 
     return done
 
 
+def word_of(outcome: Outcome) -> str:
+    """One of the journal's OUTCOMES."""
+    if outcome.down:
+        return "down"
+    return "untouched" if isinstance(outcome.error, NotBegunError) else outcome_of(outcome.error, outcome.changed)
+
+
 def say_done(journal: Journal, outcome: Outcome) -> None:
     error = outcome.error
-    word = "untouched" if isinstance(error, NotBegunError) else outcome_of(error, outcome.changed)
-    word = "down" if outcome.down else word
-    journal.host_done(outcome.host, word, message=error.message if error else "", hint=error.hint if error else "")
+    journal.host_done(
+        outcome.host, word_of(outcome), message=error.message if error else "", hint=error.hint if error else ""
+    )
 
 
 def _close(
@@ -222,7 +292,7 @@ def _close(
             known[name] = Quarantined(name, outcome.error.message, today, journal.id)
         elif outcome.site is not None:
             known.pop(name, None)
-        if not outcome.touched:
+        if journal.outcome(name) != word_of(outcome):
             say_done(journal, outcome)
     leftout.write_quarantine(ROOT, known)
     code = 1 if failures(found) else 0
@@ -234,10 +304,18 @@ def _close(
         outcomes.show_stock(stock)
         outcomes.show_warnings(found)
         outcomes.show_proofs(found)
-        report.show_end(found, ended, journal.id)
+        report.show_end(found, ended, _go_on(journal))
     if journal.broken:
         terminal.event("journal", f"is not complete: {journal.broken}")
     return close(options, found, skipped)
+
+
+def _go_on(journal: Journal) -> tuple[str, ...]:
+    """What to type next, in the words of runs.show."""
+    try:
+        return history.next_commands(read(ROOT, journal.id))
+    except FleetError:  # a journal that could not be written is told on its own
+        return ()
 
 
 def _show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skipped: list[str]) -> int:
