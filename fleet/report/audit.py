@@ -1,5 +1,6 @@
 """`invoke audit`: the hosts' lines as one table, by time."""
 
+import re
 from collections.abc import Sequence
 
 from rich.markup import escape
@@ -11,22 +12,27 @@ from fleet.report import terminal
 from fleet.report.recap import duration
 
 SKEW = 30.0  # seconds between the host's clock and the controller's that are worth a word
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{8})[0-9a-f]+")
 _COLOURS = {"done": "green"}
 
 
 def show(entries: Sequence[AuditEntry], *, left_out: int, verbose: bool) -> None:
-    """The newest last. `left_out` older entries are only counted; `verbose` adds the hash and what was said."""
+    """The newest last. `left_out` older entries are only counted; `verbose` adds hashes and all reasons.
+
+    Otherwise only failures give theirs.
+    """
     titles = ["when (UTC)", "host", "what", "outcome", "release", "who", "from", "run"]
+    failures = any(entry.outcome == "failed" for entry in entries)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in titles + (["spec", "message"] if verbose else []):
+    for title in titles + (["spec", "why"] if verbose else ["why"] if failures else []):
         table.add_column(title, overflow="fold")
     for entry in entries:
-        more = [entry.spec[:12], escape(entry.message)] if verbose else []
-        what = " ".join(word for word in (entry.verb, entry.action, entry.replica or entry.service) if word)
+        first = re.split(r"\. |\n", entry.message)[0] if entry.outcome == "failed" else ""
+        more = [entry.spec[:12], escape(entry.message)] if verbose else [escape(first)] if failures else []
         table.add_row(
             iso(entry.at)[:19].replace("T", " ") + _skew(entry),
             escape(entry.host),
-            escape(what),
+            escape(_what(entry)),
             f"[{_COLOURS.get(entry.outcome, 'yellow')}]{escape(entry.outcome)}[/]",
             escape(entry.release),
             escape(_who(entry)),
@@ -41,6 +47,13 @@ def show(entries: Sequence[AuditEntry], *, left_out: int, verbose: bool) -> None
         console.print(table)
     else:
         console.print("no change was written down on these hosts")
+
+
+def _what(entry: AuditEntry) -> str:
+    """`deploy: serve chat-0`; what has no replica, such as an image that was brought, is told by its step."""
+    replica = entry.replica or entry.service
+    step = _DIGEST.sub(r"\1…", entry.message) if entry.outcome == "done" and not replica else ""
+    return f"{entry.verb}: {step or f'{entry.action} {replica}'.strip()}"
 
 
 def _who(entry: AuditEntry) -> str:

@@ -99,10 +99,13 @@ def next_commands(story: RunStory, *, told: bool = False) -> tuple[str, ...]:
         again = f"invoke {shlex.join(story.header.argv) or verb}"
         return (*lines, f"{again}   (the same again: {_hosts(len(rest.hosts) + len(rest.left_out))} to do)")
     command = f"invoke {verb} {story.header.flags.get('playbook', '')}" if verb == "play" else f"invoke {verb}"
-    if rest.hosts:
+    # A roll that failures ended goes on over them, once they are mended: not around them.
+    cut_off = story.state == "killed" or not rest.left_out
+    if rest.hosts and cut_off:
         lines.append(f"{command} --resume {story.id}   ({_hosts(len(rest.hosts))} to do)")
     if rest.left_out:
-        lines.append(f"{command} --only-failed   (once the cause is mended: {_hosts(len(rest.left_out))} failed)")
+        both = _hosts(len(rest.left_out) + len(rest.hosts))
+        lines.append(f"{command} --only-failed   (once the cause is mended: {both} failed or not begun)")
     return tuple(lines)
 
 

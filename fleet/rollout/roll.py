@@ -44,6 +44,7 @@ class _Play:
     scene: Scene
     given: Assignment
     budget: Budget
+    several: bool = False  # plays in this run: batches are told with their play's name
     failed: list[str] = field(default_factory=list)
 
     def of(self, names: Collection[str]) -> dict[str, Outcome]:
@@ -66,7 +67,7 @@ class _Play:
 def conduct(scene: Scene, assignments: Sequence[Assignment]) -> str:
     """Play after play. Returns why it ended early, or empty. Every host's outcome is in `scene.found`."""
     for number, given in enumerate(assignments, start=1):
-        ended = _play(scene, given)
+        ended = _play(scene, given, several=len(assignments) > 1)
         if ended:
             for later in assignments[number:]:
                 _leave(scene.found, later.hosts, ended)
@@ -109,7 +110,7 @@ def floors(amount: Amount | None, standings: Mapping[str, Standing]) -> dict[str
     return {name: Floor(name, amount.of(count, "up"), count, str(amount)) for name, count in counted.items()}
 
 
-def _play(scene: Scene, given: Assignment) -> str:
+def _play(scene: Scene, given: Assignment, *, several: bool) -> str:
     found = scene.found
     fit = [
         name
@@ -117,7 +118,7 @@ def _play(scene: Scene, given: Assignment) -> str:
         if found[name].error is None or ("prepare" in given.stages and mendable(found[name]))
     ]
     replacing = {name for name in fit if "serve" in given.stages and cost(site_of(found[name]))}
-    under_way = _Play(scene, given, _budget(scene, given.play, bool(replacing)))
+    under_way = _Play(scene, given, _budget(scene, given.play, bool(replacing)), several)
     new: set[str] = set()
     unchanged: set[str] = set()
     if "serve" in given.stages:
@@ -158,7 +159,7 @@ def _leave(found: Mapping[str, Outcome], names: Collection[str], ended: str) -> 
 def _batch(play: _Play, title: str, batch: Batch) -> None:
     """All stages of the play for one batch, in order."""
     scene, run = play.scene, play.scene.run
-    scene.on_batch(batch, title)
+    scene.on_batch(batch, f"{play.given.play.name}, {title}" if play.several else title)
     hosts = play.of(batch.hosts)
 
     def failed(outcome: Outcome) -> None:
