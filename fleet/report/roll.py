@@ -23,8 +23,11 @@ def show_programme(programme: Programme, *, stages: bool, hosts: bool) -> None:
                 console.print(f"  {escape(name)}{' (canary)' if name in one.canaries else ''}", soft_wrap=True)
 
 
-def show_end(found: Mapping[str, Outcome], ended: str, go_on: Sequence[str]) -> None:
-    """What somebody has to know first, and the lines `go_on` to type next. Nothing where all is well."""
+def show_end(found: Mapping[str, Outcome], ended: str, serves: Mapping[str, tuple[int, int]]) -> None:
+    """What somebody has to know first: what is down, what still serves (service -> how many of how many), what was left.
+
+    Nothing where all is well.
+    """
     bad = {name: one for name, one in found.items() if one.error is not None}
     if not bad:
         return
@@ -40,5 +43,12 @@ def show_end(found: Mapping[str, Outcome], ended: str, go_on: Sequence[str]) -> 
     untouched = [name for name, one in bad.items() if isinstance(one.error, NotBegunError)]
     if untouched:
         console.print(f"not begun, as they were: {escape(fold(untouched))}", soft_wrap=True)
-    for line in go_on:
-        console.print(f"next: {escape(line)}", soft_wrap=True)
+    for service, (count, total) in serves.items():
+        colour = "green" if count == total else "bold red" if not count else "yellow"
+        console.print(f"[{colour}]{escape(service)}: {count} of {total} replicas serve[/]", soft_wrap=True)
+
+
+def show_next(commands: Sequence[str]) -> None:
+    """What to type: the last lines of a run that was not all well."""
+    for line in commands:
+        terminal.err().print(f"next: {escape(line)}", soft_wrap=True)

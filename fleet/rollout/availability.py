@@ -95,6 +95,12 @@ class Budget:
             self._ended = self._ended or why
             self._changed.notify_all()
 
+    def serving(self) -> dict[str, int]:
+        """Replicas of each service that answer now, as far as we looked."""
+        with self._changed:
+            names = {service for counts in self._serving.values() for service in counts}
+            return {service: self._count(service) for service in sorted(names)}
+
     @property
     def ended(self) -> str:
         return self._ended

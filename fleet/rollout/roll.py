@@ -14,7 +14,7 @@ from fleet.rollout.distribute import distribute
 from fleet.rollout.looks import answer, confirm, survey
 from fleet.rollout.prepare import mendable, prepare
 from fleet.rollout.releases import Stock
-from fleet.rollout.replace import cost, pulse, serve, standing
+from fleet.rollout.replace import cost, pulse, serve, standing, wanted
 from fleet.rollout.run import Outcome, Run, going, never_reached, site_of
 from fleet.transport import fan_out
 
@@ -35,6 +35,7 @@ class Scene:
     on_batch: Callable[[Batch, str], None] = lambda _batch, _name: None
     on_done: Callable[[Outcome], None] = lambda _outcome: None
     sleep: Callable[[float], None] = time.sleep
+    serves: dict[str, tuple[int, int]] = field(default_factory=dict)  # service -> replicas that answer, of how many
 
 
 @dataclass
@@ -142,6 +143,9 @@ def _play(scene: Scene, given: Assignment, *, several: bool) -> str:
             back = _retry(scene, late)
             if back:
                 todo.append((f"batch {len(todo) + 1}", Batch(len(todo) + 1, back)))
+    for service, count in under_way.budget.serving().items():
+        everybody = [*scene.found, *scene.peers]
+        scene.serves[service] = (count, sum(wanted(scene.hosts[name]).get(service, 0) for name in everybody))
     ended = under_way.budget.ended
     if ended:
         begun = {name for _, batch in todo[: turn + 1] for name in batch.hosts}

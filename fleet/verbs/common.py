@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet.cli import Options
-from fleet.errors import HostError, UnreachableError
+from fleet.errors import UnreachableError
 from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
 from fleet.report import terminal, transfers
 from fleet.report.recap import HostRecap
+from fleet.rollout.availability import NotBegunError
 from fleet.rollout.leftout import read_maintenance
 from fleet.rollout.run import Outcome, failures
 from fleet.transport import Connector
@@ -82,7 +83,7 @@ def close(options: Options, outcomes: Mapping[str, Outcome], skipped: Iterable[s
     """Failures, then the recap; the exit code."""
     failed = failures(outcomes)
     if not options.json:
-        terminal.show_failures(failed)
+        terminal.show_failures({name: one for name, one in failed.items() if not isinstance(one, NotBegunError)})
         recaps = [recap(outcome) for outcome in outcomes.values()]
         terminal.show_recap([*recaps, *(HostRecap(name, skipped=1) for name in skipped)], options.started)
     return 1 if failed else 0
@@ -91,10 +92,12 @@ def close(options: Options, outcomes: Mapping[str, Outcome], skipped: Iterable[s
 def recap(outcome: Outcome) -> HostRecap:
     error = outcome.error
     unreachable = isinstance(error, UnreachableError)
+    untouched = isinstance(error, NotBegunError)  # the roll ended before its turn
     return HostRecap(
         outcome.host,
         ok=outcome.kept + outcome.changed + (error is None),
         changed=outcome.changed,
         unreachable=int(unreachable),
-        failed=int(isinstance(error, HostError) and not unreachable),
+        failed=int(error is not None and not unreachable and not untouched),
+        skipped=int(untouched),
     )

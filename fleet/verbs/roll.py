@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -127,7 +127,7 @@ def _run(
         finish = _finisher(journal, run, programme)
         scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=finish)
         ended = conduct(scene, programme.assignments)
-    return _close(options, journal, found, stock, skipped, ended)
+    return _close(options, journal, found, stock, skipped, ended, scene.serves)
 
 
 def _again(options: Options, order: Order) -> tuple[Options, Order, str]:
@@ -283,6 +283,7 @@ def _close(
     stock: Stock,
     skipped: list[str],
     ended: str,
+    serves: Mapping[str, tuple[int, int]],
 ) -> int:
     """Quarantine, the journal's end, and what a person reads."""
     known = leftout.read_quarantine(ROOT)
@@ -299,15 +300,18 @@ def _close(
     document = outcomes.document(found, stock)
     journal.finish(code, {"ended": ended, **document})
     if options.json:
-        terminal.show_json({"run": journal.id, "ended": ended, **document})
+        terminal.show_json({"run": journal.id, "ended": ended, "serves": dict(serves), **document})
     else:
         outcomes.show_stock(stock)
         outcomes.show_warnings(found)
         outcomes.show_proofs(found)
-        report.show_end(found, ended, _go_on(journal))
+        report.show_end(found, ended, serves)
     if journal.broken:
         terminal.event("journal", f"is not complete: {journal.broken}")
-    return close(options, found, skipped)
+    code = close(options, found, skipped)
+    if code and not options.json:
+        report.show_next(_go_on(journal))
+    return code
 
 
 def _go_on(journal: Journal) -> tuple[str, ...]:
