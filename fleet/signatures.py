@@ -3,9 +3,8 @@
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
-import yaml
+from fleet.packaged import table
 
 PLACES = ("build", "load", "run", "container", "kernel", "host")
 
@@ -28,7 +27,7 @@ class Signature:
 @cache
 def catalogue() -> tuple[Signature, ...]:
     """Every entry, in the file's order."""
-    data = yaml.safe_load(files("fleet").joinpath("signatures.yaml").read_text(encoding="utf-8"))
+    data = table("fleet", "signatures.yaml")
     return tuple(
         Signature(
             id=entry["id"],

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import yaml
+from fleet.packaged import table
 
 
 @cache
 def _table() -> Mapping[str, Any]:
-    table: Mapping[str, Any] = yaml.safe_load(files("fleet.facts").joinpath("pci_ids.yaml").read_text("utf-8"))
-    return table
+    loaded: Mapping[str, Any] = table("fleet.facts", "pci_ids.yaml")
+    return loaded
 
 
 def model_of(device_id: int | None, cus: int | None) -> str | None:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import jsonschema
-import yaml
 
 from fleet.errors import Problem
 from fleet.inventory.convert import SECRET_HINT
 from fleet.inventory.judge import Kind, judge
 from fleet.inventory.nodes import Node
+from fleet.packaged import table
 
 KIND = Kind(
     "fleet",
@@ -25,7 +24,7 @@ KIND = Kind(
 @cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of `fleet:`."""
-    loaded: dict[str, Any] = yaml.safe_load(files("fleet.inventory").joinpath("schema.yaml").read_text("utf-8"))
+    loaded: dict[str, Any] = table("fleet.inventory", "schema.yaml")
     return loaded
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import yaml
 
 from fleet.errors import InputError, Problem, UsageError
 from fleet.inventory.judge import Kind, judge, suggestion
 from fleet.inventory.nodes import Node, Place, read
 from fleet.inventory.patterns import match, split
+from fleet.packaged import table
 from fleet.playbook.convert import play_of, stage_name
 from fleet.playbook.model import Playbook
 from fleet.preflight import catalogue
@@ -32,7 +32,7 @@ ANSIBLES = frozenset({"tasks", "roles", "pre_tasks", "post_tasks", "handlers", "
 @cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of a playbook."""
-    loaded: dict[str, Any] = yaml.safe_load(files("fleet.playbook").joinpath("schema.yaml").read_text("utf-8"))
+    loaded: dict[str, Any] = table("fleet.playbook", "schema.yaml")
     return loaded
 
 

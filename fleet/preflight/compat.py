@@ -3,18 +3,17 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
-import yaml
+from fleet.packaged import table
 
 Answer = Literal["supported", "contradicted", "unknown"]
 
 
 @cache
 def _table() -> Mapping[str, Any]:
-    table: Mapping[str, Any] = yaml.safe_load(files("fleet.preflight").joinpath("compat.yaml").read_text("utf-8"))
-    return table
+    loaded: Mapping[str, Any] = table("fleet.preflight", "compat.yaml")
+    return loaded
 
 
 def driver_line(version: str) -> str | None:

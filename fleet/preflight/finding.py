@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import yaml
+from fleet.packaged import table
 
 SEVERITIES = ("fail", "warn", "info")
 
@@ -68,7 +67,7 @@ class Entry:
 @cache
 def catalogue() -> Mapping[str, Entry]:
     """Every check by id, in the order in which findings are shown."""
-    rows = yaml.safe_load(files("fleet.preflight").joinpath("catalogue.yaml").read_text("utf-8"))["checks"]
+    rows = table("fleet.preflight", "catalogue.yaml")["checks"]
     return {row["id"]: _entry(row) for row in rows}
 
 

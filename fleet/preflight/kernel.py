@@ -2,14 +2,13 @@
 
 import re
 from functools import cache
-from importlib.resources import files
 
-import yaml
+from fleet.packaged import table
 
 
 @cache
 def _signatures() -> tuple[tuple[re.Pattern[str], str], ...]:
-    rows = yaml.safe_load(files("fleet.preflight").joinpath("kernel_log.yaml").read_text("utf-8"))["signatures"]
+    rows = table("fleet.preflight", "kernel_log.yaml")["signatures"]
     return tuple((re.compile(row["pattern"]), str(row["means"])) for row in rows)
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 
-import yaml
+from fleet.packaged import table
 
 CACHE_ROOT = "/var/cache/fleet"
 
@@ -36,7 +35,7 @@ class Rules:
 
 @cache
 def rules() -> Rules:
-    data = yaml.safe_load(files("fleet.serving").joinpath("gfx_env.yaml").read_text(encoding="utf-8"))
+    data = table("fleet.serving", "gfx_env.yaml")
 
     def read(part: str) -> tuple[Rule, ...]:
         return tuple(Rule(**{**entry, "gfx": tuple(entry.get("gfx", ()))}) for entry in data[part])
