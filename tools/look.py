@@ -16,6 +16,7 @@ from tests.unit.report.stories import roll
 SAMPLES = {
     "four": {"hosts": 4, "fail": (3,)},
     "killed": {"hosts": 12, "killed_at": 8},
+    "running": {"hosts": 12, "fail": (2,), "killed_at": 8, "running": True},
     "many": {"hosts": 200, "fail": (17, 60, 61, 150)},
 }
 

@@ -105,6 +105,7 @@ class RunStory:
         found: dict[str, int] = {}
         for host in self.hosts.values():
             word = host.outcome or ("begun" if host.begun else "not begun")
+            word = "not begun" if word == "untouched" else word
             found[word] = found.get(word, 0) + 1
         return found
 

@@ -91,9 +91,8 @@ def next_commands(story: RunStory, *, told: bool = False) -> tuple[str, ...]:
         return ()
     lines = [] if told else [f"invoke runs.show {story.id}   (the run's story)"]
     if story.state == "killed" and any(step.kind == "Stop" for name in story.begun for step in story.hosts[name].steps):
-        lines.append(
-            "invoke status   (a host cut off in the middle puts back by itself what served before, in a minute)"
-        )
+        where = shlex.join(word for path in story.header.inventory for word in ("-i", path))
+        lines.append(f"invoke status {where}   (a host cut off in the middle puts back by itself what served before)")
     verb = story.header.verb
     if verb not in RESUMABLE:
         again = f"invoke {shlex.join(story.header.argv) or verb}"
@@ -111,7 +110,7 @@ def next_commands(story: RunStory, *, told: bool = False) -> tuple[str, ...]:
 
 def counts(found: Mapping[str, int]) -> str:
     """`9 changed, 1 down`: the worst first."""
-    order = (*BAD, "begun", "not begun", "untouched", *DONE)
+    order = (*BAD, "begun", "not begun", *DONE)
     return ", ".join(f"{found[word]} {word}" for word in sorted(found, key=order.index))
 
 
@@ -211,7 +210,7 @@ def _show_failures(console: Console, story: RunStory) -> None:
 
 def _show_middle(console: Console, story: RunStory) -> None:
     """Hosts in the middle of which the run ended, each with the step that was under way."""
-    label = "UNDER WAY" if story.state == "running" else "IN THE MIDDLE"
+    label = "UNDER WAY" if story.state == "running" else "CUT OFF"
     for name in story.begun:
         step = story.hosts[name].last_begun
         if step is None:

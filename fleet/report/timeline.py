@@ -12,7 +12,9 @@ from pathlib import Path
 
 from fleet.journal.header import BAD, iso
 from fleet.journal.story import Batch, HostStory, RunStory, StepStory
+from fleet.report.hosts import fold
 from fleet.report.recap import duration
+from fleet.report.runs import counts
 from fleet.report.timeline_style import STYLE
 
 WIDTH, RIGHT, TOP = 1280, 116, 26  # px: whole picture, outcome column, axis
@@ -30,7 +32,7 @@ CATEGORIES = (
     ("prepare", "prepare", "fix prepare module sysctl group"),
     ("tidy", "rename, remove and other", ""),
 )
-_MARKS = {"ok": "✓", "changed": "✓", "skipped": "–", "untouched": "–", **dict.fromkeys(BAD, "✗")}
+_MARKS = {"ok": "✓", "changed": "✓", "skipped": "–", "not begun": "–", "cut off": "!", **dict.fromkeys(BAD, "✗")}
 
 
 def write(story: RunStory) -> Path:
@@ -68,7 +70,6 @@ def render(story: RunStory) -> str:
     header = story.header
     command = " ".join(header.argv) or header.verb
     took = "still running" if story.state == "running" else duration(story.seconds)
-    counts = ", ".join(f"{number} {word}" for word, number in story.counts.items())
     began = _clock(story.began)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -76,9 +77,9 @@ def render(story: RunStory) -> str:
         f"<title>{escape(header.verb)} {escape(story.id)}</title><style>{STYLE}</style></head><body>\n"
         f"<h1>{escape(header.verb)} <small>{escape(story.id)}</small></h1>\n"
         f'<p class="facts"><b class="{_tone(story)}">{escape(_state(story))}</b> · {escape(began)} · {escape(took)}'
-        f" · {len(story.hosts)} hosts: {escape(counts)}</p>\n"
+        f" · {len(story.hosts)} hosts: {escape(counts(story.counts))}</p>\n"
         f'<p class="facts"><code>{escape(command)}</code></p>\n'
-        f"{_failures(story)}{_legend(story)}"
+        f"{_ending(story)}{_failures(story)}{_legend(story)}"
         f'<div class="scroll">{_picture(story)}</div>\n</body></html>\n'
     )
 
@@ -143,9 +144,7 @@ def _heading(batch: Batch, scale: Scale, y: float, height: float) -> str:
     hosts = f"{len(batch.hosts)} host{'' if len(batch.hosts) == 1 else 's'}"
     told = f"{name}: {hosts}" + (f", from {duration(batch.start)}" if batch.number else "")
     x = scale.x(batch.start)
-    begins = (
-        f'<line class="begins" x1="{x:.1f}" x2="{x:.1f}" y1="{y + HEADING - 3:.1f}" y2="{y + HEADING + height:.1f}"/>'
-    )
+    begins = f'<line class="begins" x1="{x:.1f}" x2="{x:.1f}" y1="{y + HEADING:.1f}" y2="{y + HEADING + height:.1f}"/>'
     return (
         f'<line class="between" x1="0" x2="{WIDTH}" y1="{y + 3:.1f}" y2="{y + 3:.1f}"/>'
         f'<text class="batch" x="6" y="{y + 17:.1f}">{escape(told)}</text>{begins if batch.number else ""}'
@@ -155,19 +154,28 @@ def _heading(batch: Batch, scale: Scale, y: float, height: float) -> str:
 def _row(story: RunStory, host: HostStory, scale: Scale, y: float) -> str:
     name = host.name if len(host.name) <= 34 else f"{host.name[:20]}…{host.name[-13:]}"
     middle = y + scale.row / 2
-    word = host.outcome or ("running" if story.state == "running" else "in the middle" if host.begun else "not begun")
-    tone = "bad" if host.outcome in BAD or word == "in the middle" else "quiet" if not host.begun else "good"
+    word = _word(story, host)
+    tone = "bad" if host.outcome in BAD or word == "cut off" else "quiet" if not host.begun else "good"
     told = "\n".join(
         text for text in (f"{host.name}: {word}", host.message, host.hint and f"next: {host.hint}") if text
     )
     mark = _MARKS.get(word, "…")
-    bars = "".join(_bar(step, lane, lanes, story, scale, y) for step, lane, lanes in _lanes(host.steps))
+    placed = [(step, _box(step, lane, lanes, story, scale, y)) for step, lane, lanes in _lanes(host.steps)]
+    bars = "".join(_bar(step, box) for step, box in placed)
+    crosses = "".join(_cross(box) for step, box in placed if step.ok is False)  # above every bar
     return (
         f'<g class="row"><rect class="back" x="0" y="{y:.1f}" width="{WIDTH}" height="{scale.row:g}"/>'
         f'<g><title>{escape(told)}</title><text class="host {tone}" x="6" y="{middle:.1f}">{escape(name)}</text>'
         f'<text class="outcome {tone}" x="{WIDTH - RIGHT + 10}" y="{middle:.1f}">{mark} {escape(word)}</text></g>'
-        f"{bars}</g>"
+        f"{bars}{crosses}</g>"
     )
+
+
+def _word(story: RunStory, host: HostStory) -> str:
+    """What stands at the end of a host's row."""
+    if host.outcome == "untouched" or not (host.outcome or host.begun):
+        return "not begun"
+    return host.outcome or ("under way" if story.state == "running" else "cut off")
 
 
 def _lanes(steps: Sequence[StepStory]) -> Iterable[tuple[StepStory, int, int]]:
@@ -182,22 +190,39 @@ def _lanes(steps: Sequence[StepStory]) -> Iterable[tuple[StepStory, int, int]]:
     return [(step, lane, len(ends)) for step, lane in placed]
 
 
-def _bar(step: StepStory, lane: int, lanes: int, story: RunStory, scale: Scale, y: float) -> str:
+@dataclass(frozen=True)
+class Box:
+    """A bar's place, in px."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def _box(step: StepStory, lane: int, lanes: int, story: RunStory, scale: Scale, y: float) -> Box:
     end = story.seconds if step.seconds is None else step.start + step.seconds
     x = scale.x(step.start)
-    width = max(scale.x(end) - x, 2.0)
     room = scale.row - max(4.0, scale.row * 0.25)
     height = room / lanes
     top = y + (scale.row - room) / 2 + lane * height
-    box = f'x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{max(height - (lanes > 1), 1.5):.1f}" rx="1.5"'
-    extra = ""
-    if step.ok is False:
-        centre = min(x + width, WIDTH - RIGHT - 4)
-        extra = f'<text class="cross" x="{centre:.1f}" y="{top + height / 2:.1f}" text-anchor="middle">✗</text>'
-    elif step.ok is None:
-        extra = f'<rect {box} fill="url(#open)"/>'
+    return Box(x, top, max(scale.x(end) - x, 2.0), max(height - (lanes > 1), 1.5))
+
+
+def _bar(step: StepStory, box: Box) -> str:
+    where = f'x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="1.5"'
     state = "failed" if step.ok is False else "open" if step.ok is None else ""
-    return f'<g><title>{escape(_hover(step))}</title><rect class="bar {category(step.kind)} {state}" {box}/>{extra}</g>'
+    hatch = f'<rect {where} fill="url(#open)"/>' if step.ok is None else ""
+    bar = f'<rect class="bar {category(step.kind)} {state}" {where}/>'
+    return f"<g><title>{escape(_hover(step))}</title>{bar}{hatch}</g>"
+
+
+def _cross(box: Box) -> str:
+    """Where a step failed: at its end, on a halo that keeps it apart from any bar's colour."""
+    x, y = min(box.x + box.width, WIDTH - RIGHT - 4), box.y + box.height / 2
+    arm = min(5.0, max(box.height / 3, 3.0))
+    lines = "".join(f"M{x - arm:.1f} {y + way * arm:.1f}l{2 * arm:.1f} {-way * 2 * arm:.1f}" for way in (1, -1))
+    return f'<path class="halo" d="{lines}"/><path class="cross" d="{lines}"/>'
 
 
 def _hover(step: StepStory) -> str:
@@ -226,12 +251,23 @@ def _legend(story: RunStory) -> str:
     return f'<ul class="legend">{"".join(entries)}<li class="hint">point at a bar to read its step</li></ul>\n'
 
 
+def _ending(story: RunStory) -> str:
+    """Why the whole run ended early, where it did."""
+    result = story.result or {}
+    told = str(result.get("error") or result.get("ended") or "")
+    return f'<p class="facts bad">ended early: {escape(told)}</p>\n' if told else ""
+
+
 def _failures(story: RunStory) -> str:
+    """Hosts that ended badly, those that are down first; equal causes are told once."""
+    causes: dict[tuple[str, str], list[str]] = {}
+    for outcome in BAD:
+        for host in story.hosts.values():
+            if host.outcome == outcome:
+                causes.setdefault((outcome, _why(host)), []).append(host.name)
     told = [
-        f'<tr><th>{escape(host.outcome)}</th><td>{escape(host.name)}</td><td class="why">{escape(_why(host))}</td></tr>'
-        for outcome in BAD
-        for host in story.hosts.values()
-        if host.outcome == outcome
+        f'<tr><th>{escape(outcome)}</th><td>{escape(fold(names))}</td><td class="why">{escape(why)}</td></tr>'
+        for (outcome, why), names in causes.items()
     ]
     return f'<table class="failures">{"".join(told)}</table>\n' if told else ""
 

@@ -27,14 +27,15 @@ code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 13px
 .scroll { overflow-x: auto }
 svg text { font: 12px ui-monospace, "DejaVu Sans Mono", monospace; fill: var(--ink) }
 svg.small text.host, svg.small text.outcome { font-size: 11px }
-text.host, text.outcome, text.cross { dominant-baseline: central }
+text.host, text.outcome { dominant-baseline: central }
 text.tick { fill: var(--soft); font-size: 11px }
-text.batch { font: 600 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--soft) }
+text.batch { font: 600 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--soft); stroke: var(--page);
+  stroke-width: 5px; paint-order: stroke }
 text.bad { fill: var(--bad); font-weight: 600 } text.quiet { fill: var(--soft) } text.outcome.good { fill: var(--good) }
-text.cross { fill: var(--bad); font-size: 15px; font-weight: 700; stroke: var(--page); stroke-width: 3px;
-  paint-order: stroke }
+.halo, .cross { fill: none; stroke: var(--page); stroke-width: 6; stroke-linecap: round; pointer-events: none }
+.cross { stroke: var(--bad); stroke-width: 2.5 }
 .grid { stroke: var(--line) } .between { stroke: var(--line) }
-.begins { stroke: var(--soft); stroke-dasharray: 3 3 }
+.begins { stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 3 3 }
 .back { fill: transparent } .row:hover .back { fill: var(--row) }
 .bar { fill: var(--tidy); stroke: var(--page); stroke-width: 0.75 }
 .bar.image { fill: var(--image) } .bar.stop { fill: var(--stop) } .bar.start { fill: var(--start) }

@@ -1,6 +1,7 @@
 """Runs as a journal would tell them, made by a real Journal under a clock of our own."""
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,10 @@ def perform(
     journal.perform(host, made(kind, what, why), then)
 
 
-def roll(root: Path, hosts: int, *, fail: tuple[int, ...] = (), killed_at: int = 0) -> Path:
+def roll(root: Path, hosts: int, *, fail: tuple[int, ...] = (), killed_at: int = 0, running: bool = False) -> Path:
     """A roll in a canary and batches of a quarter; the hosts numbered in `fail` do not answer and are put back.
 
-    `killed_at`: the run ends in the middle of that host's batch without a word. Hosts of a batch go side by side, so
+    `killed_at`: the run ends in the middle of that host's batch without a word, or goes on if it is `running`. Hosts of a batch go side by side, so
     the journal's lines are made host by host under a clock that is set back; its file is sorted by time afterwards.
     """
     names = tuple(f"mi300x-{number:03d}.dc1" for number in range(1, hosts + 1))
@@ -81,8 +82,15 @@ def roll(root: Path, hosts: int, *, fail: tuple[int, ...] = (), killed_at: int =
         clock.now = longest + 1.0
     if alive:
         journal.finish(1 if fail else 0)
+    elif not running:
+        die(journal)
     _sort(journal.path / "journal.jsonl")
     return journal.path
+
+
+def die(journal: Journal) -> None:
+    """What the kernel does to the journal of a process that is killed; its own methods would say a last word."""
+    os.close(journal._file)
 
 
 def _one(journal: Journal, clock: Clock, host: str, *, fails: bool, stops: bool) -> None:
