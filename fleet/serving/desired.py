@@ -7,7 +7,7 @@ from fleet.errors import FleetError
 from fleet.facts import Facts
 from fleet.inventory.settings import Service, Settings
 from fleet.serving import secrets
-from fleet.serving.inspection import Inspection, listening
+from fleet.serving.inspection import Inspection
 from fleet.serving.placement import Gpu, Replica, place
 from fleet.serving.spec import ContainerSpec, Ground, ImageIdentity, build
 
@@ -87,11 +87,6 @@ def usable_gpus(facts: Facts) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
     )
     lost = [str(gpu.index) for gpu in facts.gpus if gpu.render_minor is None]
     return usable, (f"no render node is known of GPU {', '.join(lost)}",) if lost else ()
-
-
-def ports_taken(found: Iterable[Inspection]) -> dict[int, str]:
-    """Port -> name of the living container that listens there, as far as its configuration says."""
-    return {port: one.name for one in found if one.alive for port in listening(one)}
 
 
 def _secrets_path(service: Service, replica: Replica, state_dir: str, in_use: str, files: SecretFiles) -> str:

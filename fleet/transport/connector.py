@@ -22,7 +22,7 @@ from fleet.transport.target import Hop, Target
 from fleet.transport.watch import watch
 
 MOST_JUMPS = 8  # a chain longer than this is a loop
-OPEN_PROHIBITED, OPEN_FAILED = 1, 2  # SSH_OPEN_* (RFC 4254, 5.1)
+OPEN_PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254, 5.1)
 
 
 @dataclass

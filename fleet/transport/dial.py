@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import fabric
 import paramiko
@@ -40,10 +40,6 @@ class Dropped(Exception):  # noqa: N818
 
 class Silent(Exception):  # noqa: N818
     """Nobody answered, or the port is closed."""
-
-
-class Socket(Protocol):
-    def close(self) -> None: ...
 
 
 @dataclass

@@ -6,9 +6,9 @@ from fleet.facts import Facts
 from fleet.facts.model import DeviceNode, Devices, Gpu, Model, Topology
 from fleet.inventory.settings import Service, Settings
 from fleet.secret import Secret
-from fleet.serving.desired import Desired, SecretFiles, desired, ports_taken
+from fleet.serving.desired import Desired, SecretFiles, desired
 from fleet.serving.plan import plan
-from tests.unit.serving.make import IMAGE, service, serving, stranger
+from tests.unit.serving.make import IMAGE, service, serving
 
 
 def node(path: str, gid: int) -> DeviceNode:
@@ -65,8 +65,3 @@ def test_secrets_in_place_change_nothing_and_new_values_take_the_other_file() ->
     changed = want(one, files={"/var/lib/fleet/secrets/chat-0.a": "old"}, found=[real])
     assert changed.specs[0].secrets_file == "/var/lib/fleet/secrets/chat-0.b"
     assert "mount /run/fleet/secrets" in plan(changed.specs, [real], written=changed.written).changes[0].why
-
-
-def test_ports_taken_are_those_of_living_containers() -> None:
-    dead = replace(stranger("dead", port=7000), state="exited")
-    assert ports_taken([stranger("a", port=7001), dead]) == {7001: "a"}
