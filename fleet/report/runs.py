@@ -62,6 +62,8 @@ def show_story(story: RunStory, *, verbose: bool) -> None:
     _show_ending(console, story)
     _show_failures(console, story)
     _show_middle(console, story)
+    for line in _serving(story):
+        console.print(escape(line), soft_wrap=True)
     for title, names in _folded(story):
         console.print(f"[bold]{title}[/] {escape(fold(names))}", soft_wrap=True)
     for batch in story.batches:
@@ -206,6 +208,15 @@ def _show_failures(console: Console, story: RunStory) -> None:
                 console.print(f"  at: {escape(what)}", soft_wrap=True)
             if hint:
                 console.print(f"  next: {escape(hint)}", soft_wrap=True)
+
+
+def _serving(story: RunStory) -> list[str]:
+    """What served at the end of a run that was not all well."""
+    serves = (story.result or {}).get("serves")
+    if not isinstance(serves, dict) or not story.exit_code:
+        return []
+    pairs = {name: two for name, two in serves.items() if isinstance(two, list) and len(two) == 2}
+    return [f"{name}: {count} of {total} replicas served at the end" for name, (count, total) in pairs.items()]
 
 
 def _show_middle(console: Console, story: RunStory) -> None:

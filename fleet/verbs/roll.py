@@ -25,7 +25,7 @@ from fleet.journal import (
     unfinished_chain,
 )
 from fleet.locks import Owner
-from fleet.report import errors, outcomes, terminal
+from fleet.report import errors, outcomes, terminal, timeline
 from fleet.report import plan as plan_report
 from fleet.report import roll as report
 from fleet.report import runs as history
@@ -297,10 +297,11 @@ def _close(
             say_done(journal, outcome)
     leftout.write_quarantine(ROOT, known)
     code = 1 if failures(found) else 0
-    document = outcomes.document(found, stock)
-    journal.finish(code, {"ended": ended, **document})
+    document = {"ended": ended, "serves": dict(serves), **outcomes.document(found, stock)}
+    journal.finish(code, document)
+    go_on = _go_on(journal)
     if options.json:
-        terminal.show_json({"run": journal.id, "ended": ended, "serves": dict(serves), **document})
+        terminal.show_json({"run": journal.id, **document})
     else:
         outcomes.show_stock(stock)
         outcomes.show_warnings(found)
@@ -310,15 +311,17 @@ def _close(
         terminal.event("journal", f"is not complete: {journal.broken}")
     code = close(options, found, skipped)
     if code and not options.json:
-        report.show_next(_go_on(journal))
+        report.show_next(go_on)
     return code
 
 
 def _go_on(journal: Journal) -> tuple[str, ...]:
-    """What to type next, in the words of runs.show."""
+    """Draw the run's timeline; what to type next, in the words of runs.show."""
     try:
-        return history.next_commands(read(ROOT, journal.id))
-    except FleetError:  # a journal that could not be written is told on its own
+        story = read(ROOT, journal.id)
+        timeline.write(story)
+        return history.next_commands(story)
+    except (FleetError, OSError):  # a journal that could not be written is told on its own
         return ()
 
 
