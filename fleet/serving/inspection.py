@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.serving.spec import LABEL, ContainerSpec, Volume, gpu_minors
+from fleet.serving.spec import LABEL, SCHEMA, ContainerSpec, Volume, gpu_minors
 
 Json = Mapping[str, Any]
 CANDIDATE = "-new"  # a container carries this behind its name until it has answered
@@ -78,6 +78,12 @@ class Inspection:
     @property
     def service(self) -> str:
         return self.labels.get(f"{LABEL}service", "")
+
+    @property
+    def newer(self) -> str:
+        """The schema of labels that a newer fleet wrote, or empty."""
+        schema = self.labels.get(f"{LABEL}schema", SCHEMA)
+        return schema if self.owned and schema != SCHEMA else ""
 
     @property
     def policy(self) -> str:

@@ -66,6 +66,11 @@ def plan(
     """
     wanted = {spec.name: spec for spec in desired}
     work = _Work({one.name: one for one in found}, wanted, written, prune, take_over, settle, [], [], [], [], {})
+    work.problems += [
+        f"{one.name} was made by a newer fleet (labels of schema {one.newer}): upgrade this one"
+        for one in work.real.values()
+        if one.newer
+    ]
     _drop_stale_candidates(work)
     for spec in wanted.values():
         _replica(work, spec)

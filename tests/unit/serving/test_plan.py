@@ -324,3 +324,12 @@ def meddle(engine: Engine, how: str) -> None:
         del engine.containers[name]
     else:
         engine.put(replace(found, env={**found.env, "HIP_VISIBLE_DEVICES": "0"}))
+
+
+def test_what_a_newer_fleet_made_is_left_to_it() -> None:
+    made = serving(NEW)
+    label = next(key for key in made.labels if key.endswith("schema"))
+    newer = replace(made, labels={**made.labels, label: "2"})
+    assert plan([NEW], [newer]).problems == (
+        f"{NEW.name} was made by a newer fleet (labels of schema 2): upgrade this one",
+    )
