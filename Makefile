@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: demo test vllm check format setup system clean benchmark
+.PHONY: look demo test matrix vllm check format setup system clean benchmark
 
 BIN := .venv/bin
 
@@ -18,6 +18,10 @@ test: setup check
 vllm: setup
 	$(BIN)/pytest tests/vllm -m vllm
 
+# A roll killed before and after, and cut off during, every step of its plan: most of an hour.
+matrix: setup
+	$(BIN)/pytest tests/lab/test_crash.py -m matrix
+
 # Format, lint, strict types and the unit tests: seconds, no root, no network.
 check: .venv/.installed
 	$(BIN)/ruff format --check .
@@ -28,6 +32,10 @@ check: .venv/.installed
 format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Sample timelines as pages and, where there is a chromium, as pictures: for eyes, in build/look.
+look: .venv/.installed
+	PYTHONPATH=. $(BIN)/python tools/look.py build/look
 
 benchmark: setup
 	$(BIN)/python benchmarks/preflight.py

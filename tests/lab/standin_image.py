@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import random
 import tarfile
 from pathlib import Path
 
@@ -14,8 +15,11 @@ SCRIPT = b"#!/usr/bin/python3\nimport sys\n\nfrom vllm.cli import main\n\nsys.ex
 PACKAGES = "usr/lib/python3.11/vllm"  # on Debian 12's own path
 
 
-def standin_archive(target: Path) -> Path:
-    """Write the archive to `target`; the same bytes every time on one machine."""
+def standin_archive(target: Path, *, mark: str = "", ballast: int = 0) -> Path:
+    """Write the archive to `target`; the same bytes every time on one machine.
+
+    `mark` makes another release of it, `ballast` adds a layer of so many bytes that do not compress.
+    """
     release = next(one for one in HISTORY if one.name == "v0.11.0")
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:
@@ -25,21 +29,30 @@ def standin_archive(target: Path) -> Path:
                 add_file(tar, f"{PACKAGES}/{path.removeprefix('vllm/')}", content, 0o644)
         add_file(tar, f"{PACKAGES}/VERSION", b"0.11.0\n", 0o644)
         add_file(tar, "usr/local/bin/vllm", SCRIPT, 0o755)
-    layer = made.getvalue()
+    layers = {"layer.tar": made.getvalue()}
+    if ballast:
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as tar:
+            add_file(tar, "srv/ballast", random.Random(mark).randbytes(ballast), 0o644)  # noqa: S311  only bytes
+        layers["ballast.tar"] = made.getvalue()
     config = {
         "architecture": "amd64",
         "os": "linux",
         "created": "2025-01-01T00:00:00Z",
         "config": {
-            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "TERM=linux"],
+            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "TERM=linux", *([f"MARK={mark}"] if mark else [])],
             "Entrypoint": ["vllm", "serve"],
         },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers.values()],
+        },
     }
-    manifest = [{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": "config.json", "RepoTags": [NAME], "Layers": list(layers)}]
     with tarfile.open(target, mode="w") as tar:
         add_file(tar, "config.json", json.dumps(config).encode(), 0o644)
-        add_file(tar, "layer.tar", layer, 0o644)
+        for name, layer in layers.items():
+            add_file(tar, name, layer, 0o644)
         add_file(tar, "manifest.json", json.dumps(manifest).encode(), 0o644)
     return target
 

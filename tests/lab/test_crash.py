@@ -1,0 +1,221 @@
+"""A controller killed or cut off at every step of a roll: the host serves again by itself, and a plain deploy ends it.
+
+The steps come from the plan of the roll itself, so whatever is added to a roll is covered here without another test.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.cli import Controller
+from tests.lab.conftest import MI250, MI300X, REGISTRY
+from tests.lab.crash_driver import REACHED, mend
+from tests.lab.rolls import Fleet, fleet_of, within
+
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).parents[2]
+SIDELOADED = MI250.name  # behind sudo, and its image comes over SSH
+LEASE = 60.0  # seconds: what a roll really takes
+SHORT = 8.0  # for cut links in the quick selection
+STEPS, MOMENTS = "steps", ("before", "after", "during")
+OVER = {"mi250": {"vars": {"fleet": {"delivery": "sideload"}}}}
+KEY = {"secrets": {"VLLM_API_KEY": {"env": "CRASH_KEY"}}}
+BROKEN = {"STANDIN_FAIL": "no_hip_gpus"}
+
+
+@dataclass
+class Story:
+    """The fleet, the release that its hosts serve, and what they look like when all is well."""
+
+    fleet: Fleet
+    plans: dict[tuple[str, str], list[str]]  # (host, to which release) -> the steps
+    well: dict[tuple[str, str], list[str]]  # (host, serving which release) -> its state
+    clean: dict[str, list[str]]
+    serves: dict[str, str]
+
+    def wants(self, release: str, **chat: Any) -> Controller:
+        return self.fleet.wants(release, over=OVER, **KEY, **chat)
+
+    def next(self, host: str) -> str:
+        return "b" if self.serves[host] == "a" else "a"
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        fleet_of("crash", tmp_path_factory.mktemp("crash"), REGISTRY, MI300X, MI250) as fleet,
+    ):
+        patch.setenv("CRASH_KEY", "sk-of-the-crash-test")
+        hosts = (MI300X.name, MI250.name)
+        made = Story(fleet, {}, {}, {}, dict.fromkeys(hosts, "b"))
+        for release in "ab":  # else a plan cannot know yet what they would be
+            assert made.wants(release).run("push").returncode == 0
+        for release in ("a", "b", "a"):
+            controller = made.wants(release)
+            _, planned = controller.ask("plan")
+            code, document = controller.ask("deploy")
+            assert (code, document["failed"]) == (0, {})
+            for host in hosts:
+                steps = [step["what"] for step in planned["hosts"][host]["steps"] if step["changes"]]
+                made.plans[host, release] = steps
+                prune(fleet, host)
+                made.well[host, release] = fleet.state(host)
+                made.clean[host] = fleet.left(host)
+                made.serves[host] = release
+        yield made
+
+
+def prune(fleet: Fleet, host: str) -> None:
+    """So that the next roll has to bring its image again."""
+    fleet.docker(host, "image", "prune", "--all", "--force")
+
+
+def begin(
+    story: Story, controller: Controller, moment: str, host: str, what: str, lease: float
+) -> subprocess.Popen[str]:
+    address = story.fleet.address(host)
+    words = controller.argv("deploy", "--limit", host)[1:]
+    argv = (sys.executable, "-m", "tests.lab.crash_driver", moment, host, what, str(lease), address, *words)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        argv, cwd=controller.directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def crash(story: Story, controller: Controller, moment: str, host: str, what: str, lease: float) -> None:
+    """Begin a roll, break it at the step, and see that the host serves again by itself."""
+    fleet = story.fleet
+    process = begin(story, controller, moment, host, what, lease)
+    said = ""
+    try:
+        if moment == "during":
+            assert process.stderr is not None
+            while REACHED not in said and (line := process.stderr.readline()):
+                said += line
+        else:
+            said = process.communicate(timeout=120)[1]
+        assert REACHED in said, f"{what!r} never came through the seam: {said}"
+        began = time.monotonic()
+        assert within(lease + 15, lambda: fleet.answers(host)), f"{host} does not serve after {lease:.0f} s"
+        # Its holder may still be about to put the old container back: what counts is what serves then.
+        assert within(lease + 15, lambda: not fleet.locked(host)), f"{host} is locked for ever"
+        assert within(10, lambda: fleet.answers(host)), f"{host} stopped serving when its lock ended"
+        assert time.monotonic() - began < lease + 15
+    finally:
+        mend(fleet.address(host))
+        if moment == "during":
+            finish(process)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """The cut off controller meets its host again, whose lock it has lost: it ends by itself, in words."""
+    try:
+        _, said = process.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    assert "Traceback" not in said, said
+
+
+def settle(story: Story, host: str, release: str) -> None:
+    """A plain deploy, and everything as if nothing had been."""
+    fleet = story.fleet
+    code, document = story.wants(release).ask("deploy", "--limit", host)
+    assert (code, document["failed"]) == (0, {})
+    story.serves[host] = release
+    prune(fleet, host)
+    assert fleet.state(host) == story.well[host, release]
+    assert fleet.left(host) == story.clean[host]
+    assert not fleet.locked(host)
+    assert not [path for path in fleet.controller.directory.rglob("*") if path.name.endswith((".new", ".part"))]
+    assert helpers(fleet.controller.directory) == []
+    assert fleet.journal()["state"] == "finished"
+    assert fleet.controller.run("runs").returncode == 0
+
+
+def helpers(directory: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").readlink() == directory:
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def rolled(story: Story, host: str, number: int, moment: str, lease: float) -> None:
+    """The whole of it for one step: a roll that breaks there, and a plain deploy behind it."""
+    release = story.next(host)
+    crash(story, story.wants(release), moment, host, story.plans[host, release][number], lease)
+    settle(story, host, release)
+
+
+def count(story: Story, host: str) -> int:
+    there, back = (len(story.plans[host, release]) for release in "ab")
+    assert there == back
+    return back
+
+
+def test_each_step_broken_off_once_ends_as_if_nothing_had_been(story: Story, subtests: pytest.Subtests) -> None:
+    host = MI300X.name
+    for number in range(count(story, host)):
+        moment = MOMENTS[number % 2]
+        with subtests.test(step=story.plans[host, story.next(host)][number], moment=moment):
+            rolled(story, host, number, moment, LEASE)
+
+
+def test_the_steps_of_a_sideload_broken_off_end_as_if_nothing_had_been(story: Story, subtests: pytest.Subtests) -> None:
+    for number, moment in ((0, "before"), (0, "during"), (1, "after")):
+        with subtests.test(step=story.plans[SIDELOADED, story.next(SIDELOADED)][number], moment=moment):
+            rolled(story, SIDELOADED, number, moment, SHORT)
+
+
+@pytest.mark.parametrize("verb", ["stop", "start", "verify"])
+def test_a_link_cut_during_a_step_ends_as_if_nothing_had_been(story: Story, verb: str) -> None:
+    host = MI300X.name
+    number = next(n for n, what in enumerate(story.plans[host, story.next(host)]) if what.startswith(verb))
+    rolled(story, host, number, "during", SHORT)
+
+
+def undone(story: Story, host: str) -> list[str]:
+    """The steps that put the old container back, in the words of a roll whose new one does not start."""
+    assert story.wants(story.next(host), env=BROKEN).run("deploy", "--limit", host).returncode == 1
+    steps = [step["what"] for step in story.fleet.journal()["hosts"][host]["steps"]]
+    failed = next(number for number, what in enumerate(steps) if what.startswith("wait until"))
+    settle(story, host, story.serves[host])
+    return steps[failed + 1 :]
+
+
+def test_a_controller_killed_while_it_puts_back_leaves_that_to_the_host(
+    story: Story, subtests: pytest.Subtests
+) -> None:
+    host = MI300X.name
+    steps = undone(story, host)
+    assert len(steps) > 3
+    for number, what in enumerate(steps):
+        moment = MOMENTS[number % 2]
+        with subtests.test(step=what, moment=moment):
+            crash(story, story.wants(story.next(host), env=BROKEN), moment, host, what, LEASE)
+            settle(story, host, story.serves[host])
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("host", [MI300X.name, SIDELOADED])
+def test_every_step_broken_off_in_every_way_ends_as_if_nothing_had_been(
+    story: Story, host: str, moment: str, subtests: pytest.Subtests
+) -> None:
+    for number in range(count(story, host)):
+        with subtests.test(step=story.plans[host, story.next(host)][number], host=host, moment=moment):
+            rolled(story, host, number, moment, LEASE)
