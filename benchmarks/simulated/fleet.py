@@ -60,21 +60,24 @@ class Cost:
 class SimulatedFleet:
     """Hosts `node-001`…; an inventory for each release, whose number chooses it."""
 
-    def __init__(self, folder: Path, servers: Sequence["subprocess.Popen[str]"], releases_known: int) -> None:
-        self.folder, self._servers, self._releases = folder, servers, releases_known
+    def __init__(self, folder: Path, servers: Sequence["subprocess.Popen[str]"]) -> None:
+        self.folder, self._servers = folder, servers
 
-    def inventory(self, release: int) -> Path:
-        return self.folder / f"release-{release}.yaml"
+    def inventories(self, release: int) -> tuple[Path, ...]:
+        """Later ones go over earlier ones."""
+        return (self.folder / f"release-{release}.yaml",)
 
     def run(self, *words: str, release: int = 0, program: Sequence[str | Path] = (FLEET,)) -> Cost:
         """`fleet WORDS` in the fleet's folder, in a process of its own. `program` may be a profiler with fleet in it."""
+        given = [str(word) for path in self.inventories(release) for word in ("--inventory", path)]
         before, started, log = self.counts(), time.monotonic(), self.folder / "output.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                (*program, *words, "--inventory", self.inventory(release)),
+                (*program, *words, *given),
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
+                env=compiled(self.folder),
             )
             _, status, usage = os.wait4(process.pid, 0)
         counts = self.counts()
@@ -89,7 +92,7 @@ class SimulatedFleet:
         )
 
     def deploy(self, release: int, *more: str) -> Cost:
-        return self.run("play", self.folder / "roll.yaml", *more, release=release)  # type: ignore[arg-type]
+        return self.run("play", str(self.folder / "roll.yaml"), *more, release=release)
 
     def counts(self) -> Counter[str]:
         """What all hosts together were asked so far. Raises RuntimeError for a question that is not simulated."""
@@ -99,6 +102,12 @@ class SimulatedFleet:
                 raise RuntimeError(f"not simulated: {answer['unknown'][0]}")
             total.update(answer["counts"])
         return total
+
+
+def compiled(folder: Path) -> dict[str, str]:
+    """The environment of an installed program: compiled modules are kept, wherever this tree must stay clean of them."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
 
 
 @contextmanager
@@ -140,7 +149,7 @@ def simulated(folder: Path, hosts: int, *, delays: Delays | None = None) -> Iter
         for number, one in enumerate(images):
             text = _inventory(folder, ports, address, f"{address}/{NAME}@{one.manifest_digest}")
             (folder / f"release-{number}.yaml").write_text(text, encoding="utf-8")
-        yield SimulatedFleet(folder, servers, len(images))
+        yield SimulatedFleet(folder, servers)
 
 
 @contextmanager

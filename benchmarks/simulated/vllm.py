@@ -27,8 +27,9 @@ class VllmAnswer(Answer):
                 self.reply({"error": machine.refuse(path)[1]}, 404)
 
     def _tokens(self) -> Iterator[bytes]:
-        for word in WORDS:
+        for number, word in enumerate(WORDS, start=1):
             time.sleep(self.machine.delays.token)
-            yield f"data: {json.dumps({'choices': [{'text': word}]})}\n\n".encode()
+            choice = {"index": 0, "text": word, "finish_reason": "length" if number == len(WORDS) else None}
+            yield f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
         usage = {"choices": [], "usage": {"completion_tokens": len(WORDS)}}
         yield f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode()

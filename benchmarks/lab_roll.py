@@ -1,0 +1,45 @@
+"""The roll of benchmarks/roll.py over real nodes of a lab: real sshd, real Docker engines, the stand-in's vLLM."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.simulated.fleet import PLAYBOOK, Cost, SimulatedFleet
+from fleet.lab import Lab, NodeSpec
+from tests.lab.standin_image import image_text, standin_archive
+
+NAME = "rolls8"
+
+
+class _Nodes(SimulatedFleet):
+    """Real hosts count nothing, so a call is told by what the controller itself wrote: there is none here."""
+
+    def __init__(self, folder: Path, lab: Lab) -> None:
+        super().__init__(folder, ())
+        self._lab = lab
+
+    def inventories(self, release: int) -> tuple[Path, ...]:
+        return (self._lab.inventory, self.folder / f"release-{release}.yaml")
+
+    def counts(self) -> Counter[str]:
+        return Counter()
+
+
+def measure_lab(nodes: int) -> Iterator[tuple[str, Cost]]:
+    """A first deploy, the roll to another release, and a deploy with nothing to do; the lab is taken down at the end."""
+    specs = tuple(NodeSpec(f"roll-{number:02d}", profile="mi300x-8") for number in range(1, nodes + 1))
+    with tempfile.TemporaryDirectory(prefix="fleet-lab-roll-") as name:
+        folder = Path(name)
+        try:
+            fleet = _Nodes(folder, Lab.up(NAME, specs, inventories=folder))
+            (folder / "roll.yaml").write_text(PLAYBOOK, encoding="utf-8")
+            for release in (0, 1):
+                archive = standin_archive(folder / f"standin-{release}.tar", mark=f"release {release}")
+                text = image_text(archive, registry=False)
+                (folder / f"release-{release}.yaml").write_text(text, encoding="utf-8")
+            fleet.run("plan")  # compiles the modules, as an installation has them
+            for what, release in (("first", 0), ("roll", 1), ("nothing to do", 1)):
+                yield what, fleet.deploy(release)
+        finally:
+            Lab.remove(NAME)

@@ -1,0 +1,43 @@
+"""A roll over a simulated fleet: every host is replaced, and a second deploy finds nothing to do."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.simulated.fleet import Cost, SimulatedFleet, simulated
+from benchmarks.simulated.machine import Delays
+
+HOSTS = 12
+QUICK = Delays(trip=0.001, probe=0.02, pull=0.05, stop=0.05, start=0.2, token=0.001)
+PLAYBOOK = """\
+- name: all at once
+  hosts: all
+  min_available: 50%
+  min_healthy_time: 0s
+  stages: [preflight, image, distribute, serve, verify]
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedFleet]:
+    with simulated(tmp_path_factory.mktemp("fleet"), HOSTS, delays=QUICK) as made:
+        (made.folder / "roll.yaml").write_text(PLAYBOOK, encoding="utf-8")
+        yield made
+
+
+def changed(cost: Cost) -> list[int]:
+    """What the recap says of each host."""
+    return [int(count) for count in re.findall(r"^node-\d+ *: ok=\d+ *changed=(\d+)", cost.output, re.MULTILINE)]
+
+
+def test_a_roll_replaces_every_host_and_the_next_deploy_changes_nothing(fleet: SimulatedFleet) -> None:
+    for release in (0, 1):
+        done = fleet.deploy(release)
+        assert done.code == 0, done.output
+        assert len(changed(done)) == HOSTS
+        assert all(changed(done)), done.output
+    again = fleet.deploy(1)
+    assert again.code == 0, again.output
+    assert changed(again) == [0] * HOSTS
+    assert again.counts["connections"] == HOSTS
