@@ -265,12 +265,16 @@ def stop(options: Options, service: str = "") -> int:
     return work(options, sorted(_words(service)))
 
 
-@verb(*CONNECT, example="invoke verify -i prod")
-def verify(options: Options) -> int:
-    """Ask every replica for a real answer, changing nothing."""
+@verb(
+    *CONNECT,
+    example="invoke verify -i prod --load 30s",
+    load="Measure every replica for so long under a fixed load, and name slow ones: 30s, 2m.",
+)
+def verify(options: Options, load: str = "") -> int:
+    """Ask every replica for a real answer and compare it with those of its likes, changing nothing."""
     from fleet.verbs.services import verify as work
 
-    return work(options)
+    return work(options, load=duration(load, "--load"))
 
 
 @verb(*CONNECT, example="invoke status -i prod")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from fleet.errors import Problem
 from fleet.inventory.nodes import Node, plain
-from fleet.inventory.settings import Gpus, Image, Registry, Service, Settings, Source, Verify
+from fleet.inventory.settings import Expect, Gpus, Image, Known, Registry, Service, Settings, Source, Verify
 from fleet.secret import Secret
 
 T = TypeVar("T")
@@ -107,6 +107,25 @@ def _registry(node: Node, label: str) -> Registry:
     return _simple(Registry, node, special)
 
 
+def _verify(node: Node) -> Verify:
+    special: dict[str, Any] = {}
+    if "known" in node.value:
+        special["known"] = tuple(
+            _simple(Known, inner, {"expect": expect_of(plain(inner.value["expect"]))})
+            for inner in node.value["known"].value
+        )
+    if "pass" in node.value:
+        special["pass_"] = str(node.value["pass"].value)
+    return _simple(Verify, node, special)
+
+
+def expect_of(value: str | Mapping[str, Any]) -> Expect:
+    """A text is what the answer begins with; otherwise the mapping names the kind."""
+    if isinstance(value, str):
+        return Expect(begins=(value,))
+    return Expect(tuple(value.get("one_of", ())), value.get("contains", ""), value.get("regex", ""))
+
+
 def _service(name: str, node: Node, image: Image | None) -> Service:
     label = f"fleet.services.{name}"
     special: dict[str, Any] = {"name": name}
@@ -115,7 +134,7 @@ def _service(name: str, node: Node, image: Image | None) -> Service:
     if "registry" in node.value:
         special["registry"] = _registry(node.value["registry"], f"{label}.registry")
     if "verify" in node.value:
-        special["verify"] = _simple(Verify, node.value["verify"])
+        special["verify"] = _verify(node.value["verify"])
     if "secrets" in node.value:
         secrets = node.value["secrets"].value.items()
         special["secrets"] = {key: secret_of(inner, f"{label}.secrets.{key}")[0] for key, inner in secrets}

@@ -66,13 +66,41 @@ class Registry:
 
 
 @dataclass(frozen=True)
+class Expect:
+    """What an answer must be: exactly one of these is set. Texts in `begins` are alternatives at the answer's begin."""
+
+    begins: tuple[str, ...] = ()
+    contains: str = ""
+    regex: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A prompt whose answer is known. `max_tokens` 0 is that of `Verify`; `case`: upper and lower case matter."""
+
+    prompt: str
+    expect: Expect
+    max_tokens: int = 0
+    case: bool = False
+
+
+@dataclass(frozen=True)
 class Verify:
-    """How an answer is asked for. `task`: generate, embed, score, classify."""
+    """How an answer is asked for, and what it must be like. `task`: generate, embed, score, classify.
+
+    `pass_` is how many of `known` must be right: all, a number or a percentage. `slow` is a percentage of the fleet's
+    median of tokens/s. `compare` and `on_slow`: warn, fail, off.
+    """
 
     task: str = "generate"
     prompts: tuple[str, ...] = ()
     max_tokens: int = 16
     timeout: float = 120.0  # seconds for one answer
+    known: tuple[Known, ...] = ()
+    pass_: str = "all"  # noqa: S105  a rule, no password
+    compare: str = "warn"
+    slow: str = "70%"
+    on_slow: str = "warn"
 
 
 @dataclass(frozen=True)

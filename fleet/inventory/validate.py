@@ -1,5 +1,6 @@
 """The merged `fleet:` mapping against schema.yaml, each mistake at the place where it was written."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -36,7 +37,7 @@ def _validator() -> jsonschema.Draft202012Validator:
 def check(node: Node) -> tuple[Node, list[Problem]]:
     """`fleet` without its nulls, and everything that is wrong with it."""
     set_ = without_nulls(node)
-    return set_, [*judge(set_, _validator(), KIND, written=node), *_images(set_)]
+    return set_, [*judge(set_, _validator(), KIND, written=node), *_images(set_), *_known(set_)]
 
 
 def without_nulls(node: Node) -> Node:
@@ -65,6 +66,31 @@ def _images(fleet: Node) -> Iterator[Problem]:
             yield image.place.problem(path, f"an image is exactly one of source, prebuilt and archive{said}", hint)
         if "name" not in image.value and not may_inherit:
             yield image.place.problem(path, "an image needs a name", "for example name: vllm-rocm")
+
+
+def _known(fleet: Node) -> Iterator[Problem]:
+    """What the schema cannot say of known answers: patterns that mean something, and a rule that can be met."""
+    for name, service in _mapping(_mapping(fleet).get("services")).items():
+        verify = _mapping(_mapping(service).get("verify"))
+        entries = verify["known"].value if "known" in verify else []
+        if not isinstance(entries, list):
+            continue  # the schema has said so
+        path = f"fleet.services.{name}.verify"
+        for number, entry in enumerate(entries):
+            regex = _mapping(_mapping(entry).get("expect")).get("regex")
+            if regex is not None and isinstance(regex.value, str):
+                try:
+                    re.compile(regex.value)
+                except re.error as error:
+                    where = f"{path}.known[{number}].expect.regex"
+                    yield regex.place.problem(where, f"is no regular expression: {error}")
+        rule, task = verify.get("pass"), verify.get("task")
+        if rule is not None and isinstance(rule.value, int) and rule.value > len(entries):
+            yield rule.place.problem(
+                f"{path}.pass", f"asks for {rule.value} right answers of {len(entries)} known ones"
+            )
+        if entries and task is not None and task.value != "generate":
+            yield task.place.problem(f"{path}.task", f"{task.value} has no known answers: they are for generate")
 
 
 def _mapping(node: Node | None) -> dict[str, Node]:

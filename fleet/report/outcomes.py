@@ -10,6 +10,7 @@ from fleet.report import errors, findings, terminal
 from fleet.report.hosts import fold
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, failures
+from fleet.serving.load import CLIENTS, MAX_TOKENS
 
 
 def show_stock(stock: Stock) -> None:
@@ -55,6 +56,31 @@ def show_proofs(outcomes: Mapping[str, Outcome]) -> None:
             table.add_row(outcome.host, name, escape(proof.model), speed, first, escape(answer[:60]))
     if table.row_count:
         terminal.out().print(table)
+    show_speeds(outcomes)
+    for outcome in outcomes.values():
+        for warning in outcome.warnings:
+            terminal.out().print(f"[yellow]warning[/] {escape(outcome.host)}: {escape(warning)}", soft_wrap=True)
+
+
+def show_speeds(outcomes: Mapping[str, Outcome]) -> None:
+    """One line for each replica that was measured under load."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("host", overflow="fold")
+    table.add_column("replica", overflow="fold")
+    table.add_column("GPU", overflow="fold")
+    for title in ("tokens/s", "p5", "all", "first token", "p95", "requests", "errors"):
+        table.add_column(title, justify="right")
+    for outcome in outcomes.values():
+        for name, proof in outcome.proofs.items():
+            if speed := proof.speed:
+                rates = (f"{speed.tokens_per_s:.1f}", f"{speed.tokens_per_s_p5:.1f}", f"{speed.total:.0f}")
+                times = (f"{speed.first_token_s * 1000:.0f} ms", f"{speed.first_token_s_p95 * 1000:.0f} ms")
+                kind = escape(proof.kin.gpu) if proof.kin else ""
+                table.add_row(outcome.host, name, kind, *rates, *times, str(speed.requests), str(speed.errors))
+    if table.row_count:
+        console = terminal.out()
+        console.print(f"\n[bold]load[/], {CLIENTS} requests at a time of {MAX_TOKENS} tokens; the SSH tunnel is in it")
+        console.print(table)
 
 
 def show_warnings(outcomes: Mapping[str, Outcome]) -> None:
@@ -80,11 +106,12 @@ def _warnings(outcome: Outcome) -> list[Finding]:
 
 
 def document(outcomes: Mapping[str, Outcome], stock: Stock) -> dict[str, object]:
-    """`{images, hosts: {name: {changed, proofs}}, warnings, failed}`."""
+    """`{images, hosts: {name: {changed, verification, proofs}}, warnings, failed}`."""
     hosts = {
         name: {
             "changed": outcome.changed,
-            "proofs": {replica: vars(proof) for replica, proof in outcome.proofs.items()},
+            "verification": outcome.warnings,
+            "proofs": {replica: proof.to_json() for replica, proof in outcome.proofs.items()},
         }
         for name, outcome in outcomes.items()
     }

@@ -8,6 +8,7 @@ from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.replace import unfit
 from fleet.rollout.run import Outcome, Run, going, site_of
 from fleet.rollout.site import Site, look, visit
+from fleet.rollout.verdicts import judge, weighed
 from fleet.serving.execute import prove
 from fleet.transport import fan_out
 
@@ -23,21 +24,28 @@ def survey(run: Run, hosts: Sequence[Host], on_done: Callable[[str], None] = lam
     return {name: _outcome(name, result) for name, result in found.items()}
 
 
-def answer(run: Run, outcomes: Mapping[str, Outcome]) -> None:
-    """Ask the replicas that nothing was done to as well: running is not yet answering."""
+def answer(
+    run: Run, outcomes: Mapping[str, Outcome], earlier: Mapping[str, Outcome] | None = None, *, load: float = 0.0
+) -> None:
+    """Ask the replicas that nothing was done to as well: running is not yet answering. Then compare.
+
+    `earlier` are hosts that answered before in this run. `load` is in seconds of fixed load a replica, 0 is none.
+    """
 
     def ask(host: Host) -> None:
         outcome = outcomes[host.name]
         site = site_of(outcome)
-        context = site.context(run.root, lambda _host, _line: None)
+        context = site.context(run.root, run.say if load else lambda _host, _line: None)
         for spec in site.prepared.desired.specs if site.prepared else ():
             if spec.name not in outcome.proofs:
                 prove(spec.name, host.settings.services[spec.service], spec.port, context)
-        outcome.proofs = {**context.proofs, **outcome.proofs}
+        proofs = {**context.proofs, **outcome.proofs}
+        outcome.proofs = weighed(site, proofs, context, load=load) if proofs else proofs
 
     for name, result in fan_out([site_of(one).host for one in going(outcomes)], ask, forks=run.forks).items():
         if isinstance(result, HostError):
             outcomes[name].error = result
+    judge(outcomes, earlier or {}, run.say)
 
 
 def confirm(run: Run, outcomes: Mapping[str, Outcome], stages: Collection[str]) -> None:

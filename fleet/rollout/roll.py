@@ -183,7 +183,7 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
             case "serve":
                 serve(run, hosts, play.budget, scene.claims, failed)
             case "verify":
-                answer(run, hosts)
+                answer(run, hosts, scene.found, load=getattr(stage, "load", 0.0))
             case _:
                 continue  # preflight and image came before the first host was touched
         count()

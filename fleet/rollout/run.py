@@ -27,6 +27,7 @@ class Outcome:
     error: HostError | None = None
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     deeds: list[AuditEntry] = field(default_factory=list)  # not yet in the host's audit
+    warnings: list[str] = field(default_factory=list)  # of verification: wrong beside its likes, or slow
     down: tuple[str, ...] = ()  # services that served here before the run and do not now
 
 

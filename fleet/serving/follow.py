@@ -1,5 +1,6 @@
 """Following a container on its host: its start-up until it is ready, and the proof that it answers."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import docker
@@ -8,8 +9,9 @@ import docker.errors
 from fleet.errors import FleetError, HostError
 from fleet.inventory.settings import Service
 from fleet.serving.context import Context
+from fleet.serving.load import CLIENTS, Speed
 from fleet.serving.steps import Settle, Verify, Wait
-from fleet.serving.verify import Proof, Question, healthy, verify
+from fleet.serving.verify import Proof, Question, healthy, load, verify
 from fleet.serving.wait import Look, wait_ready
 
 
@@ -51,23 +53,46 @@ def wait(step: Wait, context: Context) -> None:
 
 def prove(step: Verify, context: Context) -> Proof:
     service = context.services[step.service]
-    question = Question(
-        served_name=service.served_name or service.model,
-        task=service.verify.task,
-        prompts=service.verify.prompts,
-        max_tokens=service.verify.max_tokens,
-        timeout=service.verify.timeout,
-        api_key=context.secret_values(service).get("VLLM_API_KEY", "") if "VLLM_API_KEY" in service.secrets else "",
-    )
     with context.session.forward_local(step.port, _address(service)) as (address, port):
         try:
-            return verify(address, port, question, clock=context.clock)
+            proof = verify(address, port, question(service, context), clock=context.clock)
+            if proof.note:
+                context.say(f"{step.name}: {context.redact(proof.note)}")
+            return replace(proof, at=context.clock())
         except HostError:
             raise
         except FleetError as error:
             tail = context.client.api.logs(step.name, tail=20).decode("utf-8", "replace").splitlines()
             message = context.redact(f"{step.name} does not serve: {error.message}")
             raise HostError(context.name, message, hint=error.hint, tail=tuple(map(context.redact, tail))) from error
+
+
+def load_on(name: str, service: Service, port: int, seconds: float, context: Context) -> Speed | None:
+    """The fixed load on one running replica, through the tunnel. None where the task has no tokens."""
+    context.say(f"{name}: {CLIENTS} requests at a time for {seconds:.0f} s")
+    with context.session.forward_local(port, _address(service)) as (address, here):
+        asked = question(service, context)
+        speed = load(address, here, asked, seconds, clock=context.clock, stopped=context.cancelled.is_set)
+    if context.cancelled.is_set():
+        raise HostError(context.name, f"interrupted while {name} was measured")
+    if speed is not None and speed.requests == speed.errors:
+        message = f"{name} answered none of {speed.requests} requests under load: {context.redact(speed.error)}"
+        raise HostError(context.name, message, hint=f"invoke logs {service.name} --limit {context.name}")
+    return speed
+
+
+def question(service: Service, context: Context) -> Question:
+    """What the inventory wants asked. Reveals the service's key where it has one."""
+    return Question(
+        served_name=service.served_name or service.model,
+        task=service.verify.task,
+        prompts=service.verify.prompts,
+        max_tokens=service.verify.max_tokens,
+        timeout=service.verify.timeout,
+        api_key=context.secret_values(service).get("VLLM_API_KEY", "") if "VLLM_API_KEY" in service.secrets else "",
+        known=service.verify.known,
+        pass_rule=service.verify.pass_,
+    )
 
 
 def settle(step: Settle, context: Context) -> None:

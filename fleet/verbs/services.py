@@ -12,6 +12,7 @@ from fleet.rollout.looks import survey
 from fleet.rollout.releases import Stock, obtain
 from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.site import Site, Wishes
+from fleet.rollout.verdicts import judge, weighed
 from fleet.serving.execute import carry_out, prove
 from fleet.serving.inspection import Inspection
 from fleet.serving.plan import plan_stop
@@ -35,8 +36,8 @@ def stop(options: Options, services: Sequence[str]) -> int:
     return _each(options, work)
 
 
-def verify(options: Options) -> int:
-    """Ask every replica that should run for a real answer, changing nothing."""
+def verify(options: Options, *, load: float = 0.0) -> int:
+    """Ask every replica that should run for a real answer and compare, changing nothing. `load` is in seconds."""
 
     def work(site: Site, outcome: Outcome) -> None:
         context = site.context(ROOT, narrator(options).host)
@@ -47,11 +48,14 @@ def verify(options: Options) -> int:
                 if name not in running:
                     raise HostError(site.host.name, f"{name} does not run", hint="invoke deploy starts it")
                 prove(name, service, service.port + number, context)
-        outcome.proofs = context.proofs
+        outcome.proofs = weighed(site, context.proofs, context, load=load)
         outcome.kept = len(context.proofs)
 
+    def compare(found: dict[str, Outcome]) -> None:
+        judge(found, {}, lambda _host, _line: None)
+
     secrets.require(serving(inventory_and_hosts(options)[1]))
-    return _each(options, work, show=outcomes.show_proofs)
+    return _each(options, work, show=outcomes.show_proofs, after=compare)
 
 
 def show_status(options: Options) -> int:
@@ -132,6 +136,7 @@ def _each(
     options: Options,
     work: Callable[[Site, Outcome], None],
     show: Callable[[dict[str, Outcome]], None] = lambda _found: None,
+    after: Callable[[dict[str, Outcome]], None] = lambda _found: None,
 ) -> int:
     """Reach every serving host without asking for its image, and do something there."""
     _, chosen = inventory_and_hosts(options)
@@ -149,6 +154,7 @@ def _each(
         for name, result in fan_out(hosts, one, forks=options.forks).items():
             if isinstance(result, HostError):
                 found[name].error = result
+    after(found)
     if options.json:
         terminal.show_json(outcomes.document(found, Stock.empty()))
     else:

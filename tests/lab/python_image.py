@@ -35,6 +35,7 @@ class Api(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         events = [{"choices": [{"text": word}]} for word in (" Paris", " is", " it")]
+        events[-1]["choices"][0]["finish_reason"] = "stop"
         events.append({"choices": [], "usage": {"completion_tokens": 3}})
         self.send("".join(f"data: {json.dumps(event)}\\n\\n" for event in events).encode() + b"data: [DONE]\\n\\n")
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError
-from fleet.serving.verify import Question, healthy, verify
+from fleet.inventory.settings import Expect, Known
+from fleet.serving.verify import Question, healthy, load, verify
 
 Reply = tuple[int, bytes]
 Routes = dict[str, Reply]
@@ -30,11 +31,15 @@ def text(piece: str) -> dict[str, Any]:
     return {"choices": [{"text": piece}]}
 
 
+def last(piece: str, reason: str = "stop") -> dict[str, Any]:
+    return {"choices": [{"text": piece, "finish_reason": reason}]}
+
+
 USAGE = {"choices": [], "usage": {"completion_tokens": 4}}
 GOOD: Routes = {
     "/health": (200, b""),
     "/v1/models": answer({"data": [{"id": "tiny"}]}),
-    "/v1/completions": stream(text(" Par"), text("is."), USAGE),
+    "/v1/completions": stream(text(" Par"), last("is."), USAGE),
     "/v1/embeddings": answer({"data": [{"embedding": [0.1, -0.2, 0.3]}]}),
     "/score": answer({"data": [{"score": 0.75}]}),
     "/classify": answer({"data": [{"label": "good", "probs": [0.1, 0.9]}]}),
@@ -114,9 +119,16 @@ def test_a_key_is_sent_and_its_lack_explained() -> None:
         ({"/v1/models": answer({"data": [{"id": "other"}]})}, "/v1/models lists other, not tiny"),
         ({"/v1/models": answer({"data": []})}, "/v1/models lists nothing, not tiny"),
         ({"/v1/models": (200, b"<html>")}, "/v1/models answers something that is not JSON"),
-        ({"/v1/completions": stream(USAGE)}, "gave an empty answer"),
-        ({"/v1/completions": stream(text(" "), text("\n"))}, "gave an empty answer"),
-        ({"/v1/completions": stream(*[text("!")] * 16)}, "with garbage: !!!!!!!!!!!!!!!!"),
+        ({"/v1/completions": stream(USAGE)}, "with garbage: an empty answer"),
+        ({"/v1/completions": stream(text(" "), text("\n"))}, "with garbage: an empty answer"),
+        (
+            {"/v1/completions": stream(*[text("!")] * 16)},
+            r"with garbage: nothing but exclamation marks \(!!!!!!!!!!!!!!!!\)",
+        ),
+        ({"/v1/completions": stream(text("aaaaaaaa"), last("a"))}, "the character 'a' over and over"),
+        ({"/v1/completions": stream(*[text(" the")] * 8, last(""))}, "'the' over and over"),
+        ({"/v1/completions": stream(text("\ufffd\ufffd"), last(""))}, "bytes that are no text"),
+        ({"/v1/completions": stream(text(" Paris"), USAGE)}, "no finish_reason: the answer stopped after 'Paris'"),
         ({"/v1/completions": stream({"error": {"message": "boom"}})}, "boom"),
         ({"/v1/completions": stream(text("a"), done=False)}, "ended its stream without"),
         ({"/v1/completions": (200, b"data: {broken\n\n")}, "broke off in its answer"),
@@ -142,9 +154,49 @@ def test_garbage_of_other_tasks_fails(task: str, route: str, reply: object, mess
         verify("127.0.0.1", port, Question("tiny", task=task))
 
 
-def test_one_character_over_and_over_is_noted() -> None:
-    with server({**GOOD, "/v1/completions": stream(text("aaaaaaaa"))}) as port:
-        assert verify("127.0.0.1", port, QUESTION).note == "the answer is 'a' over and over"
+PARIS = Known("The capital of France is", Expect(begins=("paris",)))
+SUM = Known("2 + 2 =", Expect(begins=("4", "four")), max_tokens=2)
+
+
+def test_known_answers_are_asked_with_their_own_length_and_seed() -> None:
+    seen: list[Any] = []
+    with server(GOOD, seen=seen) as port:
+        proof = verify("127.0.0.1", port, Question("tiny", known=(PARIS, SUM), pass_rule="1"))
+    assert [(body["prompt"], body["max_tokens"], body["seed"]) for body in seen] == [
+        ("The capital of France is", 16, 0),
+        ("2 + 2 =", 2, 0),
+    ]
+    assert proof.note == "let pass by verify.pass 1: to '2 + 2 =' expected '4' or 'four', got 'Paris.'"
+    assert dict(proof.answers) == {"The capital of France is": " Paris.", "2 + 2 =": " Paris."}
+
+
+def test_a_wrong_known_answer_fails_with_prompt_expected_and_got() -> None:
+    message = "1 of 2 known answers is wrong: to '2 \\+ 2 =' expected '4' or 'four', got 'Paris.'"
+    with server(GOOD) as port, pytest.raises(FleetError, match=message):
+        verify("127.0.0.1", port, Question("tiny", known=(PARIS, SUM)))
+
+
+def test_a_load_counts_requests_and_their_speed() -> None:
+    seen: list[Any] = []
+    with server(GOOD, seen=seen) as port:
+        speed = load("127.0.0.1", port, QUESTION, 0.3)
+    assert speed is not None
+    assert (speed.requests, speed.errors) == (len(seen), 0)
+    assert speed.tokens_per_s_p5 <= speed.tokens_per_s
+    assert speed.first_token_s <= speed.first_token_s_p95
+    assert len({body["prompt"] for body in seen}) == len(seen), "a prefix cache would answer for the GPU"
+
+
+def test_a_load_on_a_refusing_server_gives_up_and_counts_errors() -> None:
+    with server({**GOOD, "/v1/completions": answer({"error": "x"}, 503)}) as port:
+        speed = load("127.0.0.1", port, QUESTION, 60)
+    assert speed is not None
+    assert (speed.requests, speed.errors, speed.tokens_per_s) == (12, 12, 0.0)
+    assert "/v1/completions answers 503" in speed.error
+
+
+def test_tasks_without_tokens_have_no_load() -> None:
+    assert load("127.0.0.1", 1, Question("tiny", task="embed"), 60) is None
 
 
 def test_health_is_no_while_nobody_listens() -> None:

@@ -20,11 +20,13 @@ def tokens(text: str) -> list[int]:
     return [4 + seed(word) % 252 for word in text.split()]
 
 
-def answer(model: str, prompt: str, temperature: float, *, garbage: bool) -> list[str]:
+def answer(model: str, prompt: str, temperature: float, *, garbage: bool, wrong: bool = False) -> list[str]:
     """The pieces of the answer, one a token."""
     if garbage:
         return ["!"] * 64
-    known = KNOWN.get(prompt.strip())
+    if wrong:
+        model += " with other weights"
+    known = None if wrong else KNOWN.get(prompt.strip())
     if known:
         return [f" {word}" for word in known.split()]
     chance = random.Random(seed(model, prompt)) if temperature == 0 else random.Random()  # noqa: S311 - no secret

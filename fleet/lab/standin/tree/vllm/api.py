@@ -196,7 +196,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 f"{count + max(limit, 0)} tokens ({count} in the messages, {max(limit, 0)} in the completion).",
             )
         temperature = float(body.get("temperature", 1.0))
-        whole = answers.answer(name, prompt, temperature, garbage=self.state.settings.garbage)
+        told = self.state.settings
+        whole = answers.answer(name, prompt, temperature, garbage=told.garbage, wrong=told.wrong_answers)
         pieces = whole[:limit]
         reason = "length" if len(pieces) < len(whole) else "stop"
         usage = {"prompt_tokens": count, "total_tokens": count + len(pieces), "completion_tokens": len(pieces)}

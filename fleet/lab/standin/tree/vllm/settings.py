@@ -18,6 +18,7 @@ class Settings:
     slow_tokens: float = 0.0
     wrong_model: str = ""
     garbage: bool = False
+    wrong_answers: bool = False
     task: str = "generate"
     stop_seconds: float = 0.0
 
