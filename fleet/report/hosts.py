@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-_NUMBERED = re.compile(r"^(.*?)(\d+)([^\d]*)$")
+# In gpu-01.dc1 hosts differ by the last number of the first label; in addresses by the very last.
+_NUMBERED = re.compile(r"((?:\d+\.)+(?=\d+$)|[^.]*\D|)(\d+)([^\d.]*(?:\..*)?)")
 
 
 def fold(names: Iterable[str]) -> str:
@@ -11,7 +12,7 @@ def fold(names: Iterable[str]) -> str:
     groups: dict[tuple[str, str, int], list[int]] = {}
     single: list[str] = []
     for name in names:
-        found = _NUMBERED.match(name)
+        found = _NUMBERED.fullmatch(name)
         if found:
             head, digits, tail = found.groups()
             groups.setdefault((head, tail, len(digits)), []).append(int(digits))
