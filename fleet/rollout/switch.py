@@ -22,6 +22,8 @@ class Lock(Protocol):
 
     def disarm(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
 
 def commands(undo: Iterable[Step]) -> tuple[Command, ...]:
     """The steps that put the old container back. Nothing where there is no old container to start."""
@@ -63,4 +65,10 @@ class Switch:
     def disarm(self) -> None:
         if self._armed:
             self._lock.disarm()
+            self._armed = False
+
+    def leave(self) -> None:
+        """Have the host put back at once. A lock whose switch is not armed stays ours."""
+        if self._armed:
+            self._lock.abandon()
             self._armed = False

@@ -30,6 +30,9 @@ class Guard(Protocol):
     def disarm(self) -> None:
         """The change has proved itself, or was undone."""
 
+    def leave(self) -> None:
+        """We cannot put back what was there: give the host up, so that it does that by itself, at once."""
+
 
 class Unguarded:
     """For single commands and tests: nobody else is kept out."""
@@ -39,6 +42,8 @@ class Unguarded:
     def arm(self, undo: Sequence[Step]) -> None: ...
 
     def disarm(self) -> None: ...
+
+    def leave(self) -> None: ...
 
 
 @dataclass

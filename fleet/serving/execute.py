@@ -3,6 +3,7 @@
 import io
 import posixpath
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,15 +52,20 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
     if plan.problems:
         raise HostError(context.name, "; ".join(plan.problems))
     for change in plan.changes:
+        begun: list[Step] = []
         try:
             context.guard.arm(change.undo)
             for step in change.steps:
+                begun.append(step)
                 apply(step, context)
             context.guard.disarm()
         except BaseException as error:
-            left = _undo(change, context)
-            with suppress(HostError):  # a lost link: the host puts back by itself
-                context.guard.disarm()
+            left = _undo(change, begun, context)
+            if left.well:
+                with suppress(HostError):  # a lost link: the host puts back by itself
+                    context.guard.disarm()
+            else:
+                context.guard.leave()
             if isinstance(error, HostError):
                 raise _told(error, left, context) from error
             raise
@@ -151,6 +157,7 @@ class _Left:
 
     said: str
     log: Path | None = None
+    well: bool = True  # everything was put back
 
 
 def _told(error: HostError, left: _Left, context: Context) -> HostError:
@@ -164,10 +171,11 @@ def _told(error: HostError, left: _Left, context: Context) -> HostError:
     return HostError(error.host, message, hint=hint, tail=tail)
 
 
-def _undo(change: Change, context: Context) -> _Left:
-    """Every undo step is tried, whatever happens to the others."""
+def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
+    """Every undo step is tried, whatever happens to the others. What served is put back although NAME-new is gone."""
     subject = next((step.name for step in change.undo if isinstance(step, SaveLogs)), "")
-    if not change.undo or (subject and _gone(subject, context)):
+    touched = any(not isinstance(step, WriteSecrets | Create) for step in begun)
+    if not change.undo or (subject and not touched and _gone(subject, context)):
         return _Left("Nothing else was changed")
     log = None
     context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
@@ -183,7 +191,11 @@ def _undo(change: Change, context: Context) -> _Left:
             failures.append(f"{step.what}: {error}")
     back = ", ".join(step.name for step in change.undo if isinstance(step, Start))
     if failures:
-        return _Left(f"Putting back did not work in full ({'; '.join(failures)}): invoke status shows what serves", log)
+        said = (
+            f"Putting back did not work in full ({'; '.join(failures)}); the host goes on with it by itself if it can: "
+            "invoke status shows what serves"
+        )
+        return _Left(said, log, well=False)
     if back:
         return _Left(f"{back} was put back and serves again", log)
     gone = any(isinstance(step, Remove) for step in change.undo)

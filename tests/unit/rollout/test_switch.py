@@ -28,6 +28,9 @@ class Lock:
     def disarm(self) -> None:
         self.said.append("disarm")
 
+    def abandon(self) -> None:
+        self.said.append("abandon")
+
 
 def test_the_undo_becomes_docker_commands_in_its_order_and_nothing_is_removed() -> None:
     assert commands(UNDO) == (
@@ -53,3 +56,14 @@ def test_an_armed_switch_is_disarmed_once() -> None:
     switch.disarm()
     switch.disarm()
     assert lock.said == [commands(UNDO), "disarm"]
+
+
+def test_only_an_armed_host_is_given_up_so_that_it_puts_back_by_itself() -> None:
+    lock = Lock()
+    switch = Switch(lock)
+    switch.leave()
+    assert lock.said == []
+    switch.arm(UNDO)
+    switch.leave()
+    switch.disarm()
+    assert lock.said == [commands(UNDO), "abandon"]

@@ -178,6 +178,43 @@ def test_what_served_is_back_after_a_failure(tmp_path: Path) -> None:
     assert api.states == {"chat-0": "running"}
 
 
+def test_what_served_is_back_although_somebody_removed_the_new_container(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    steps = (*CHANGE.steps, Remove("chat-0-new", "by hand"), Rename("chat-0-new", "x", "w"))
+    failing = Change(CHANGE.name, "w", steps, CHANGE.commit, CHANGE.undo)
+    with pytest.raises(HostError, match=r"chat-0 was put back and serves again"):
+        carry_out(ServingPlan((failing,)), context(api, tmp_path))
+    assert api.states == {"chat-0": "running"}
+
+
+class Guard:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def check(self) -> None: ...
+
+    def arm(self, undo: object) -> None:
+        self.said.append("arm")
+
+    def disarm(self) -> None:
+        self.said.append("disarm")
+
+    def leave(self) -> None:
+        self.said.append("leave")
+
+
+@pytest.mark.parametrize(("refused", "said"), [("rename", ["arm", "disarm"]), ("start", ["arm", "leave"])])
+def test_a_host_that_we_cannot_put_right_is_left_to_do_that_by_itself(
+    tmp_path: Path, refused: str, said: list[str]
+) -> None:
+    api, guard = FakeApi(chat_0="running"), Guard()
+    api.refuse[refused] = "no"
+    failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("chat-0-new", "x", "w")), CHANGE.commit, CHANGE.undo)
+    with pytest.raises(HostError):
+        carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard))
+    assert guard.said == said
+
+
 def test_nothing_is_undone_when_nothing_could_be_created(tmp_path: Path) -> None:
     api = FakeApi(chat_0="running")
     api.refuse["create"] = "no such image: vllm-rocm:r1"
