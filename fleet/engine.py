@@ -93,6 +93,7 @@ class _Api(APIClient):
         # A version is given so that nothing is asked before the adapter is in place.
         super().__init__(base_url="tcp://127.0.0.1:1", version="1.24", timeout=timeout)  # type: ignore[arg-type]
         self._session = session
+        self._terminals: dict[str, bool] = {}
         self.trust_env = False  # no proxies and no .netrc between us and the engine
         self.base_url = BASE_URL
         self._custom_adapter = _Adapter(session)
@@ -106,6 +107,13 @@ class _Api(APIClient):
         with engine_errors(self._session, "asking the Docker engine for its version"):
             answer = self.version(api_version=False)
         return str(answer["ApiVersion"])
+
+    def _check_is_tty(self, container: str) -> bool:
+        """docker-py inspects the container for every piece of its log; whether it has a terminal does not change."""
+        if container not in self._terminals:
+            # docker's stubs lack this method of its own
+            self._terminals[container] = super()._check_is_tty(container)  # type: ignore[misc]
+        return self._terminals[container]
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         host = self._session.host.name

@@ -1,6 +1,7 @@
 """Replacing the containers of hosts, side by side, as far as the services' availability allows."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,8 +14,7 @@ from fleet.rollout.run import Outcome, Run, Say, going, note, site_of
 from fleet.rollout.site import Site, look
 from fleet.serving.context import Context
 from fleet.serving.execute import carry_out
-from fleet.serving.inspection import Inspection
-from fleet.serving.observe import observe
+from fleet.serving.observe import running
 from fleet.serving.steps import Change, Stop
 from fleet.serving.verify import healthy
 from fleet.transport import fan_out
@@ -52,7 +52,7 @@ def wanted(host: Host) -> Counts:
 def pulse(site: Site) -> Counts:
     """How many replicas of each service answer /health on the host now. A host that does not answer has none."""
     try:
-        return _count(one for one in observe(site.session, site.client).containers if _answers(site, one))
+        return _count(name for name, port in running(site.session, site.client) if _answers(site, port))
     except HostError:
         return {}
 
@@ -63,7 +63,8 @@ def standing(outcome: Outcome, host: Host) -> Standing:
         return Standing(wanted(host), {})
     site = outcome.site
     seen = site.containers()
-    return Standing(wanted(host), _count(one for one in seen if _answers(site, one)))
+    ours = (one for one in seen if one.owned and one.state == "running" and one.port)
+    return Standing(wanted(host), _count(one.service for one in ours if _answers(site, one.port)))
 
 
 def serve(
@@ -151,18 +152,13 @@ def _steps(changes: Iterable[Change]) -> int:
     return sum(len(change.steps) + len(change.commit) for change in changes)
 
 
-def _answers(site: Site, container: Inspection) -> bool:
-    if not container.owned or container.state != "running" or not container.port:
-        return False
-    with site.session.forward_local(container.port) as (address, port):
+def _answers(site: Site, its_port: int) -> bool:
+    with site.session.forward_local(its_port) as (address, port):
         return healthy(address, port)
 
 
-def _count(containers: Iterable[Inspection]) -> Counts:
-    counts: dict[str, int] = {}
-    for one in containers:
-        counts[one.service] = counts.get(one.service, 0) + 1
-    return counts
+def _count(services: Iterable[str]) -> Counts:
+    return Counter(services)
 
 
 def _put_back(begun: Sequence[_Work], say: Say) -> None:

@@ -56,6 +56,17 @@ def observe(session: Shell, client: docker.DockerClient, names: Collection[str] 
     return Observed(tuple(sorted(found, key=lambda one: one.name)), state_dir, files)
 
 
+def running(session: Shell, client: docker.DockerClient) -> tuple[tuple[str, int], ...]:
+    """(service, port) of each of our running containers, in one request. Raises HostError."""
+    try:
+        listed = client.api.containers()
+    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise HostError(session.host.name, f"the containers could not be read: {error}") from error
+    ours = [entry.get("Labels") or {} for entry in listed if entry.get("State") == "running"]
+    found = ((labels.get(f"{LABEL}service", ""), labels.get(f"{LABEL}port", "")) for labels in ours)
+    return tuple((service, int(port)) for service, port in found if service and port.isdigit())
+
+
 def inspect(client: docker.DockerClient, container: str) -> Inspection | None:
     """One container with its image, or None when it is gone. An image removed by force is unknown, not an error."""
     try:
