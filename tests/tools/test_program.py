@@ -31,6 +31,23 @@ def test_help_has_an_example() -> None:
     assert "Example: invoke preflight" in run(FLEET, "--help", "preflight").stdout
 
 
+def test_runs_and_audit_answer_where_nothing_was_done_yet(tmp_path: Path) -> None:
+    def ask(*words: str) -> tuple[int, str, str]:
+        done = subprocess.run((FLEET, *words), capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+        return done.returncode, done.stdout.strip(), done.stderr
+
+    assert ask("runs") == (0, "no runs yet: a command that changes hosts makes one", "")
+    assert ask("runs", "--json") == (0, "[]", "")
+    code, _, said = ask("runs.show", "last")
+    assert (code, "there are no runs" in said) == (2, True)
+    code, _, said = ask("deploy", "--resume")
+    assert (code, "there is no earlier run of deploy" in said) == (2, True)
+    (tmp_path / "none.yaml").write_text("all: {hosts: {a: {}}}")  # `fleet:` gives it nothing to do
+    assert "no change was written down" in ask("audit", "-i", "none.yaml")[1]
+    code, _, said = ask("audit", "-i", "none.yaml", "--last", "-1")
+    assert (code, "--last must be 0 or above" in said) == (2, True)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_printed(shell: str) -> None:
     done = run(FLEET, "--print-completion-script", shell)

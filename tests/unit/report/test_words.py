@@ -11,6 +11,8 @@ from fleet.report.recap import HostRecap, duration, lines
     [
         (["mi300x-01", "mi300x-02", "mi300x-03"], "mi300x-[01:03]"),
         (["mi300x-01.dc1", "mi300x-03.dc1"], "mi300x-01.dc1, mi300x-03.dc1"),
+        (["mi300x-01.dc1", "mi300x-02.dc1"], "mi300x-[01:02].dc1"),
+        (["rack2-gpu3.a.b9", "10.0.0.1", "10.0.0.2"], "rack2-gpu3.a.b9, 10.0.0.[1:2]"),
         (["gpu1", "gpu2", "web"], "gpu[1:2], web"),
         (["n9", "n10"], "n9, n10"),
         ([], ""),
