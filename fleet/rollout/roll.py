@@ -174,6 +174,7 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
             if outcome.error is not None and not isinstance(outcome.error, NotBegunError):
                 failed(outcome)
 
+    done: set[str] = set()
     for stage in play.given.play.stages:
         match stage.name:
             case "prepare":
@@ -186,10 +187,14 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
                 answer(run, hosts, scene.found, load=getattr(stage, "load", 0.0))
             case _:
                 continue  # preflight and image came before the first host was touched
+        done.add(stage.name)
         count()
         if play.budget.ended:
             break
-    confirm(run, hosts, play.given.stages)
+    if play.budget.ended and "serve" in play.given.stages - done:
+        waiting = [one.host for one in going(hosts) if site_of(one).plan.serving.changes]
+        _leave(scene.found, waiting, play.budget.ended)
+    confirm(run, hosts, done)
     count()
     for outcome in hosts.values():
         scene.on_done(outcome)
