@@ -13,7 +13,7 @@ NAME = "rolls8"
 
 
 class _Nodes(SimulatedFleet):
-    """Real hosts count nothing, so a call is told by what the controller itself wrote: there is none here."""
+    """Real hosts count nothing, so the figure for each call is left out."""
 
     def __init__(self, folder: Path, lab: Lab) -> None:
         super().__init__(folder, ())

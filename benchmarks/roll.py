@@ -58,11 +58,12 @@ def _well(cost: Cost) -> Cost:
 
 def show(row: Row) -> None:
     """One line, as soon as it is known."""
-    load = os.getloadavg()[0]
+    calls = (
+        "" if not row.calls else f", {1000 * row.cpu / row.calls:5.2f} ms a call ({row.calls}, {row.channels} channels)"
+    )
     print(
-        f"{row.hosts:4} hosts  {row.what:14} {row.seconds:6.1f} s  CPU {row.cpu:6.2f} s = {1000 * row.cpu / row.hosts:4.0f} ms "
-        f"a host, {1000 * row.cpu / max(row.calls, 1):5.2f} ms a call ({row.calls} calls, {row.channels} channels)  "
-        f"{row.megabytes:4.0f} MB  load {load:.1f}",
+        f"{row.hosts:4} hosts  {row.what:14} {row.seconds:6.1f} s  CPU {row.cpu:6.2f} s = "
+        f"{1000 * row.cpu / row.hosts:4.0f} ms a host{calls}  {row.megabytes:4.0f} MB  load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 
