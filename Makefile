@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: look demo test matrix vllm check format setup system clean benchmark
+.PHONY: look demo test matrix faults vllm check format setup system clean benchmark
 
 BIN := .venv/bin
 
@@ -21,6 +21,10 @@ vllm: setup
 # A roll killed before and after, and cut off during, every step of its plan: most of an hour.
 matrix: setup
 	$(BIN)/pytest tests/lab/test_crash.py -m matrix
+
+# Every fault of tests/lab/roll_faults.py in the middle of a roll, and the table of them in docs/.
+faults: setup
+	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -rP
 
 # Format, lint, strict types and the unit tests: seconds, no root, no network.
 check: .venv/.installed

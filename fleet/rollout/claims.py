@@ -70,10 +70,13 @@ class Claims:
             lock.check()
 
     def release(self, hosts: Iterable[str]) -> None:
+        """Give locks back. One whose switch is still armed was left in the middle, and its host puts back at once."""
         for name in hosts:
             with self._guard:
                 lock = self._locks.pop(name, None)
-            if lock is not None:
+            if lock is not None and lock.armed:
+                lock.abandon()
+            elif lock is not None:
                 lock.release()
 
     def __enter__(self) -> Self:

@@ -48,6 +48,11 @@ class Fleet(Site):
         )
         return Controller(self.controller.directory, files)
 
+    @property
+    def here(self) -> Controller:
+        """The controller's own memory: commands that know no inventory."""
+        return Controller(self.controller.directory, ())
+
     def playbook(self, name: str, text: str) -> str:
         """A playbook to be given to `play`."""
         path = self.controller.directory / f"playbooks/{name}.yaml"
@@ -82,7 +87,7 @@ class Fleet(Site):
 
     def journal(self) -> dict[str, Any]:
         """The last run as `runs.show` tells it."""
-        done = self.controller.run("runs.show", "last", "--json")
+        done = self.here.run("runs.show", "last", "--json")
         assert done.returncode == 0, done.stderr
         story: dict[str, Any] = json.loads(done.stdout)
         return story

@@ -140,7 +140,7 @@ def settle(story: Story, host: str, release: str) -> None:
     assert not [path for path in fleet.controller.directory.rglob("*") if path.name.endswith((".new", ".part"))]
     assert helpers(fleet.controller.directory) == []
     assert fleet.journal()["state"] == "finished"
-    assert fleet.controller.run("runs").returncode == 0
+    assert fleet.here.run("runs").returncode == 0
 
 
 def helpers(directory: Path) -> list[str]:
