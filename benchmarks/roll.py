@@ -52,7 +52,8 @@ def measure(hosts: int, rounds: int) -> list[Row]:
 
 def _well(cost: Cost) -> Cost:
     if cost.code:
-        sys.exit(f"the deploy ended with {cost.code}:\n{cost.output[-3000:]}")
+        failed = [line for line in cost.output.splitlines() if line.startswith(("FAILED", "ENDED"))]
+        sys.exit("\n".join((f"the deploy ended with {cost.code}:", *(failed or [cost.output[-3000:]]))))
     return cost
 
 
