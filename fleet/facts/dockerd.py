@@ -28,7 +28,7 @@ def docker(frames: Frames) -> Docker:
         version=word(server.get("Version")) or word(info.get("ServerVersion")),
         api_version=word(server.get("ApiVersion")),
         storage_driver=word(info.get("Driver")),
-        image_store=_image_store(info) if running else None,
+        image_store=image_store(info) if running else None,
         root_dir=word(info.get("DockerRootDir")),
         rootless=any("rootless" in option for option in security) if running else None,
         desktop="Docker Desktop" in str(info.get("OperatingSystem", "")) if running else None,
@@ -69,7 +69,8 @@ def _object(lines: Sequence[str] | None) -> dict[str, Any]:
     return next((value for line in lines or () if line.startswith("{") and (value := json_object(line))), {})
 
 
-def _image_store(info: Mapping[str, Any]) -> str:
+def image_store(info: Mapping[str, Any]) -> str:
+    """`classic` or `containerd`, from `GET /info`."""
     status = sequence(info.get("DriverStatus"))
     snapshotter = any("io.containerd.snapshotter" in str(value) for pair in status for value in sequence(pair))
     return "containerd" if snapshotter else "classic"

@@ -1,0 +1,101 @@
+"""Putting a bundle's releases into the site's store, and where `deploy` finds them. Only after everything was checked."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleet.bundle.check import Bundle
+from fleet.bundle.contents import Record, distinct, memos
+from fleet.bundle.manifest import LAYOUT, Entry
+from fleet.bundle.store import SiteStore
+from fleet.bundle.write import Piece, put
+from fleet.delivery.progress import Moving
+from fleet.errors import FleetError
+from fleet.image import docker_archive
+from fleet.image.layout import OCI_INDEX, Blob, blob_path, read
+from fleet.image.release import Release, dumps
+from fleet.image.store import Store
+from fleet.report.units import size
+
+_BLOBS = f"{LAYOUT}/blobs/sha256/"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """`added` counts the blobs that were new. `partial` are releases that only nodes can complete."""
+
+    added: int
+    complete: tuple[Release, ...]
+    partial: tuple[Release, ...]
+
+
+def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store, moving: Moving) -> Loaded:
+    """Copy the blobs that the store lacks, each checked again on its way, then name the releases that are whole there.
+
+    Each of these also becomes a layout of `cache` (hard links where they can be), with its record. Raises FleetError.
+    """
+    here = store.digests()
+    new = tuple(
+        one for one in bundle.manifest.files if one.path.startswith(_BLOBS) and f"sha256:{one.sha256}" not in here
+    )
+    _room(store, new)
+    with moving("store", f"load {bundle.path}", sum(one.size for one in new)) as at:
+        done = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            done += count
+            at(done)
+
+        for entry in new:
+            put(Piece(entry, bundle.file(entry)), store.path(f"sha256:{entry.sha256}"), on_bytes)
+    releases = distinct(found)
+    whole = tuple(one for one in releases if not store.lacks(one))
+    store.index(whole)
+    for record in found:
+        path = store.root / "releases" / f"{record.key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dumps(record.release), encoding="utf-8")
+    for release in whole:
+        _adopt(store, cache, release)
+    for record in found:
+        cache.keep(record.key, record.release)
+    for memo, key in memos(bundle).items():
+        cache.know_key(memo, key)
+    return Loaded(len(new), whole, tuple(one for one in releases if one not in whole))
+
+
+def _room(store: SiteStore, new: Sequence[Entry]) -> None:
+    store.root.mkdir(parents=True, exist_ok=True)
+    wanted, free = sum(one.size for one in new), shutil.disk_usage(store.root).free
+    if wanted > free:
+        raise FleetError(f"store {store.root}: {size(wanted)} are to be loaded, and {size(free)} are free")
+
+
+def _adopt(store: SiteStore, cache: Store, release: Release) -> None:
+    """The release as a layout of its own."""
+    if cache.layout(release) is not None:
+        return
+    fresh = cache.fresh_layout(f"bundle-{release.id}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    digests = dict.fromkeys((release.manifest_digest, release.config_digest, *release.layer_digests))
+    for digest in digests:
+        target = blob_path(fresh, digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(store.path(digest), target)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(store.path(digest), target)
+    manifest = Blob("application/vnd.oci.image.manifest.v1+json", release.manifest_digest, 0)
+    index = _index(manifest, blob_path(fresh, release.manifest_digest).stat().st_size)
+    (fresh / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
+    (fresh / "index.json").write_bytes(index)
+    image = read(fresh)
+    docker_archive.beside(image, release.local_name)
+    cache.adopt(fresh, release)
+
+
+def _index(manifest: Blob, length: int) -> bytes:
+    entry = f'{{"mediaType":"{manifest.media_type}","digest":"{manifest.digest}","size":{length}}}'
+    return f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{entry}]}}'.encode()

@@ -1,0 +1,207 @@
+"""MANIFEST.json of a bundle: every file with size, SHA-256 and volume, who made it, when, from what. Read strictly.
+
+A bundle comes from a disk that somebody carried, so nothing in it is believed: a path that leaves the directory, a size
+that is no number, a file named twice are errors by name before any file is opened.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
+
+from fleet.errors import FleetError
+
+SCHEMA = 1
+NAME = "MANIFEST.json"
+SIGNATURE = "MANIFEST.json.sig"
+VOLUME = "VOLUME.json"
+LAYOUT = "images"  # the OCI layout; MANIFEST.json and its manifest.json are one name on exFAT and NTFS
+FOLDERS = (LAYOUT, "releases", "site", "models", "tool")
+MAX_BYTES = 64 << 20  # of a MANIFEST.json
+_HEX = frozenset("0123456789abcdef")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One file: `path` with slashes, relative to its volume; `size` in bytes; volumes count from 1."""
+
+    path: str
+    size: int
+    sha256: str
+    volume: int = 1
+
+
+@dataclass(frozen=True, order=True)
+class Absent:
+    """A layer that a delta leaves out: who is known to hold it, `store` and hosts' names."""
+
+    digest: str
+    size: int
+    diff_id: str
+    held_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, order=True)
+class Want:
+    """One service of one host, the fingerprint of the image that its inventory asks for, and the release that it got."""
+
+    host: str
+    service: str
+    image: str
+    release: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a delta builds on: the have file's checksum, who made it and when, and the layers that were left out."""
+
+    sha256: str
+    made: str
+    by: str
+    absent: tuple[Absent, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`created` is RFC 3339, `inventory` the files it was made from. `volumes` = 1: the directory itself, unsplit."""
+
+    created: str
+    by: str
+    fleet: str
+    inventory: tuple[str, ...]
+    files: tuple[Entry, ...]
+    wants: tuple[Want, ...]
+    volumes: int = 1
+    models: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()  # Debian packages that the controller needs
+    base: Base | None = None
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits over all files and where they lie: equal bundles have equal names."""
+        words = "".join(f"{one.path}\0{one.size}\0{one.sha256}\0{one.volume}\n" for one in sorted(self.files))
+        return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+    @property
+    def size(self) -> int:
+        return sum(one.size for one in self.files)
+
+    def of_volume(self, number: int) -> tuple[Entry, ...]:
+        return tuple(one for one in self.files if one.volume == number)
+
+    def entry(self, path: str) -> Entry | None:
+        return next((one for one in self.files if one.path == path), None)
+
+    def folder(self, number: int) -> str:
+        """Where a volume lies below the bundle: "" for the only one."""
+        return f"vol-{number:03d}" if self.volumes > 1 else ""
+
+    def volume_text(self, number: int) -> bytes:
+        """VOLUME.json, which tells volumes apart that were renamed or come from another bundle."""
+        return (json.dumps({"bundle": self.id, "volume": number, "of": self.volumes}) + "\n").encode()
+
+
+def blob_entry_path(digest: str) -> str:
+    return f"{LAYOUT}/blobs/{digest.replace(':', '/')}"
+
+
+def dumps(manifest: Manifest) -> bytes:
+    document = {"schema": SCHEMA, "id": manifest.id, **asdict(replace(manifest, files=tuple(sorted(manifest.files))))}
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def loads(content: bytes, where: str) -> Manifest:
+    """Raises FleetError naming the first thing that is wrong."""
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise FleetError(f"{where}: {NAME} is no JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        said = data.get("schema") if isinstance(data, dict) else None
+        raise FleetError(f"{where}: {NAME} has schema {said}, and this fleet reads {SCHEMA}")
+    try:
+        base = data["base"]
+        manifest = Manifest(
+            created=_text(data["created"]),
+            by=_text(data["by"]),
+            fleet=_text(data["fleet"]),
+            inventory=_texts(data["inventory"]),
+            files=tuple(_made(Entry, item) for item in data["files"]),
+            wants=tuple(_made(Want, item) for item in data["wants"]),
+            volumes=_number(data["volumes"]),
+            models=_texts(data["models"]),
+            packages=_texts(data["packages"]),
+            base=None if base is None else _base(base),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FleetError(f"{where}: {NAME} is damaged: {error}") from error
+    problem = next(iter(_problems(manifest)), "")
+    if problem:
+        raise FleetError(f"{where}: {NAME}: {problem}")
+    if data.get("id") != manifest.id:
+        raise FleetError(f"{where}: {NAME} is damaged: its id {data.get('id')} is not that of its files")
+    return manifest
+
+
+def path_problem(path: str) -> str:
+    """Why a path cannot be a bundle's, or "". Pure."""
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts:
+        return f"path {path!r} leaves the bundle"
+    if "\\" in path or any(ord(letter) < 32 for letter in path) or "" in parts or "." in parts:
+        return f"path {path!r} is not a plain relative path"
+    return "" if parts[0] in FOLDERS and len(parts) > 1 else f"path {path!r} is in no folder of a bundle"
+
+
+def _problems(manifest: Manifest) -> list[str]:
+    found = [problem for one in manifest.files if (problem := path_problem(one.path))]
+    seen: set[str] = set()
+    for one in manifest.files:
+        if one.path in seen:
+            found.append(f"{one.path} is named twice")
+        seen.add(one.path)
+        if len(one.sha256) != 64 or not set(one.sha256) <= _HEX:
+            found.append(f"{one.path}: {one.sha256!r} is no SHA-256")
+        if one.size < 0 or not 1 <= one.volume <= manifest.volumes:
+            found.append(f"{one.path}: size {one.size} or volume {one.volume} of {manifest.volumes} cannot be")
+        folder, _, name = one.path.rpartition("/")
+        if folder == f"{LAYOUT}/blobs/sha256" and name != one.sha256:
+            found.append(f"{one.path}: a blob whose SHA-256 is {one.sha256}")
+    return found
+
+
+def _base(data: Mapping[str, Any]) -> Base:
+    absent = tuple(_made(Absent, {**item, "held_by": _texts(item["held_by"])}) for item in data["absent"])
+    return Base(_text(data["sha256"]), _text(data["made"]), _text(data["by"]), absent)
+
+
+def _made(kind: type[T], item: Mapping[str, Any]) -> T:
+    numbers = {"size", "volume"}
+    values: dict[str, Any] = {}
+    for one in fields(kind):  # type: ignore[arg-type]  # only dataclasses come here
+        value = item[one.name]
+        values[one.name] = _number(value) if one.name in numbers else value
+        if one.name not in numbers and one.name != "held_by":
+            _text(value)
+    return kind(**values)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{value!r} is no list")
+    return tuple(_text(item) for item in value)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no number")
+    return value

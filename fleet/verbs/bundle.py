@@ -1,0 +1,230 @@
+"""`bundle.*`: what carries a site across an air gap, on both sides of it."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from docker.errors import DockerException
+
+from fleet.bundle import check, contents, create, have, plan, site, tool
+from fleet.bundle import load as loading
+from fleet.bundle.check import Bundle
+from fleet.bundle.manifest import Want
+from fleet.bundle.store import SiteStore
+from fleet.cli import Options
+from fleet.delivery.holdings import Holdings
+from fleet.delivery.observe import observe
+from fleet.delivery.progress import STALL
+from fleet.engine import docker_client
+from fleet.errors import FleetError, HostError, UsageError
+from fleet.facts.dockerd import image_store
+from fleet.image import lock as locks
+from fleet.image.release import Release
+from fleet.image.store import Store
+from fleet.image.workshop import ensure_layout
+from fleet.inventory import load, select
+from fleet.inventory.model import Host
+from fleet.report import bundle as report
+from fleet.report import terminal
+from fleet.rollout.releases import image_of, obtain, orders
+from fleet.survey import each
+from fleet.transport import Session
+from fleet.verbs import secrets
+from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """`python` is the site's version; "" leaves the tool out. `models` is a directory of models, "" for none."""
+
+    target: str
+    python: str
+    models: str = ""
+    since: str = ""
+    volume_size: str = ""
+    sign_key: str = ""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose signature counts; `unsigned` says that none is asked for."""
+
+    allowed_signers: str
+    unsigned: bool
+
+    def require(self) -> None:
+        if bool(self.allowed_signers) == self.unsigned:
+            raise UsageError(
+                "whose signature counts?", hint="--allowed-signers FILE, or --unsigned to do without; not both"
+            )
+
+
+def create_bundle(options: Options, wishes: Wishes) -> int:
+    """Make or find the releases of the selected hosts, then write everything."""
+    if not wishes.target:
+        raise UsageError("where to?", hint="--output DIR")
+    volume = plan.volume_bytes(wishes.volume_size)
+    since = have.read(Path(wishes.since)) if wishes.since else None
+    inventory = load(options.inventory)
+    hosts = serving(select(inventory, options.limit))  # those in maintenance too: the site has them tomorrow
+    if not hosts:
+        raise UsageError("no selected host has a service, so there is nothing to carry")
+    secrets.require(hosts, services=False)
+    models = site.models_of(hosts) if wishes.models else ()
+    files: dict[str, Path | bytes] = dict(site.model_files(Path(wishes.models), models)) if models else {}
+    say = narrator(options, loud=terminal.err().is_terminal)
+    with connected(options) as connector:
+        stock = obtain(inventory, hosts, connector, ROOT, say=say.line, publish=False, moving=say.moving)
+        for release in {one.id: one for of_host in stock.releases.values() for one in of_host.values()}.values():
+            ensure_layout(stock.workshops[release.id], release)
+    files |= site.site_files(inventory)  # after obtain, which may have moved the lock
+    images = create.carried(stock.releases, stock.store)
+    found = {one.id: one for of_host in stock.releases.values() for one in of_host.values()}
+    files |= create.record_files(tuple(found.values()), ROOT)
+    terms = create.Terms(Path(wishes.target), volume, wishes.sign_key, since)
+    with contextlib.ExitStack() as stack:
+        tools = stack.enter_context(tool.tool_files(wishes.python, say.line)) if wishes.python else {}
+        made = create.create(
+            images,
+            {**files, **tools},
+            _wants(hosts, stock.releases),
+            terms,
+            inventory=[str(source) for source in inventory.sources],
+            models=models,
+            packages=tool.PACKAGES,
+            moving=say.moving,
+        )
+    if options.json:
+        terminal.show_json(report.document(made.manifest, tuple(found.values())))
+    else:
+        report.show_made(terms.target, made, signed=bool(wishes.sign_key))
+    return 0
+
+
+def _wants(hosts: tuple[Host, ...], releases: Mapping[str, Mapping[str, Release]]) -> list[Want]:
+    return [
+        Want(host.name, service.name, plan.fingerprint(image), releases[host.name][service.name].id)
+        for host in hosts
+        for service in host.settings.services.values()
+        for image in [image_of(host.settings, service.image, host.name, service.name)]
+    ]
+
+
+def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: Trust) -> int:
+    """Is every byte as it was signed, and could the site be deployed from it?"""
+    trust.require()
+    bundle = check.open_bundle(Path(folder), trust.allowed_signers)
+    wrong = _damage(bundle, options)
+    lacking: tuple[str, ...] = ()
+    notes: list[str] = []
+    if not wrong:
+        releases = contents.distinct(contents.records(bundle))
+        held = SiteStore(Path(store)).digests() if store else frozenset()
+        # With a fresh look at the nodes they are asked one by one; else the base's word counts unless the store is.
+        lacking = contents.lacking(bundle.manifest, releases, held, nodes=bool(fresh) or not store)
+        if fresh:
+            lacking += contents.nodes_lack(bundle.manifest, releases, held, have.read(Path(fresh))[0])
+        if options.inventory:
+            inventory = load(options.inventory)
+            hosts = serving(select(inventory, options.limit))
+            ours, theirs = locks.read(inventory.lock_path), contents.lock_of(bundle)
+            lacking += contents.unserved(bundle.manifest, releases, hosts, ours, theirs)
+            missing = contents.models_missing(bundle.manifest, hosts)
+            notes += [f"model {model} is not in the bundle: it has to be on the hosts" for model in missing]
+    if options.json:
+        terminal.show_json(report.verdict_document(bundle, wrong, lacking, notes))
+    else:
+        report.show_verdict(bundle, wrong, lacking, notes, site=bool(options.inventory))
+    return 1 if wrong or lacking else 0
+
+
+def load_bundle(options: Options, folder: str, store: str, trust: Trust) -> int:
+    """Check everything, then put the blobs into the store; nothing is loaded when anything is wrong."""
+    trust.require()
+    bundle = check.open_bundle(Path(folder), trust.allowed_signers)
+    wrong = _damage(bundle, options)
+    target = SiteStore(Path(store or ROOT / "store"))
+    found = contents.records(bundle) if not wrong else ()
+    lacking = contents.lacking(bundle.manifest, contents.distinct(found), target.digests(), nodes=True)
+    if wrong or lacking:
+        report.show_verdict(bundle, wrong, lacking, [], site=False)
+        raise FleetError(
+            f"{folder}: nothing was loaded",
+            hint="bring the named files again" if wrong else "make it --since a bundle.have of this store, or in full",
+        )
+    loaded = loading.load(bundle, found, target, Store(ROOT), narrator(options).moving)
+    if options.json:
+        terminal.show_json(report.loaded_document(loaded))
+    else:
+        report.show_loaded(target.root, loaded)
+    return 0
+
+
+def _damage(bundle: Bundle, options: Options) -> tuple[str, ...]:
+    with narrator(options).moving("bundle", f"read {bundle.path}", bundle.manifest.size) as at:
+        done = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            done += count
+            at(done)
+
+        wrong = check.problems(bundle, on_bytes)
+    return wrong or contents.disagreeing(bundle, contents.distinct(contents.records(bundle)))
+
+
+def list_bundle(options: Options, folder: str) -> int:
+    """What the manifest says is in a bundle; nothing is checked."""
+    bundle = check.open_bundle(Path(folder))
+    if options.json:
+        terminal.show_json(report.document(bundle.manifest))
+    else:
+        report.show_list(bundle)
+    return 0
+
+
+def diff_bundles(options: Options, before: str, after: str) -> int:
+    """What the second bundle has otherwise than the first, by their manifests."""
+    old, new = (check.open_bundle(Path(one)).manifest for one in (before, after))
+    if options.json:
+        terminal.show_json(report.diff_document(old, new))
+    else:
+        report.show_diff(old, new)
+    return 0
+
+
+def have_file(options: Options, output: str, store: str) -> int:
+    """Ask the store and every selected host what they hold, and write it down."""
+    if not output:
+        raise UsageError("where to?", hint="--output have.json")
+    hosts = serving(inventory_and_hosts(options)[1])
+    names = {order.image.name for order in orders(hosts)}
+
+    def ask(session: Session) -> Holdings:
+        client = docker_client(session, timeout=STALL)
+        try:
+            containerd = image_store(client.info()) == "containerd"
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise HostError(session.host.name, f"the Docker engine does not answer: {error}") from error
+        return observe(client, session.host.name, names, (), containerd_store=containerd)
+
+    with connected(options) as connector:
+        answers = each(hosts, connector, ask, forks=options.forks)
+    failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
+    held = {name: one for name, one in answers.items() if isinstance(one, Holdings)}
+    place = SiteStore(Path(store or ROOT / "store"))
+    known = have.Have(
+        create.now(), create.whoami(), place.digests(), held, {name: one.message for name, one in failed.items()}
+    )
+    try:
+        Path(output).write_bytes(have.dumps(known))
+    except OSError as error:
+        raise FleetError(f"{output} cannot be written: {error.strerror}") from error
+    if options.json:
+        terminal.show_json({"blobs": len(known.blobs), "hosts": sorted(held), "failed": dict(known.failed)})
+    else:
+        terminal.show_failures(failed)
+        report.show_have(output, known)
+    return 1 if failed else 0
