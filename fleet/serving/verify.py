@@ -62,7 +62,7 @@ class Proof:
     def to_json(self) -> dict[str, object]:
         names = ("model", "task", "answer", "tokens", "tokens_per_s", "first_token_s", "note")
         plain = {name: getattr(self, name) for name in names}
-        return plain | {"speed": vars(self.speed) if self.speed else None}
+        return plain | {"answers": dict(self.answers), "speed": vars(self.speed) if self.speed else None}
 
 
 def healthy(address: str, port: int, *, timeout: float = 5.0) -> bool:
