@@ -104,6 +104,8 @@ def _drop_stale_candidates(work: _Work) -> None:
     for candidate in [one for one in work.real.values() if one.candidate]:
         spec = work.wanted.get(replica_of(candidate))
         if spec is None:
+            if work.prune:  # before it can be taken for something that served, and be put back
+                _drop(work, candidate, "no service wants it")
             continue
         current = work.real.get(spec.name)
         settled = current is not None and current.owned and not differences(spec, current, work.written)
@@ -293,8 +295,6 @@ def _orphans(work: _Work) -> None:
             continue
         if not work.prune:
             work.notes.append(f"{one.name} ({one.state}) belongs to no service here: --prune removes it")
-        elif one.candidate:
-            _drop(work, one, "no service wants it")
         else:
             steps: list[Step] = [Stop(one.name, _grace(one), "no service wants it")] if one.alive else []
             steps.append(Remove(one.name, "no service wants it"))

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fleet.inventory.settings import Service
@@ -277,6 +277,10 @@ EVENTS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(0, len(SHAPES) - 1))
+# A candidate of a service that is wanted no more must not be put back as if it had served.
+@example(
+    [(0, "r1", None, False, ""), (0, "r2", None, False, ""), (6, "r1", 5, False, ""), (0, "r1", None, True, "")], 0
+)
 def test_after_any_history_one_good_run_ends_as_wanted_and_the_next_plan_is_empty(
     events: list[tuple[int, str, int | None, bool, str]], last: int
 ) -> None:
@@ -298,7 +302,7 @@ def test_after_any_history_one_good_run_ends_as_wanted_and_the_next_plan_is_empt
     assert all(one.state == "running" and not one.name.endswith(CANDIDATE) for one in engine.containers.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30))
 def test_however_often_the_controller_dies_a_failing_release_never_costs_the_serving_one(one: int, two: int) -> None:
     engine = Engine(sick=lambda found: found.image_id == NEW.image.config_digest).put(serving(OLD))
