@@ -7,8 +7,9 @@ from typing import Any
 
 from fleet.bundle.check import Bundle
 from fleet.bundle.have import STORE, Have
-from fleet.bundle.manifest import Manifest, blob_entry_path
+from fleet.bundle.manifest import Entry, Manifest, blob_entry_path
 from fleet.bundle.plan import fingerprint
+from fleet.errors import FleetError
 from fleet.image import lock as locks
 from fleet.image.lock import Lock
 from fleet.image.release import Release, loads
@@ -16,7 +17,7 @@ from fleet.inventory.model import Host
 from fleet.report.units import size
 from fleet.rollout.releases import image_of
 
-_SMALL = 8 << 20  # bytes of a manifest or config
+_SMALL = 8 << 20  # bytes of a record, manifest or config
 KEYS = "releases/keys.json"  # content keys that were worked out before, by the hash of the settings
 
 
@@ -34,7 +35,7 @@ def records(bundle: Bundle) -> tuple[Record, ...]:
     for entry in sorted(bundle.manifest.files):
         folder, _, name = entry.path.rpartition("/")
         if folder == "releases" and entry.path != KEYS and name.endswith(".json"):
-            release = loads(bundle.file(entry).read_bytes(), str(bundle.file(entry)))
+            release = loads(_content(bundle, entry), str(bundle.file(entry)))
             found.append(Record(name.removesuffix(".json"), release))
     return tuple(found)
 
@@ -48,7 +49,10 @@ def memos(bundle: Bundle) -> dict[str, str]:
     entry = bundle.manifest.entry(KEYS)
     if entry is None:
         return {}
-    data = json.loads(bundle.file(entry).read_bytes())
+    try:
+        data = dict(json.loads(_content(bundle, entry)))
+    except (ValueError, TypeError) as error:
+        raise FleetError(f"{bundle.file(entry)} is damaged: {error}") from error
     return {str(memo): str(key) for memo, key in data.items() if str(memo).isalnum() and str(key).isalnum()}
 
 
@@ -142,6 +146,16 @@ def disagreeing(bundle: Bundle, found: Sequence[Release]) -> tuple[str, ...]:
 
 def _document(bundle: Bundle, digest: str) -> Any:
     entry = bundle.manifest.entry(blob_entry_path(digest))
-    if entry is None or entry.size > _SMALL:
-        raise KeyError(f"{digest} is missing" if entry is None else f"{digest} is too long")
-    return json.loads(bundle.file(entry).read_bytes())
+    if entry is None:
+        raise KeyError(f"{digest} is missing")
+    return json.loads(_content(bundle, entry))
+
+
+def _content(bundle: Bundle, entry: Entry) -> bytes:
+    """A small file of a checked bundle. Raises FleetError for one that is not small."""
+    path = bundle.file(entry)
+    if entry.size > _SMALL:
+        raise FleetError(
+            f"{path} has {size(entry.size)}, and no record, manifest or config is longer than {size(_SMALL)}"
+        )
+    return path.read_bytes()

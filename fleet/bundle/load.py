@@ -35,7 +35,7 @@ def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store
 
     Each of these also becomes a layout of `cache` (hard links where they can be), with its record. Raises FleetError.
     """
-    here = store.digests()
+    here, known_keys = store.digests(), memos(bundle)
     new = tuple(
         one for one in bundle.manifest.files if one.path.startswith(_BLOBS) and f"sha256:{one.sha256}" not in here
     )
@@ -61,7 +61,7 @@ def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store
         _adopt(store, cache, release)
     for record in found:
         cache.keep(record.key, record.release)
-    for memo, key in memos(bundle).items():
+    for memo, key in known_keys.items():
         cache.know_key(memo, key)
     return Loaded(len(new), whole, tuple(one for one in releases if one not in whole))
 

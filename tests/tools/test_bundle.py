@@ -310,6 +310,18 @@ def test_a_delta_on_what_nodes_hold_says_which_node_lacks_it(site: Path, ground:
     assert Store(site / ".fleet").root.is_dir()
 
 
+def test_what_is_had_is_written_down_although_a_node_does_not_answer(site: Path) -> None:
+    fleet(site, "bundle.load", "../full", *SIGNED)
+    (site / "site.yaml").write_text(
+        INVENTORY.replace('n-[1:2].vault": {}', 'n-1.vault": {ansible_host: 127.0.0.1, ansible_port: 9}')
+    )
+    said = fleet(site, "bundle.have", "-i", "site.yaml", "-o", "have.json", code=1)
+    assert "n-1.vault" in said
+    found, _ = have.read(site / "have.json")
+    assert found.blobs == SiteStore(site / ".fleet/store").digests()
+    assert list(found.failed) == ["n-1.vault"]
+
+
 def test_the_install_script_refuses_another_python_and_is_plain_sh(tmp_path: Path) -> None:
     from fleet.bundle.tool import INSTALL
 
