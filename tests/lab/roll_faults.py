@@ -340,8 +340,8 @@ def _(world: World) -> None:
 )
 def _(world: World) -> None:
     def both(process: subprocess.Popen[str]) -> None:
-        world.fleet.lab.node(ONE).stop()
         process.kill()
+        world.fleet.lab.node(ONE).stop()
         world.fleet.lab.node(ONE).start()
 
     told = world.roll(world.wants(env=SLOW), (ONE,), at=STARTS, then=both)
