@@ -179,7 +179,7 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
         return _Left("Nothing else was changed")
     log = None
     context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
-    failures = []
+    failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
     for step in change.undo:
         context.say(f"undo: {step.what}")
         try:
@@ -188,11 +188,12 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
         except docker.errors.NotFound:
             continue
         except (FleetError, *BROKEN) as error:
-            failures.append(f"{step.what}: {error}")
+            failures.setdefault(str(error), []).append(step.what)
     back = ", ".join(step.name for step in change.undo if isinstance(step, Start))
     if failures:
+        told = "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
         said = (
-            f"Putting back did not work in full ({'; '.join(failures)}); the host goes on with it by itself if it can: "
+            f"Putting back did not work in full ({told}); the host goes on with it by itself if it can: "
             "invoke status shows what serves"
         )
         return _Left(said, log, well=False)

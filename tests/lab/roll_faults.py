@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 ONE, TWO, THREE, SUDO, FIVE, SIX = HOSTS = ("n1", "n2", "n3", "n4", "n5", "n6")
 STARTS = "wait until chat-0-new"  # said when the old container is stopped and the new one starts
 SLOW = {"STANDIN_START_SECONDS": "4"}
+LONG = {"STANDIN_START_SECONDS": "20"}  # another command of ours has to fit in
 HOLDER = "grep -lx fleet-lock /proc/[0-9]*/comm"
 
 
@@ -466,7 +467,7 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     before = world.serving(ONE)
     told = world.roll(
-        world.wants(env=SLOW),
+        world.wants(env=LONG),
         (ONE,),
         at=STARTS,
         then=lambda _p: world.fleet.controller.run("unlock", "--limit", ONE),
@@ -551,7 +552,7 @@ def _(world: World) -> None:
         finally:
             process.send_signal(signal.SIGCONT)
 
-    told = world.follow(world.held(world.wants(env={"STANDIN_START_SECONDS": "20"}), ONE, 6), STARTS, still)
+    told = world.follow(world.held(world.wants(env=LONG), ONE, 6), STARTS, still)
     told.fails("lost the lock of n1")
     assert world.serving(ONE) == before
 
@@ -646,11 +647,11 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     before = world.serving(ONE, TWO)
     command = world.wants()
-    assert command.run("maintenance", TWO, "--reason", "new fans").returncode == 0
+    assert command.run("maintenance", "--host", TWO, "--reason", "new fans").returncode == 0
     try:
         told = world.roll(command, (ONE, TWO))
     finally:
-        assert command.run("maintenance", TWO, "--end").returncode == 0
+        assert command.run("maintenance", "--host", TWO, "--end").returncode == 0
     assert "new fans" in told.said
     after = world.serving(ONE, TWO)
     assert after[ONE] != before[ONE]
