@@ -145,10 +145,10 @@ class NewLines:
         since = int(calendar_seconds(self._last))
         text = self._client.api.logs(self._name, timestamps=True, since=since).decode("utf-8", "replace")
         fresh = []
-        for line in text.splitlines():
+        for line in text.split("\n"):  # an entry each; a progress bar's \r stands inside one, without a time of its own
             when, _, rest = line.partition(" ")
-            if stamp(when) > self._last:
-                fresh.append((stamp(when), rest))
+            if when and stamp(when) > self._last:
+                fresh += [(stamp(when), piece) for piece in rest.splitlines() or [""]]
         if fresh:
             self._last = fresh[-1][0]
         return [rest for _when, rest in fresh]

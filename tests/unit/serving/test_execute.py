@@ -304,3 +304,11 @@ def test_log_lines_come_once_and_only_from_this_life() -> None:
     assert lines.read("0001-01-01T00:00:00Z") == []
     assert lines.read("2026-11-23T01:00:01Z") == ["one"]
     assert lines.read("2026-11-23T01:00:01Z") == ["two"]
+
+
+def test_a_progress_bar_is_one_entry_whose_pieces_have_no_time_of_their_own() -> None:
+    page = b"2026-11-23T01:00:02Z \rLoading: 0%\rLoading: 50%\n2026-11-23T01:00:03Z done\n"
+    client = cast("docker.DockerClient", SimpleNamespace(api=SimpleNamespace(logs=lambda _name, **_: page)))
+    lines = NewLines(client, "chat-0")
+    assert [line for line in lines.read("2026-11-23T01:00:01Z") if line] == ["Loading: 0%", "Loading: 50%", "done"]
+    assert lines.read("2026-11-23T01:00:01Z") == []
