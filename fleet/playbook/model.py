@@ -78,16 +78,8 @@ class Verify:
     load: float = 0.0
 
 
-@dataclass(frozen=True)
-class Prune:
-    """Remove images of releases that no container runs; the last `keep` of each service stay."""
-
-    name: ClassVar[str] = "prune"
-    keep: int = 2
-
-
-Stage = Preflight | Prepare | Image | Distribute | Serve | Verify | Prune
-STAGES: tuple[type[Stage], ...] = (Preflight, Prepare, Image, Distribute, Serve, Verify, Prune)
+Stage = Preflight | Prepare | Image | Distribute | Serve | Verify
+STAGES: tuple[type[Stage], ...] = (Preflight, Prepare, Image, Distribute, Serve, Verify)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ WHOLE = """
     - distribute:
     - serve: {prune: true, take_over: [old-vllm]}
     - verify: {load: 30s}
-    - prune: {keep: 3}
 """
 GOOD = [(ROOT / f"playbooks/{name}.yaml").read_text("utf-8") for name in ("deploy", "prepare")] + [WHOLE]
 

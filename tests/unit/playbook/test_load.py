@@ -14,7 +14,6 @@ from fleet.playbook import (
     Play,
     Preflight,
     Prepare,
-    Prune,
     Serve,
     Verify,
     load,
@@ -44,7 +43,6 @@ WHOLE = """
     - distribute:
     - serve: {prune: true, take_over: [old-vllm]}
     - verify: {load: 30s}
-    - prune: {keep: 3}
 """
 
 
@@ -82,7 +80,6 @@ def test_every_key_is_read(tmp_path: Path) -> None:
             Distribute(),
             Serve(prune=True, take_over=("old-vllm",)),
             Verify(30.0),
-            Prune(3),
         ),
     )
 
@@ -113,7 +110,7 @@ CASES = {
         "- stages: [{serve: {takeover: [x]}}]\n",
         "p.yaml:1:21: plays[0].stages[0].serve.takeover: unknown key (did you mean take_over?)",
     ),
-    "argument's type": ("- stages: [{prune: {keep: many}}]\n", "keep: must be a whole number, not a string"),
+    "argument's type": ("- stages: [{verify: {load: [1]}}]\n", "load: "),
     "no argument": ("- stages: [{distribute: {fast: true}}]\n", "distribute.fast: unknown key"),
     "two stages in one": ("- stages: [{image: {}, serve: {}}]\n", "must be the name of one stage, alone or with its"),
     "stage twice": ("- stages: [serve, verify, serve]\n", "p.yaml:1:12: plays[0].stages[0]: serve is there twice"),
