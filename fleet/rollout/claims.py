@@ -14,6 +14,7 @@ from fleet.seam import Described, Seam
 from fleet.transport import Session, fan_out
 
 LEASE = 60.0  # seconds without a heartbeat, after which a host takes its lock back
+PUTS_BACK = 120.0  # seconds that a host without a controller may need to put its old container back
 
 
 @dataclass
@@ -38,20 +39,22 @@ class Claims:
     ) -> dict[str, HostError]:
         """Claim these hosts; returns those that could not be had, with who has them.
 
-        While waiting nothing is held: two runs over the same hosts would wait for each other for ever.
+        A host whose controller is gone and that puts its old container back is waited for in any case: nobody else
+        works on it. While waiting nothing is held: two runs over the same hosts would wait for each other for ever.
         """
-        ends = clock() + wait
+        began = clock()
         told = False
         while True:
             missing = self._attempt(sessions, forks)
             others = {name: error for name, error in missing.items() if isinstance(error, LockedError)}
-            left = ends - clock()
+            patience = max(wait, PUTS_BACK if any(error.holder.firing for error in others.values()) else 0)
+            left = began + patience - clock()
             if not others or left <= 0:
                 return missing
             if not told:
                 told = True
                 for name, error in others.items():
-                    say(name, f"{error.message}; waiting up to {wait:.0f} s")
+                    say(name, f"{error.message}; waiting up to {patience:.0f} s")
             self.release(sessions)
             sleep(min(left, random.uniform(0.5, 2.0)))  # noqa: S311  only keeps two waiters apart
 

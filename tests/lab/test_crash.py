@@ -18,6 +18,7 @@ from tests.lab.cli import Controller
 from tests.lab.conftest import MI250, MI300X, REGISTRY
 from tests.lab.crash_driver import REACHED, mend
 from tests.lab.rolls import Fleet, fleet_of, within
+from tests.proc import working_in
 
 pytestmark = pytest.mark.lab
 
@@ -138,20 +139,9 @@ def settle(story: Story, host: str, release: str) -> None:
     assert fleet.left(host) == story.clean[host]
     assert not fleet.locked(host)
     assert not [path for path in fleet.controller.directory.rglob("*") if path.name.endswith((".new", ".part"))]
-    assert helpers(fleet.controller.directory) == []
+    assert working_in(fleet.controller.directory) == []
     assert fleet.journal()["state"] == "finished"
     assert fleet.here.run("runs").returncode == 0
-
-
-def helpers(directory: Path) -> list[str]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "cwd").readlink() == directory:
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 def rolled(story: Story, host: str, number: int, moment: str, lease: float) -> None:

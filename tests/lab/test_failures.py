@@ -78,7 +78,7 @@ TROUBLES = {
         unreachable=True,
     ),
     "host unreachable": Trouble(
-        "cannot connect to 127.0.0.1",
+        "cannot connect to [127.0.0.1]:1: Connection refused",
         "is sshd running?",
         variables='{"ansible_host": "127.0.0.1", "ansible_port": 1}',
         unreachable=True,

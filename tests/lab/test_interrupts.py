@@ -3,13 +3,13 @@
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI300X, REGISTRY
 from tests.lab.small import Site, small_site
+from tests.proc import working_in
 
 pytestmark = pytest.mark.lab
 
@@ -45,24 +45,12 @@ def interrupt(controller: Controller, moment: str, *, twice: bool = False) -> tu
     return process.returncode, said + rest, time.monotonic() - began
 
 
-def helpers(directory: Path) -> list[str]:
-    """Processes that still work in the controller's directory."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "cwd").readlink() == directory:
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
-
-
 def check_message(site: Site, code: int, said: str) -> None:
     assert code == 130, said
     assert said.count("interrupted;") == 1
     assert "Traceback" not in said
     assert "Exception" not in said
-    assert helpers(site.controller.directory) == []
+    assert working_in(site.controller.directory) == []
 
 
 @pytest.mark.parametrize("moment", [SURVEY, "pull ", "create chat-0-new", "wait until chat-0-new", "verify chat-0-new"])
@@ -107,7 +95,7 @@ def test_ctrl_c_ends_followed_logs_and_leaves_no_helper_here(site: Site) -> None
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert helpers(site.controller.directory) == []
+    assert working_in(site.controller.directory) == []
 
 
 def test_endpoints_are_told_as_json_and_for_prometheus(site: Site) -> None:

@@ -22,6 +22,7 @@ from fleet.transport import Connector
 from tests.lab.cli import Controller
 from tests.lab.conftest import REGISTRY, lab_name
 from tests.lab.standin_image import standin_archive
+from tests.proc import command_lines
 
 pytestmark = pytest.mark.lab
 
@@ -228,13 +229,7 @@ def test_a_proxys_password_shows_in_no_command_line_log_or_history(lab: Lab, rep
 
     def look(line: str) -> None:
         seen.append(line)
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                command = path.read_bytes()
-            except OSError:
-                continue
-            if b"h1dd3n" in command:
-                seen.append(f"h1dd3n in {command!r}")
+        seen.extend(f"h1dd3n in {words!r}" for _, words in command_lines() if b"h1dd3n" in words)
 
     watched = Workshop(shop.store, shop.machine, None, look)
     made = produce(

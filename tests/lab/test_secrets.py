@@ -12,6 +12,7 @@ from fleet.lab.node import Node
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI250, MI300X, REGISTRY
 from tests.lab.rolls import Fleet, fleet_of
+from tests.proc import command_lines
 
 pytestmark = pytest.mark.lab
 
@@ -49,11 +50,7 @@ def watched(secrets: list[str]) -> Iterator[list[str]]:
 
     def look() -> None:
         while not stopped.is_set():
-            for file in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    words = file.read_bytes()
-                except OSError:
-                    continue
+            for _, words in command_lines():
                 if any(needle in words for needle in needles):
                     seen.append(words.replace(b"\0", b" ").decode(errors="replace"))
             stopped.wait(0.02)

@@ -19,6 +19,7 @@ from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Settings
 from fleet.locks import WAIT_GPUS_IDLE, Heart, HostLock, LockedError, Owner, holder_of, unlock
 from fleet.transport import Connector, Session
+from tests.proc import command_lines
 from tests.ssh.conftest import Keys
 from tests.ssh.sshd import Sshd
 from tests.ssh.test_openssh import OpenSsh, openssh
@@ -133,12 +134,7 @@ def free(place: Path) -> bool:
 def children(place: Path) -> list[str]:
     """Processes of a lock's holder, and those that still read for it."""
     inode = f"inode={place.stat().st_dev}:{place.stat().st_ino}"
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if inode in path.read_text():
-                found.append(path.parent.name)
-    return found
+    return [str(pid) for pid, words in command_lines() if inode.encode() in words]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -23,6 +23,7 @@ from fleet.image.store import Store
 from fleet.image.workshop import Workshop
 from fleet.inventory.settings import Image, Registry, Source
 from fleet.secret import Secret
+from tests.proc import command_lines
 from tests.tools.test_convert import docker_save, quiet
 from tests.tools.test_source import git
 from tests.unit.image import layouts
@@ -34,13 +35,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
     shown: list[bytes]
 
     def do_GET(self) -> None:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                command = path.read_bytes()
-            except OSError:
-                continue
-            if b"s3cret" in command:
-                self.shown.append(command)
+        self.shown.extend(words for _, words in command_lines() if b"s3cret" in words)
         self.send_response(401)
         self.send_header("WWW-Authenticate", 'Basic realm="x"')
         self.send_header("Content-Length", "0")
