@@ -57,6 +57,7 @@ class System:
     memory_available_bytes: int | None = None
     rocm_version: str | None = None  # of the host itself, absent on most nodes
     epoch_s: float | None = None  # the host's clock while the probe ran
+    flock: bool | None = None  # is flock(1) of util-linux there?
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def _system(frames: Frames) -> System:
     }
     uptime = (frames.text("proc/uptime") or "").split(" ")[0]
     clock = natural((frames.lines("time") or ("",))[0])
+    tools = frames.lines("tools")
     return System(
         hostname=frames.text("proc/sys/kernel/hostname"),
         os=release.get("ID"),
@@ -76,6 +77,7 @@ def _system(frames: Frames) -> System:
         memory_available_bytes=memory.get("MemAvailable"),
         rocm_version=frames.text("opt/rocm/.info/version"),
         epoch_s=None if clock is None else float(clock),
+        flock=None if tools is None else "flock" in tools,
     )
 
 

@@ -159,6 +159,7 @@ probe() {
         [ -n "${SUDO_USER:-}" ] && echo "login=$(id -Gn "$SUDO_USER" 2>/dev/null)"
         firewall
         say limits; echo "memlock $(ulimit -l)"; echo "nofile $(ulimit -n)"; echo "nofile_hard $(ulimit -H -n)"
+        say tools; if command -v flock >/dev/null; then echo flock; fi
         say modinfo
         command -v modinfo >/dev/null && limit 5 modinfo amdgpu 2>/dev/null | grep -E '^(filename|version|srcversion):'
         # Of the engine's settings only these: a file may hold proxies with their passwords.

@@ -44,6 +44,7 @@ def test_every_shell_reads_this_machine(shell: Sequence[str]) -> None:
     assert facts.docker.state is not None
     assert facts.space["slash"].free_bytes > 0
     assert facts.tuning.nofile is not None
+    assert facts.system.flock == bool(shutil.which("flock"))
 
 
 @pytest.mark.parametrize("tree", TREES, ids=lambda path: path.name)
@@ -64,6 +65,7 @@ def test_a_machine_without_tools_still_answers(tmp_path: Path) -> None:
     )
     facts = parse(done.stdout.decode())
     assert facts.docker.state == "no-cli"
+    assert facts.system.flock is False
     assert facts.driver.disk_version is None
     assert facts.kernel_log.lines is None
     assert facts.space == {}

@@ -113,6 +113,13 @@ def time_skew(facts: Facts, needs: Needs) -> Result:
     )
 
 
+@checks("flock")
+def flock(facts: Facts, _needs: Needs) -> Result:
+    if facts.system.flock is None:
+        return Blind("whether there is a flock command")
+    return None if facts.system.flock else "there is no flock command"
+
+
 @checks("unread")
 def unread(facts: Facts, _needs: Needs) -> Result:
     denied = [f"{entry.path}: {entry.error}" for entry in facts.unread if entry.error != "ENOENT"]

@@ -282,6 +282,14 @@ def test_limits_and_settings() -> None:
     assert facts.system.cpus == 128
 
 
+def test_flock_is_there_or_not_or_nobody_looked() -> None:
+    assert [framed(tools="flock").system.flock, framed(tools="").system.flock, framed().system.flock] == [
+        True,
+        False,
+        None,
+    ]
+
+
 def test_secrets_on_command_lines_are_hidden() -> None:
     shown = redact(["HF_TOKEN=hf_x", "vllm", "--api-key", "k", "--hf-token=t", "two words"])
     assert shown == "HF_TOKEN=*** vllm --api-key *** --hf-token=*** 'two words'"

@@ -54,7 +54,7 @@ def well() -> Facts:
     room = {key: replace(space, free_bytes=900 * GIB, exists=True) for key, space in facts.space.items()}
     return replace(
         facts,
-        system=replace(facts.system, epoch_s=1001.0, cmdline="ro iommu=pt pci=realloc=off", cpus=192),
+        system=replace(facts.system, epoch_s=1001.0, flock=True, cmdline="ro iommu=pt pci=realloc=off", cpus=192),
         tuning=replace(
             facts.tuning, memlock_kib=-1, nofile_hard=1048576, shm_bytes=500 * GIB, cgroup=2, engine_nofile=-1,
             governor="performance", numa_balancing=0, selinux="disabled",
@@ -242,6 +242,7 @@ FAILS: dict[str, list[Case]] = {
     "selinux": [(part("tuning", selinux="enforcing"), NEEDS)],
     "cgroup": [(part("tuning", cgroup=1), NEEDS)],
     "time_skew": [(part("system", epoch_s=1100.0), NEEDS), (part("system", epoch_s=900.0), NEEDS)],
+    "flock": [(part("system", flock=False), NEEDS)],
     "docker_cli": [(part("docker", state="no-cli", error="there is no `docker` in PATH"), NEEDS)],
     "docker_running": [(part("docker", state="stopped", error="Cannot connect"), NEEDS)],
     "docker_permission": [(part("docker", state="forbidden"), NEEDS)],
@@ -344,6 +345,7 @@ BLINDS: dict[str, Case] = {
     "selinux": (part("tuning", selinux=None), NEEDS),
     "cgroup": (part("tuning", cgroup=None), NEEDS),
     "time_skew": (part("system", epoch_s=None), NEEDS),
+    "flock": (part("system", flock=None), NEEDS),
     "docker_cli": (part("docker", state=None), NEEDS),
     "docker_running": (part("docker", state=None), NEEDS),
     "docker_permission": (part("docker", state=None), NEEDS),
