@@ -300,21 +300,25 @@ def endpoints(options: Options, prometheus: bool = False) -> int:
 @verb(
     *HOSTS, "forks", "accept_new",
     example="invoke logs chat -i prod --limit mi300x-01 --follow",
-    service=_SERVICE,
+    service="A service, or one of its containers (chat-0). Several with commas between.",
     follow="Go on with what comes.",
-    tail="Lines to begin with.",
+    tail="Lines to begin with; -1 for all.",
 )  # fmt: skip
 def logs(options: Options, service: str, follow: bool = False, tail: int = 100) -> int:
     """Show the logs of a service's containers, each line with its host."""
-    from fleet.verbs.services import logs as work
+    from fleet.verbs.containers import logs as work
 
-    return work(options, service, follow=follow, tail=tail)
+    return work(options, tuple(service.split(",")), follow=follow, tail=tail)
 
 
-@verb(*HOSTS, "accept_new", example="invoke shell chat -i prod --limit mi300x-01", service=_SERVICE)
+@verb(
+    *HOSTS, "accept_new",
+    example="invoke shell chat -i prod --limit mi300x-01",
+    service="A service (its first container), or one of its containers (chat-1).",
+)  # fmt: skip
 def shell(options: Options, service: str) -> int:
     """Open an interactive bash in a service's container on one host."""
-    from fleet.verbs.services import shell as work
+    from fleet.verbs.containers import shell as work
 
     return work(options, service)
 

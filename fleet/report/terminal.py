@@ -56,8 +56,8 @@ def progress_line(line: str) -> None:
 
 
 def host_line(host: str, line: str) -> None:
-    """A line that a host printed, on standard output."""
-    print(f"{host}: {line}", flush=True)
+    """A line that a host printed, on standard output. In one write: hosts print side by side."""
+    print(f"{host}: {line}\n", end="", flush=True)
 
 
 def show_failures(failed: Mapping[str, HostError]) -> None:

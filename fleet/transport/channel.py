@@ -126,6 +126,7 @@ class ChannelReader(io.RawIOBase):
     def __init__(self, channel: Channel) -> None:
         super().__init__()
         self.channel = channel
+        self.sock = channel  # where docker-py looks for what to close when a stream is left before its end
 
     def readable(self) -> bool:
         return True

@@ -1,6 +1,5 @@
 """One live SSH connection to one host: commands, scripts, streams, uploads, tunnels."""
 
-import codecs
 import contextlib
 import io
 import os
@@ -21,6 +20,7 @@ from fleet.inventory.model import Host
 from fleet.transport import sudo as become
 from fleet.transport.channel import Channel
 from fleet.transport.dial import drop
+from fleet.transport.lines import Lines
 from fleet.transport.output import Output
 from fleet.transport.process import Sink, Stalled, converse
 from fleet.transport.slots import Slots
@@ -101,7 +101,7 @@ class Session:
     ) -> int:
         """Run a command and hand over every line of stdout and stderr as it comes; returns the exit code."""
         lock = threading.Lock()
-        out, err = _Lines(on_line, lock), _Lines(on_line, lock)
+        out, err = Lines(on_line, lock), Lines(on_line, lock)
         what = describe(argv)
         with self._started(argv, sudo) as channel:
             code = self._converse(channel, what, io.BytesIO(stdin) if stdin else None, out, err, None)
@@ -357,24 +357,3 @@ def describe(argv: Sequence[str]) -> str:
     """A command for people: one line, at most 100 characters."""
     words = shlex.join(argv).split("\n", maxsplit=1)[0]
     return f"`{words}`" if len(words) <= 100 else f"`{words[:99]}…`"
-
-
-class _Lines:
-    """Bytes in, whole lines out; one lock keeps the lines of stdout and stderr apart."""
-
-    def __init__(self, on_line: Callable[[str], None], lock: threading.Lock) -> None:
-        self._on_line = on_line
-        self._lock = lock
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._rest = ""
-
-    def __call__(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
-        with self._lock:
-            for line in lines:
-                self._on_line(line.removesuffix("\r"))
-
-    def end(self) -> None:
-        """Hand over what has no newline."""
-        if last := self._rest + self._decoder.decode(b"", final=True):
-            self._on_line(last)

@@ -1,11 +1,11 @@
-"""`stop`, `verify`, `status`, `endpoints`, `logs` and `shell`: what runs, and what to do with it."""
+"""`stop`, `verify`, `status` and `endpoints`: what runs, and what to do with it."""
 
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from fleet.cli import Options
-from fleet.errors import FleetError, HostError, UsageError
+from fleet.errors import FleetError, HostError
 from fleet.inventory.model import Host
 from fleet.report import errors, outcomes, status, terminal
 from fleet.rollout.looks import survey
@@ -82,54 +82,6 @@ def show_endpoints(options: Options, *, prometheus: bool) -> int:
     failed = failures(found)
     terminal.show_failures(failed)
     return 1 if failed else 0
-
-
-def logs(options: Options, service: str, *, follow: bool, tail: int) -> int:
-    """The log of a service's containers on the selected hosts, each line with its host."""
-
-    def show(host: Host) -> None:
-        session = connector.connect(host)
-        names = _names(host, service)
-        flags = ("--follow",) if follow else ()
-        for name in names:
-            argv = ("docker", "logs", "--tail", str(tail), *flags, name)
-            code = session.stream(argv, sudo=True, on_line=lambda line: terminal.host_line(host.name, line))
-            if code:
-                raise HostError(
-                    host.name, f"docker logs {name} exited with {code}", hint="invoke status shows what runs"
-                )
-
-    _, chosen = inventory_and_hosts(options)
-    with connected(options) as connector:
-        found = fan_out(_having(chosen, service), show, forks=options.forks)
-    failed = {name: error for name, error in found.items() if isinstance(error, HostError)}
-    terminal.show_failures(failed)
-    return 1 if failed else 0
-
-
-def shell(options: Options, service: str) -> int:
-    """An interactive bash in a service's container on the one selected host."""
-    _, chosen = inventory_and_hosts(options)
-    hosts = _having(chosen, service)
-    if len(hosts) != 1:
-        raise UsageError(f"shell takes one host, and {len(hosts)} are selected", hint="--limit HOST")
-    with connected(options) as connector:
-        session = connector.connect(hosts[0])
-        name = _names(hosts[0], service)[0]
-        return session.interact(("docker", "exec", "--interactive", "--tty", name, "bash"), sudo=True)
-
-
-def _names(host: Host, service: str) -> list[str]:
-    wanted = host.settings.services[service]
-    return [f"{service}-{number}" for number in range(wanted.replicas)]
-
-
-def _having(hosts: Sequence[Host], service: str) -> tuple[Host, ...]:
-    found = tuple(host for host in hosts if service in host.settings.services)
-    if not found:
-        known = sorted({name for host in hosts for name in host.settings.services})
-        raise UsageError(f"no selected host has a service {service!r}", hint=f"services: {', '.join(known) or 'none'}")
-    return found
 
 
 def _each(

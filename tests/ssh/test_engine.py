@@ -69,6 +69,13 @@ def test_followed_logs_come_frame_by_frame(engine: Engine, session: Session) -> 
     assert list(container.logs(stream=True, follow=True)) == [f"line {n}\n".encode() for n in range(5)]
 
 
+def test_a_followed_log_may_be_left_before_its_end(engine: Engine, session: Session) -> None:
+    stream = docker_client(session).api.logs("c", stream=True, follow=True)
+    assert next(stream) == b"line 0\n"
+    stream.close()
+    assert docker_client(session).containers.get("c").name == "c"
+
+
 def test_exec_takes_the_upgraded_stream_without_losing_its_first_bytes(engine: Engine, session: Session) -> None:
     container = docker_client(session).containers.get("c")
     result = container.exec_run(["x"], demux=True)
