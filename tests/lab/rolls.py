@@ -118,9 +118,9 @@ def fleet_of(
         Lab.remove(name)
 
 
-def answers(address: str, *, path: str = "/health", timeout: float = 1.0) -> bool:
+def answers(address: str, *, port: int = PORT, path: str = "/health", timeout: float = 1.0) -> bool:
     """Straight over the network, past everything of ours."""
-    connection = http.client.HTTPConnection(address, PORT, timeout=timeout)
+    connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200
