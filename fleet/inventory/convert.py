@@ -8,7 +8,19 @@ from typing import Any, TypeVar
 
 from fleet.errors import Problem
 from fleet.inventory.nodes import Node, plain
-from fleet.inventory.settings import Expect, Gpus, Image, Known, Registry, Service, Settings, Source, Verify
+from fleet.inventory.settings import (
+    Drain,
+    Expect,
+    Gpus,
+    Image,
+    Known,
+    Registry,
+    Service,
+    Settings,
+    Sideload,
+    Source,
+    Verify,
+)
 from fleet.secret import Secret
 
 T = TypeVar("T")
@@ -45,8 +57,12 @@ def settings_of(node: Node) -> Settings:
     special: dict[str, Any] = {"image": image}
     if "gpus" in node.value:
         special["gpus"] = _simple(Gpus, node.value["gpus"])
+    if "sideload" in node.value:
+        special["sideload"] = _simple(Sideload, node.value["sideload"])
     if "registry" in node.value:
         special["registry"] = _registry(node.value["registry"], "fleet.registry")
+    if "drain" in node.value:
+        special["drain"] = _simple(Drain, node.value["drain"])
     services = node.value.get("services", Node({}, node.place))
     special["services"] = {name: _service(name, inner, image) for name, inner in services.value.items()}
     return _simple(Settings, node, special)
@@ -135,6 +151,8 @@ def _service(name: str, node: Node, image: Image | None) -> Service:
         special["registry"] = _registry(node.value["registry"], f"{label}.registry")
     if "verify" in node.value:
         special["verify"] = _verify(node.value["verify"])
+    if "drain" in node.value:
+        special["drain"] = _simple(Drain, node.value["drain"])
     if "secrets" in node.value:
         secrets = node.value["secrets"].value.items()
         special["secrets"] = {key: secret_of(inner, f"{label}.secrets.{key}")[0] for key, inner in secrets}

@@ -104,6 +104,20 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Drain:
+    """Commands that take a replica out of whatever routes to it, and put it back. Run without a shell.
+
+    `limit` is in seconds of waiting for its requests, `timeout` in seconds for one command. `where`: controller, host.
+    """
+
+    out: tuple[str, ...]
+    back: tuple[str, ...]
+    limit: float = 60.0
+    timeout: float = 30.0
+    where: str = "controller"
+
+
+@dataclass(frozen=True)
 class Service:
     """One vLLM deployment. `gpus` is per replica, 0 = the host's GPUs shared out evenly. `args` go to vLLM as they are."""
 
@@ -129,9 +143,24 @@ class Service:
     volumes: tuple[str, ...] = ()
     restart: str = "unless-stopped"
     stop_grace: float = 60.0  # seconds
+    vram_wait: float = 30.0  # seconds without any fall of the GPUs' memory after a stop
     progress_deadline: float = 1800.0  # seconds without progress of the start-up
     hosts: str = ""  # a host pattern; empty = every host that resolves this service
     verify: Verify = Verify()
+    drain: Drain | None = None
+
+
+@dataclass(frozen=True)
+class Sideload:
+    """How images go over SSH. `limit` (`50MB/s`, `400Mbit/s`) is shared by all hosts of a run; the smallest one counts."""
+
+    limit: str = ""
+    stall: float = 60.0  # seconds in which nothing moves, after which a new connection is made
+    keep: float = 7.0  # days that what arrived of a failed transfer stays on the host
+
+    @property
+    def keep_seconds(self) -> float:
+        return self.keep * 86400
 
 
 @dataclass(frozen=True)
@@ -145,5 +174,7 @@ class Settings:
     builder: str = ""  # an inventory host; empty = the controller
     models_dir: str = "/srv/models"
     staging_dir: str = "/var/tmp/fleet"  # noqa: S108  survives a reboot, which a resumed transfer needs
+    sideload: Sideload = Sideload()
     services: Mapping[str, Service] = field(default_factory=dict)
+    drain: Drain | None = None  # of every service without one of its own
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # finding id -> reason

@@ -16,7 +16,15 @@ class Blind:
     what: str
 
 
-Result = str | Blind | None  # the evidence of a finding, blindness, or nothing to say
+@dataclass(frozen=True)
+class Told:
+    """Evidence with a fix of its own: the commands name what was found."""
+
+    evidence: str
+    fix: str
+
+
+Result = str | Told | Blind | None  # the evidence of a finding, blindness, or nothing to say
 Check = Callable[[Facts, Needs], Result]
 CHECKS: dict[str, Check] = {}
 
@@ -43,6 +51,8 @@ def check(facts: Facts, needs: Needs) -> tuple[Finding, ...]:
         if isinstance(result, Blind):
             if not any(earlier in found for earlier in entry.after):
                 found[entry.id] = entry.finding(f"could not be read: {result.what}", unread=True)
+        elif isinstance(result, Told):
+            found[entry.id] = replace(entry.finding(result.evidence), fix=result.fix)
         elif result:
             found[entry.id] = entry.finding(result)
     return tuple(replace(finding, accepted=needs.accept.get(finding.id, "")) for finding in found.values())

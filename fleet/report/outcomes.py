@@ -89,6 +89,12 @@ def show_warnings(outcomes: Mapping[str, Outcome]) -> None:
         for evidence, hosts in item.evidence.items():
             told = f"{item.finding.id} on {fold(hosts)}: {evidence}"
             terminal.out().print(f"[yellow]warning[/] {escape(told)}", soft_wrap=True)
+    show_findings(outcomes)
+
+
+def show_findings(outcomes: Mapping[str, Outcome]) -> None:
+    """What the changes themselves found out about the hosts, whole: nobody else says how to mend it."""
+    findings.show(terminal.out(), {name: one.findings for name, one in outcomes.items() if one.findings}, verbose=False)
 
 
 def warnings_document(outcomes: Mapping[str, Outcome]) -> dict[str, list[dict[str, object]]]:
@@ -106,11 +112,12 @@ def _warnings(outcome: Outcome) -> list[Finding]:
 
 
 def document(outcomes: Mapping[str, Outcome], stock: Stock) -> dict[str, object]:
-    """`{images, hosts: {name: {changed, verification, proofs}}, warnings, failed}`."""
+    """`{images, hosts: {name: {changed, verification, findings, proofs}}, warnings, failed}`."""
     hosts = {
         name: {
             "changed": outcome.changed,
             "verification": outcome.warnings,
+            "findings": [finding.to_json() for finding in outcome.findings],
             "proofs": {replica: proof.to_json() for replica, proof in outcome.proofs.items()},
         }
         for name, outcome in outcomes.items()

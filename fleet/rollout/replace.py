@@ -125,6 +125,7 @@ def _replace(run: Run, outcome: Outcome, budget: Budget, claims: Claims, begun: 
             outcome.changed += _steps(work.context.finished)  # another service of this host, which stays
             raise
         finally:
+            outcome.findings += work.context.findings
             outcome.deeds += of_containers(site, len(work.context.finished), failed)
             work.done.set()
         return _steps(work.context.finished)

@@ -8,6 +8,7 @@ from pathlib import Path
 from fleet.delivery.progress import Moving, silent
 from fleet.errors import HostError, RefusedError, UnreachableError
 from fleet.journal.audit import AuditEntry
+from fleet.preflight import Finding
 from fleet.rollout.site import Site, Wishes
 from fleet.seam import Bare, Seam
 from fleet.serving.verify import Proof
@@ -28,6 +29,7 @@ class Outcome:
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     deeds: list[AuditEntry] = field(default_factory=list)  # not yet in the host's audit
     warnings: list[str] = field(default_factory=list)  # of verification: wrong beside its likes, or slow
+    findings: list[Finding] = field(default_factory=list)  # what the changes themselves found out: dirty GPUs
     down: tuple[str, ...] = ()  # services that served here before the run and do not now
 
 

@@ -1,7 +1,8 @@
 """The vLLM command line of a replica, fitted to the image's ENTRYPOINT. Pure."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,6 +12,7 @@ from fleet.serving.placement import Replica
 MODELS = "/app/models"
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh"})
 API_MODULE = "vllm.entrypoints.openai.api_server"
+MEMORY_SHARE = 0.9  # of a GPU, vLLM's own default of gpu-memory-utilization
 OWN_FLAGS = {"port": "port", "host": "host", "served-model-name": "served_name"}  # flags that are settings of a service
 
 
@@ -72,6 +74,21 @@ def fit(entrypoint: tuple[str, ...], arguments: tuple[str, ...]) -> Command:
         return Command(whole[:2], whole[2:], whole, note)
     note = f"the image's entrypoint {' '.join(entrypoint)} is taken to run the command it is given"
     return Command(None, whole, (*entrypoint, *whole), note)
+
+
+def memory_share(words: Sequence[str]) -> float:
+    """The gpu-memory-utilization of a vLLM command line: so much of each GPU has to be free when it starts."""
+    text = ""
+    for before, word in zip(("", *words), words, strict=False):
+        if re.fullmatch(r"--gpu[-_]memory[-_]utilization", before):
+            text = word
+        elif found := re.fullmatch(r"--gpu[-_]memory[-_]utilization=(.*)", word):
+            text = found[1]
+    try:
+        share = float(text)
+    except ValueError:
+        return MEMORY_SHARE
+    return share if 0 < share <= 1 else MEMORY_SHARE
 
 
 def _flags(args: Mapping[str, object]) -> list[str]:

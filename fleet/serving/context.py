@@ -9,7 +9,9 @@ from typing import Protocol
 
 import docker
 
+from fleet.facts import Facts
 from fleet.inventory.settings import Service
+from fleet.preflight import Finding
 from fleet.seam import Bare, Seam
 from fleet.serving.diagnose import diagnose
 from fleet.serving.host import Shell
@@ -34,6 +36,11 @@ class Guard(Protocol):
         """We cannot put back what was there: give the host up, so that it does that by itself, at once."""
 
 
+def _nothing_known() -> Facts:
+    """For tests and for hosts that nobody may probe."""
+    return Facts()
+
+
 class Unguarded:
     """For single commands and tests: nobody else is kept out."""
 
@@ -52,6 +59,7 @@ class Context:
 
     `secret_values` reveals a service's secrets when they are needed; `diagnose(text, where)` knows the field's fatal
     lines; `say` gets one line of progress; `cancelled` ends the work before the next step, with everything put back.
+    `facts` probes the host anew; `findings` are what the steps found out about it.
     """
 
     session: Shell
@@ -67,6 +75,8 @@ class Context:
     sleep: Callable[[float], None] = time.sleep
     proofs: dict[str, Proof] = field(default_factory=dict)
     finished: list[Change] = field(default_factory=list)  # those that a later failure does not undo
+    facts: Callable[[], Facts] = _nothing_known
+    findings: list[Finding] = field(default_factory=list)
     seam: Seam = field(default_factory=Bare)
     guard: Guard = field(default_factory=Unguarded)
 

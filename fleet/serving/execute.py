@@ -16,7 +16,7 @@ import requests
 
 from fleet.errors import FleetError, HostError
 from fleet.inventory.settings import Service
-from fleet.serving import follow, observe, secrets
+from fleet.serving import follow, observe, secrets, vram
 from fleet.serving.context import Context
 from fleet.serving.inspection import replaces_label
 from fleet.serving.steps import (
@@ -38,7 +38,6 @@ from fleet.serving.steps import (
 )
 from fleet.serving.verify import Proof
 
-GIB = 1024**3
 SHOWN = 12  # lines of a saved log that an error shows; the cause stands above them and the rest is in the file
 BROKEN = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
@@ -115,7 +114,7 @@ def _do(step: Step, context: Context) -> None:
         case Stop():
             api.stop(step.name, timeout=step.grace)
         case FreeVram():
-            _wait_for_vram(step, context)
+            vram.free(step, context)
         case Start():
             api.start(step.name)
         case Wait():
@@ -165,7 +164,7 @@ def _told(error: HostError, left: _Left, context: Context) -> HostError:
     before = ", ".join(change.name for change in context.finished)
     message = f"{error.message.rstrip('. ')}. {left.said}" + (f". Done before that: {before}" if before else "")
     hint, tail = error.hint, error.tail
-    if left.log is not None and tail:
+    if left.log is not None and tail and not isinstance(error, vram.DirtyError):  # that one never started
         tail = tail[-SHOWN:]
         hint = f"{hint.rstrip('. ')}. Its whole log: {left.log}" if hint else f"read its log: {left.log}"
     return HostError(error.host, message, hint=hint, tail=tail)
@@ -180,18 +179,34 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
     log = None
     context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
     failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
-    for step in change.undo:
+    starts = {step.name for step in change.undo if isinstance(step, Start)}
+    dirty: vram.DirtyError | None = None
+    for planned in change.undo:
+        step = planned
+        if isinstance(step, FreeVram):
+            if starts and all(_running(name, context) for name in starts):
+                continue  # nothing was stopped yet, so what is in use is theirs
+            step = replace(step, patient=not (begun and isinstance(begun[-1], FreeVram)))
+        if dirty and getattr(step, "name", "") in starts:
+            continue  # it stays as it is held, so that the next run knows that it served
         context.say(f"undo: {step.what}")
         try:
             context.seam.perform(context.name, step, partial(_do, step, context))
             log = log_file(step.name, context) if isinstance(step, SaveLogs) else log
         except docker.errors.NotFound:
             continue
+        except vram.DirtyError as error:
+            dirty = error
         except (FleetError, *BROKEN) as error:
             failures.setdefault(str(error), []).append(step.what)
     back = ", ".join(step.name for step in change.undo if isinstance(step, Start))
+    told = "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
+    if dirty and starts:  # the host by itself would start it all the same, so that is not left to it
+        failed = f" ({told})" if told else ""
+        return _Left(
+            f"{back} does not fit either and is kept stopped until the GPUs are clean: it is DOWN{failed}", log
+        )
     if failures:
-        told = "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
         said = (
             f"Putting back did not work in full ({told}); the host goes on with it by itself if it can: "
             "invoke status shows what serves"
@@ -212,6 +227,14 @@ def _gone(name: str, context: Context) -> bool:
         return False
 
 
+def _running(name: str, context: Context) -> bool:
+    try:
+        found = observe.inspect(context.client, name)
+    except BROKEN:
+        return False
+    return found is not None and found.state == "running"
+
+
 def _write_secrets(step: WriteSecrets, context: Context) -> None:
     text = secrets.content(context.secret_values(context.services[step.service]))
     folder = posixpath.dirname(step.path)
@@ -229,30 +252,6 @@ def _remove(step: Remove, context: Context) -> None:
     file = found.secrets_file
     if file in files and file not in in_use and posixpath.dirname(file) == f"{state_dir}/secrets":
         context.session.run(("rm", "-f", file), sudo=True)
-
-
-def _wait_for_vram(step: FreeVram, context: Context, *, patience: int = 10) -> None:
-    """Until usage is down to what an idle GPU holds, or has not fallen for `patience` looks a second apart.
-
-    Not an error then: a neighbour's partition shares the card's counter, preflight names foreign processes, and vLLM
-    refuses to start with too little memory, in words.
-    """
-    lowest: dict[int, int] = {}
-    idle = 0
-    while True:
-        vram = observe.read_vram(context.session)
-        mine = {minor: value for minor, value in vram.items() if step.minors is None or minor in step.minors}
-        busy = {minor: used for minor, (used, total) in mine.items() if used > GIB + total // 50}
-        if not busy:
-            return
-        falls = any(used < lowest.get(minor, used + 1) for minor, used in busy.items())
-        lowest = {minor: min(used, lowest.get(minor, used)) for minor, used in busy.items()}
-        idle = 0 if falls else idle + 1
-        if idle >= patience:
-            told = ", ".join(f"renderD{minor} {used / GIB:.1f} GiB" for minor, used in busy.items())
-            context.say(f"VRAM still in use, going on: {told}")
-            return
-        context.sleep(1.0)
 
 
 def _refused(step: Step, context: Context, error: Exception) -> HostError:

@@ -14,6 +14,9 @@ class Answer(Protocol):
     def stdout(self) -> str: ...
 
     @property
+    def stderr(self) -> str: ...
+
+    @property
     def exit_code(self) -> int: ...
 
 
@@ -23,9 +26,19 @@ class Shell(Protocol):
     @property
     def host(self) -> Host: ...
 
-    def run(self, argv: Sequence[str], *, sudo: bool = False) -> Answer: ...
+    def run(
+        self, argv: Sequence[str], *, sudo: bool = False, timeout: float | None = None, check: bool = True
+    ) -> Answer: ...
 
-    def script(self, text: str, *, args: Sequence[str] = (), sudo: bool = False) -> Answer: ...
+    def script(
+        self,
+        text: str,
+        *,
+        args: Sequence[str] = (),
+        sudo: bool = False,
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> Answer: ...
 
     def upload(self, source: BinaryIO, path: str, *, mode: int = 0o644, sudo: bool = False) -> None: ...
 

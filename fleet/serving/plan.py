@@ -9,6 +9,7 @@ is one that has to come back if its successor fails.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fleet.serving.command import memory_share
 from fleet.serving.diff import Difference, Recreate, Same, Update, compare
 from fleet.serving.inspection import CANDIDATE, Held, Inspection, listening, overlap, replica_of, spec_gpus
 from fleet.serving.spec import ContainerSpec
@@ -93,10 +94,15 @@ def differences(spec: ContainerSpec, real: Inspection, written: frozenset[str]) 
 def plan_stop(found: Iterable[Inspection], services: frozenset[str]) -> ServingPlan:
     """Stop the containers of these services (all where empty); they stay, and the next deploy starts them again."""
     ours = [one for one in found if one.owned and (not services or one.service in services)]
-    changes = tuple(
-        Change(one.name, "asked to stop", (Stop(one.name, _grace(one), "asked to stop"),)) for one in ours if one.alive
-    )
+    changes = tuple(Change(one.name, "asked to stop", _stopped(one, "asked to stop")) for one in ours if one.alive)
     return ServingPlan(changes, tuple(f"{one.name}: already stopped" for one in ours if not one.alive))
+
+
+def _stopped(one: Inspection, why: str) -> tuple[Step, ...]:
+    stop = Stop(one.name, _grace(one), why)
+    if one.gpus is not None and not one.gpus:
+        return (stop,)
+    return (stop, FreeVram(one.gpus, f"{one.name} was stopped", service=one.service))
 
 
 def _drop_stale_candidates(work: _Work) -> None:
@@ -131,10 +137,7 @@ def _drop(work: _Work, candidate: Inspection, why: str) -> None:
             work.real[old.name] = _with_policy(old, held.restart)
     steps.append(SaveLogs(candidate.name, why))
     if candidate.alive:
-        steps += [
-            Stop(candidate.name, _grace(candidate), why),
-            FreeVram(candidate.gpus, f"{candidate.name} was stopped"),
-        ]
+        steps += _stopped(candidate, why)
     steps.append(Remove(candidate.name, why))
     del work.real[candidate.name]
     work.changes.append(Change(candidate.name, why, tuple(steps)))
@@ -176,12 +179,13 @@ def _settled(work: _Work, spec: ContainerSpec, current: Inspection) -> None:
         for old in blockers:
             steps.append(Stop(old.name, _grace(old), f"it holds the port or GPUs of {spec.name}"))
             undo += [Start(old.name, f"{spec.name} did not answer")]
-        if current.alive or blockers:
-            steps.append(FreeVram(spec_gpus(spec), "something was stopped on these GPUs"))
+        if current.alive or blockers or spec.name in work.held:
+            steps.append(_freed(spec, "something was stopped on these GPUs", memory_share(spec.arguments)))
         steps.append(Start(spec.name, down))
         steps += _prove(work, spec, spec.name)
         if undo:
-            undo.insert(0, Stop(spec.name, spec.stop_timeout, "it did not answer"))
+            freed = _freed(spec, f"{spec.name} was stopped", _needed(blockers))
+            undo[:0] = [Stop(spec.name, spec.stop_timeout, "it did not answer"), freed]
         undo.insert(0, SaveLogs(spec.name, "it did not answer"))
     if not steps:
         work.kept.append(f"{spec.name}: runs {spec.image.release} as wanted")
@@ -213,9 +217,9 @@ def _replace(
             steps.append(SetRestart(one.name, "no", f"{reason}; a reboot must not start both"))
         if one.alive:
             steps.append(Stop(one.name, _grace(one), reason))
-    if blockers:
-        steps.append(FreeVram(spec_gpus(spec), "the next start needs the memory back"))
     if candidate is None or candidate.state != "running":
+        if blockers:
+            steps.append(_freed(spec, "the next start needs the memory back", memory_share(spec.arguments)))
         steps.append(Start(name, why))
     steps += _prove(work, spec, name)
     commit: list[Step] = []
@@ -232,8 +236,9 @@ def _replace(
 def _put_back(spec: ContainerSpec, name: str, held: Iterable[Held], blockers: Iterable[Inspection]) -> tuple[Step, ...]:
     failed = f"{name} did not prove itself"
     steps: list[Step] = [SaveLogs(name, failed), Stop(name, spec.stop_timeout, failed)]
-    steps.append(FreeVram(spec_gpus(spec), f"{name} was stopped"))
     by_name = {one.name: one for one in blockers}
+    returning = [by_name[one.name] for one in held if one.running and one.name in by_name]
+    steps.append(_freed(spec, f"{name} was stopped", _needed(returning)))
     # Before the candidate goes, because its label is the record of what to give back.
     steps += [SetRestart(one.name, one.restart, failed) for one in held]
     steps += [Start(one.name, f"put back: {failed}") for one in held if one.running]
@@ -244,6 +249,15 @@ def _put_back(spec: ContainerSpec, name: str, held: Iterable[Held], blockers: It
         if one.running and by_name[one.name].owned
     ]
     return tuple(steps)
+
+
+def _freed(spec: ContainerSpec, why: str, share: float) -> FreeVram:
+    return FreeVram(spec_gpus(spec), why, share, spec.service)
+
+
+def _needed(returning: Iterable[Inspection]) -> float:
+    """What has to be free of each GPU, so that these start again. What a stranger needs is not known."""
+    return max((memory_share((*one.entrypoint, *one.arguments)) for one in returning if one.owned), default=0.0)
 
 
 def _held(one: Inspection) -> Held:
@@ -296,7 +310,7 @@ def _orphans(work: _Work) -> None:
         if not work.prune:
             work.notes.append(f"{one.name} ({one.state}) belongs to no service here: --prune removes it")
         else:
-            steps: list[Step] = [Stop(one.name, _grace(one), "no service wants it")] if one.alive else []
+            steps: list[Step] = [*_stopped(one, "no service wants it")] if one.alive else []
             steps.append(Remove(one.name, "no service wants it"))
             work.changes.append(Change(one.name, "no service wants it", tuple(steps)))
             del work.real[one.name]

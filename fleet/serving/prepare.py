@@ -7,7 +7,7 @@ from pathlib import Path
 
 import docker
 
-from fleet.facts import Facts
+from fleet.facts import Facts, collect
 from fleet.inventory.settings import Service, Settings
 from fleet.seam import Bare, Seam
 from fleet.serving import secrets
@@ -103,6 +103,7 @@ def context_for(
         log_dir,
         say=say,
         redact=redact,
+        facts=lambda: collect(session, settings),
         seam=seam or Bare(),
         guard=guard or Unguarded(),
     )

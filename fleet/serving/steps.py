@@ -59,10 +59,17 @@ class Stop:
 
 @dataclass(frozen=True)
 class FreeVram:
-    """Wait until the GPUs have given their memory back. `minors` None is every GPU."""
+    """Wait until the GPUs have given their memory back. `minors` None is every GPU.
+
+    `share` is the gpu-memory-utilization of what is started next, which must not be started where it does not fit; 0:
+    nothing is. `service` says how long to wait. Not `patient`: somebody has just waited, one look is enough.
+    """
 
     minors: frozenset[int] | None
     why: str
+    share: float = 0.0
+    service: str = ""
+    patient: bool = True
 
     @property
     def what(self) -> str:

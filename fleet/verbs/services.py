@@ -31,9 +31,10 @@ def stop(options: Options, services: Sequence[str]) -> int:
         context = site.context(ROOT, narrator(options).host)
         if not options.check:
             carry_out(plan, context)
+            outcome.findings += context.findings
         outcome.changed, outcome.kept = len(plan.changes), len(plan.kept)
 
-    return _each(options, work)
+    return _each(options, work, show=outcomes.show_findings)
 
 
 def verify(options: Options, *, load: float = 0.0) -> int:

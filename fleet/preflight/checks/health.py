@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from fleet.facts.model import Container, Facts, Gpu, Process
-from fleet.preflight.checks.words import GIB, name, no_gpus, size, some
+from fleet.preflight.checks.words import name, no_gpus, size, some
 from fleet.preflight.kernel import meaning
 from fleet.preflight.needs import Needs
-from fleet.preflight.registry import Blind, Result, checks
+from fleet.preflight.registry import Blind, Result, Told, checks
+from fleet.preflight.vram import RESIDUE, Dirty, evidence, remedy
 
-RESIDUE = 1 * GIB  # an idle card keeps a few hundred MiB for itself
 TAKEN = 0.1  # vLLM asks for nine tenths of the memory by default
 IDLE = 64 * 1024**2
 MESH = "gfx942"  # every card of a hive is linked to every other one; gfx90a is not
@@ -79,7 +79,7 @@ def _anybody(facts: Facts) -> bool:
 
 
 @checks("vram_free")
-def vram_free(facts: Facts, _needs: Needs) -> Result:
+def vram_free(facts: Facts, needs: Needs) -> Result:
     if not facts.gpus:
         return Blind(no_gpus(facts))
     silent = [name(gpu) for gpu in facts.gpus if gpu.vram_used_bytes is None]
@@ -88,11 +88,11 @@ def vram_free(facts: Facts, _needs: Needs) -> Result:
     if _anybody(facts):
         return None  # somebody holds a GPU, and is judged by who it is
     lost = [
-        f"{name(gpu)}: {size(used)} of {size(total)}"
+        Dirty(gpu, used, total)
         for gpu, used, total in _used_by_nobody(facts)
         if total and used > RESIDUE and used > total * TAKEN
     ]
-    return f"in use, and no process holds it: {some(lost)}" if lost else None
+    return Told(evidence(lost), remedy(facts, lost, needs.host or "this host")) if lost else None
 
 
 @checks("vram_residue")

@@ -15,9 +15,9 @@ from fleet.errors import HostError
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Settings
 from fleet.serving.context import Context
-from fleet.serving.execute import apply, carry_out
+from fleet.serving.execute import carry_out
 from fleet.serving.follow import NewLines, stamp
-from fleet.serving.steps import Change, Create, FreeVram, Remove, Rename, SaveLogs, ServingPlan, SetRestart, Start, Stop
+from fleet.serving.steps import Change, Create, Remove, Rename, SaveLogs, ServingPlan, SetRestart, Start, Stop
 from tests.unit.serving.make import built, service
 
 SPEC = built(service()).spec
@@ -28,6 +28,7 @@ GIB = 1024**3
 class Reply:
     stdout: str
     exit_code: int = 0
+    stderr: str = ""
 
 
 @dataclass
@@ -38,10 +39,20 @@ class FakeShell:
     asked: int = 0
     host: Host = field(default_factory=lambda: Host("n1", ("all",), Connection("n1"), Settings()))
 
-    def run(self, argv: Sequence[str], *, sudo: bool = False) -> Reply:
+    def run(
+        self, argv: Sequence[str], *, sudo: bool = False, timeout: float | None = None, check: bool = True
+    ) -> Reply:
         raise AssertionError(argv)
 
-    def script(self, text: str, *, args: Sequence[str] = (), sudo: bool = False) -> Reply:
+    def script(
+        self,
+        text: str,
+        *,
+        args: Sequence[str] = (),
+        sudo: bool = False,
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> Reply:
         if "mem_info_vram_used" in text:
             self.asked += 1
             used = self.vram.pop(0) if len(self.vram) > 1 else self.vram[0]
@@ -129,8 +140,7 @@ def context(api: FakeApi, tmp_path: Path, shell: FakeShell | None = None, **opti
         tmp_path,
         say=said.append,
         redact=lambda text: text.replace("hunter2", "***"),
-        sleep=lambda _seconds: None,
-        **options,
+        **{"sleep": lambda _seconds: None, **options},
     )
 
 
@@ -264,27 +274,6 @@ def test_a_plan_with_problems_is_refused_before_its_first_step(tmp_path: Path) -
     with pytest.raises(HostError, match="port 8000 is taken"):
         carry_out(ServingPlan((CHANGE,), problems=("port 8000 is taken",)), context(api, tmp_path))
     assert api.calls == []
-
-
-@pytest.mark.parametrize(
-    ("vram", "asked", "told"),
-    [
-        ([GIB], 1, ""),
-        ([90 * GIB, 40 * GIB, GIB], 3, ""),
-        ([90 * GIB], 11, "VRAM still in use, going on: renderD128 90.0 GiB"),
-    ],
-)
-def test_vram_is_waited_for_while_it_falls(vram: list[int], asked: int, told: str, tmp_path: Path) -> None:
-    shell, said = FakeShell(vram=vram), list[str]()
-    apply(FreeVram(frozenset({128}), "w"), context(FakeApi(), tmp_path, shell, said=said))
-    assert shell.asked == asked
-    assert (told in said) == bool(told)
-
-
-def test_other_replicas_vram_is_not_waited_for(tmp_path: Path) -> None:
-    shell = FakeShell(vram=[90 * GIB])
-    apply(FreeVram(frozenset({136}), "w"), context(FakeApi(), tmp_path, shell))
-    assert shell.asked == 1
 
 
 def test_engines_times_sort_as_text() -> None:

@@ -95,13 +95,12 @@ HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
     "both there, new running and unproved": (
         [serving(OLD, restart="no", state="exited"),
          predict(NEW, name="chat-0-new", held=(HELD,), state="running")],
-        ["wait until VRAM is free on all GPUs", "wait", "verify", "set restart=unless-stopped on chat-0-new",
-         "remove chat-0", "rename"],
+        ["wait", "verify", "set restart=unless-stopped on chat-0-new", "remove chat-0", "rename"],
     ),
     "new proved, old not yet removed": (
         [serving(OLD, restart="no", state="exited"),
          predict(NEW, name="chat-0-new", held=(HELD,), state="running", restart="unless-stopped")],
-        ["wait until VRAM is free on all GPUs", "wait", "verify", "remove chat-0", "rename"],
+        ["wait", "verify", "remove chat-0", "rename"],
     ),
     "old removed, new not yet renamed": (
         [predict(NEW, name="chat-0-new", held=(HELD,), state="running", restart="unless-stopped")],
@@ -126,7 +125,8 @@ HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
         [serving(NEW, restart="no", state="exited"),
          predict(OLD, name="chat-0-new", held=(HELD,), state="running")],
         ["save the logs of chat-0-new", "stop chat-0-new (grace 60 s)", "wait until VRAM is free on all GPUs",
-         "remove chat-0-new", "set restart=unless-stopped on chat-0", "start chat-0", "wait", "verify"],
+         "remove chat-0-new", "set restart=unless-stopped on chat-0", "wait until VRAM is free on all GPUs",
+         "start chat-0", "wait", "verify"],
     ),
 }  # fmt: skip
 
@@ -235,7 +235,7 @@ def test_changed_secrets_recreate_and_are_written_first() -> None:
 
 def test_stop_leaves_the_container_there_for_the_next_deploy() -> None:
     made = plan_stop([serving(NEW), stranger("x")], frozenset({"chat"}))
-    assert words(made) == ["stop chat-0 (grace 60 s)"]
+    assert words(made) == ["stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs"]
 
 
 def test_no_step_of_a_plan_forces_anything_on_gpu_work() -> None:
