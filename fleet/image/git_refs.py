@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from fleet.errors import FleetError
+from fleet.errors import UsageError
 
 _SHA = re.compile(r"[0-9a-f]{40}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
@@ -29,7 +29,7 @@ def is_commit(wanted: str) -> bool:
 
 
 def pick(refs: Mapping[str, str], wanted: str, repository: str) -> str:
-    """The commit that `wanted` (branch, tag, `pull/N/head`, a commit) means. Raises FleetError naming near refs."""
+    """The commit that `wanted` (branch, tag, `pull/N/head`, a commit) means. Raises UsageError naming near refs."""
     if is_commit(wanted):
         return wanted
     for place in _PLACES:
@@ -38,7 +38,7 @@ def pick(refs: Mapping[str, str], wanted: str, repository: str) -> str:
     heads = {sha for sha in refs.values() if sha.startswith(wanted)}
     if _ABBREVIATED.fullmatch(wanted) and len(heads) == 1:
         return heads.pop()
-    raise FleetError(f"{repository} has no ref {wanted!r}", hint=_hint(refs, wanted))
+    raise UsageError(f"{repository} has no ref {wanted!r}", hint=_hint(refs, wanted))
 
 
 def _hint(refs: Mapping[str, str], wanted: str) -> str:

@@ -4,13 +4,13 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, UsageError
 from fleet.image import archive, convert, reference
 from fleet.image.describe import Made, release_of
 from fleet.image.lock import Lock
 from fleet.image.produce_source import export_again, from_source, known_source
 from fleet.image.release import Release
-from fleet.image.workshop import Outlook, Produced, Workshop, find, resolve_tag, short_hash, take
+from fleet.image.workshop import Outlook, Produced, Workshop, find, had, resolve_tag, short_hash, take
 from fleet.inventory.settings import Image
 
 _CHUNK = 1 << 20
@@ -83,7 +83,7 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Ou
     wanted = reference.parse(image.prebuilt)
     digest, lock = resolve_tag(workshop, wanted, lock)
     if not digest:
-        raise FleetError(
+        raise UsageError(
             f"registry {wanted.domain} has no image {wanted.path}:{wanted.tag_or_latest}",
             hint="check the name and the tag; private images of Docker Hub look missing too",
         )
@@ -92,6 +92,11 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Ou
     known = find(workshop, image.name, key)
     if known is not None:
         return Outlook(known, key, lock, what, f"{image.prebuilt} is still {digest[:19]}")
+    if not had(workshop, wanted, digest):
+        raise UsageError(
+            f"registry {wanted.domain} has no image {wanted.path}@{digest}",
+            hint="check the digest; where it is one that was locked earlier, build --update asks for the tag anew",
+        )
     why = f"{image.prebuilt} is {digest[:19]}, which is new here"
     if not make:
         return Outlook(None, key, lock, what, why)
@@ -148,7 +153,7 @@ def _checksum(path: Path, workshop: Workshop) -> str:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except FileNotFoundError as error:
-        raise FleetError(
+        raise UsageError(
             f"archive {path} is not there", hint="image.archive names a file of this controller"
         ) from error
     except OSError as error:

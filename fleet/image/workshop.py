@@ -212,6 +212,12 @@ def resolve_tag(workshop: Workshop, reference: Reference, lock: Lock) -> tuple[s
     return digest, lock.with_image(full, digest) if digest else lock
 
 
+def had(workshop: Workshop, reference: Reference, digest: str) -> bool:
+    """Whether the registry has the manifest of this digest."""
+    with RegistryClient(workshop.registry_for(reference.domain)) as client:
+        return client.digest(reference.path, digest) == digest
+
+
 def short_hash(*words: str) -> str:
     """Twenty hexadecimal digits for a list of words."""
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:20]

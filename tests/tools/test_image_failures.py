@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, UsageError
 from fleet.image import source as sources
 from fleet.image.lock import Lock
 from fleet.image.machine import Here
@@ -140,7 +140,7 @@ def test_a_ref_that_is_not_there_names_what_is_near(tmp_path: Path) -> None:
     git(origin, "commit", "--quiet", "--allow-empty", "-m", "one")
     git(origin, "tag", "v0.11.0")
     image = Image("vllm-rocm", source=Source(ref="v0.11.1", repository=str(origin)))
-    with pytest.raises(FleetError, match=r"has no ref 'v0\.11\.1'") as caught:
+    with pytest.raises(UsageError, match=r"has no ref 'v0\.11\.1'") as caught:
         produce(image, workshop(tmp_path / "fleet"), Lock(), gfx=())
     assert "v0.11.0" in caught.value.hint
 

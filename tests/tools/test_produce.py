@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import FleetError, InputError
+from fleet.errors import FleetError, InputError, UsageError
 from fleet.image.build import BuildError
 from fleet.image.layout import read
 from fleet.image.lock import Lock
@@ -306,16 +306,17 @@ def test_a_tag_is_locked_and_keeps_its_digests(tmp_path: Path, registry: Registr
 
 def test_a_tag_that_is_not_there_is_said(tmp_path: Path, registry: Registry) -> None:
     image = Image("vllm-rocm", prebuilt=f"{registry.host}/vendor/vllm:v9")
-    with pytest.raises(FleetError, match="has no image vendor/vllm:v9"):
+    with pytest.raises(UsageError, match="has no image vendor/vllm:v9"):
         produce(image, workshop(tmp_path / "fleet", Docker(), registry), Lock(), gfx=())
 
 
 def test_a_digest_that_is_not_there_is_said_and_leaves_nothing(tmp_path: Path, registry: Registry) -> None:
     image = Image("vllm-rocm", prebuilt=f"{registry.host}/vendor/vllm@sha256:{'d' * 64}")
     shop = workshop(tmp_path / "fleet", Docker(), registry)
-    with pytest.raises(FleetError, match="could not read the image docker://") as caught:
-        produce(image, shop, Lock(), gfx=())
-    assert "no such" in caught.value.hint
+    for ask in (produce, look):
+        with pytest.raises(UsageError, match=f"has no image vendor/vllm@sha256:{'d' * 64}") as caught:
+            ask(image, shop, Lock(), gfx=())
+        assert "check the digest" in caught.value.hint
     assert not list((tmp_path / "fleet").glob("releases/*"))
 
 
