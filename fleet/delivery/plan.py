@@ -1,11 +1,14 @@
 """How a release gets to one host: what is missing, which way it goes, how many bytes. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.delivery.holdings import Holdings
+from fleet.delivery.staging import Staging
+from fleet.report.units import size as size_words
 
 HERE = "from this controller"
+NOTHING_STAGED = Staging()
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Wanted:
     config_digest: str
     diff_ids: tuple[str, ...]
     layer_sizes: tuple[int, ...]  # compressed bytes, as they lie in the layout
+    layer_digests: tuple[str, ...] = ()  # of the same
 
     @property
     def digests(self) -> tuple[str, str]:
@@ -63,13 +67,17 @@ class Pull:
 
 @dataclass(frozen=True)
 class Load:
-    """The layers at `layers` travel over SSH and the engine loads them with those it has."""
+    """The layers at `layers` travel over SSH and the engine loads them with those it has.
+
+    `size` is in bytes to send; `there` are more bytes of these layers, which an earlier transfer left on the host.
+    """
 
     name: str
     layers: tuple[int, ...]
     size: int
     why: str
     way: str = HERE
+    there: int = 0
     changes = True
 
     @property
@@ -108,7 +116,24 @@ class PlaceCa:
         return f"write {ca_path(self.registry)}"
 
 
-Step = Keep | Pull | Load | Tag | PlaceCa
+@dataclass(frozen=True)
+class Sweep:
+    """Remove a staged transfer that nobody goes on with. `config` is the image's config digest."""
+
+    directory: str
+    name: str
+    config: str
+    why: str
+    changes = True
+    size = 0
+    way = ""
+
+    @property
+    def what(self) -> str:
+        return f"remove what is staged of {self.name} in {self.directory}"
+
+
+Step = Keep | Pull | Load | Tag | PlaceCa | Sweep
 
 
 def ca_path(registry: str) -> str:
@@ -133,7 +158,14 @@ def sideload_way(bastions: Sequence[str], origin: str = "") -> str:
     return f"{start} through bastion {', then '.join(bastions)}" if bastions else start
 
 
-def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "", way: str = HERE) -> tuple[Step, ...]:
+def plan(
+    wanted: Wanted,
+    holdings: Holdings,
+    *,
+    repository: str = "",
+    way: str = HERE,
+    staging: Staging = NOTHING_STAGED,
+) -> tuple[Step, ...]:
     """Steps after which the host holds `wanted` under its name; `repository` empty means sideload, which goes by `way`.
 
     Planning again on the result gives a single Keep.
@@ -145,20 +177,41 @@ def plan(wanted: Wanted, holdings: Holdings, *, repository: str = "", way: str =
     retag = "the name points to another image" if moved else "the name is not there"
     if held:
         return (Tag(held.id, wanted.name, retag),)
+    layers = holdings.missing_layers(wanted.diff_ids)
     if repository:
         reference = f"{repository}@{wanted.manifest_digest}"
-        size = _bytes(wanted, holdings.missing_layers(wanted.diff_ids))
-        pull = Pull(repository, wanted.manifest_digest, size, "the host does not hold this release")
+        pull = Pull(repository, wanted.manifest_digest, _bytes(wanted, layers), "the host does not hold this release")
         return (pull, Tag(reference, wanted.name, retag))
-    layers = tuple(range(len(wanted.diff_ids)))
-    why = "the host does not hold this release and has no registry"
-    if holdings.containerd_store:
-        why += "; its containerd store takes whole images only"
-    else:
-        layers = holdings.missing_layers(wanted.diff_ids)
+    blobs = {wanted.layer_digests[at]: wanted.layer_sizes[at] for at in layers} if wanted.layer_digests else {}
+    there = sum(staging.there(digest, size) for digest, size in blobs.items())
+    why = ["the host does not hold this release and has no registry"]
+    if len(layers) < len(wanted.diff_ids):
+        store = "containerd" if holdings.containerd_store else "classic"
+        why.append(f"its {store} store has {len(wanted.diff_ids) - len(layers)} of {len(wanted.diff_ids)} layers")
+    if there:
+        why.append(f"{size_words(there)} are staged in {staging.directory}")
+    elif staging.directory:
+        why.append(f"staged in {staging.directory}")
     # The archive carries the name, so loading is also the tagging.
-    return (Load(wanted.name, layers, _bytes(wanted, layers), why, way),)
+    return (Load(wanted.name, layers, _bytes(wanted, layers) - there, "; ".join(why), way, there),)
+
+
+def plan_sweep(staging: Staging, keep: float, wanted: Mapping[str, str], steps: Sequence[Step]) -> tuple[Step, ...]:
+    """What is staged and of no use: of images that the host holds, and of others after `keep` seconds.
+
+    `wanted` are the names of the releases of this host by config digest, `steps` what is planned for them.
+    """
+    loading = {step.name for step in steps if isinstance(step, Load)}
+    going = {config for config, name in wanted.items() if name in loading}
+    found: list[Step] = []
+    for image in staging.images:
+        if image.config not in going and (image.config in wanted or image.age > keep):
+            why = "the host holds it" if image.config in wanted else f"left for {image.age / 86400:.0f} days"
+            found.append(Sweep(staging.directory, image.name, image.config, why))
+    return tuple(found)
 
 
 def _bytes(wanted: Wanted, layers: Sequence[int]) -> int:
-    return sum(wanted.layer_sizes[index] for index in layers)
+    """Of these layers; one that occurs twice moves once."""
+    names = wanted.layer_digests or tuple(map(str, range(len(wanted.layer_sizes))))
+    return sum({names[index]: wanted.layer_sizes[index] for index in layers}.values())

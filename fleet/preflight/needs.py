@@ -16,14 +16,16 @@ RESIZING = {"quantization", "q", "cpu-offload-gb", "load-format", "dtype", "hf-o
 class ImageFacts:
     """What is known of the image that will run. Empty and 0 mean unknown.
 
-    `size_bytes` is what travels (compressed), `unpacked_bytes` what the layers take on disk. Give sizes of 0 for a host
-    that already has the image: then no room is asked for.
+    `size_bytes` is what the engine lacks (compressed), `unpacked_bytes` what the layers take on disk, `staged_bytes` how
+    much of the former an earlier transfer left on the host. Give sizes of 0 for a host that already has the image: then
+    no room is asked for.
     """
 
     gfx: tuple[str, ...] = ()
     rocm: str = ""
     size_bytes: int = 0
     unpacked_bytes: int = 0
+    staged_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Self
 
 from fleet.errors import HostError
 from fleet.locks import Heart, HostLock, LockedError, Owner
+from fleet.locks import unlock as end_lock
 from fleet.rollout.switch import Switch
 from fleet.seam import Described, Seam
 from fleet.transport import Session, fan_out
@@ -64,6 +65,28 @@ class Claims:
         with self._guard:
             lock = self._locks.get(name)
         return Switch(lock or self._claim(session))
+
+    def again(self, session: Session) -> None:
+        """Claim a host anew whose connection broke, and with it our lock. Raises LockedError when somebody else has it.
+
+        The host may not have noticed yet that we are gone: then our own holder is ended there. Not while a container is
+        being replaced: that is for the host's switch to end.
+        """
+        with self._guard:
+            lock = self._locks.get(session.host.name)
+        if lock is None:
+            return
+        if lock.armed:
+            lock.check()
+        lock.abandon()
+        try:
+            self._claim(session)
+        except LockedError as error:
+            holder, mine = error.holder.owner, self.owner
+            if holder is None or (holder.who, holder.run, holder.controller) != (mine.who, mine.run, mine.controller):
+                raise
+            end_lock(session)
+            self._claim(session)
 
     def check(self, host: str) -> None:
         """Raise HostError when the host was ours and is not any more."""

@@ -1,40 +1,51 @@
 """Bringing the images to the hosts: side by side, a registry's pulls bounded, every host for itself."""
 
 import threading
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from fleet.delivery.execute import Way, carry_out
+from fleet.delivery.execute import carry_out
 from fleet.delivery.progress import STALL
+from fleet.delivery.throttle import Throttle, least
+from fleet.delivery.way import Way
 from fleet.engine import docker_client
+from fleet.errors import HostError, RefusedError
 from fleet.image.layout import LayoutImage, read
 from fleet.image.release import Release
 from fleet.image.workshop import ensure_layout
 from fleet.inventory.model import Host
 from fleet.inventory.settings import Registry
+from fleet.locks import LockedError
 from fleet.rollout.audit import of_images
+from fleet.rollout.claims import Claims
 from fleet.rollout.images import pulls_from
 from fleet.rollout.records import leave
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
-from fleet.rollout.site import Site
 from fleet.transport import fan_out
 
-# An engine with the containerd store (26.1) unpacks a loaded image without a word; a ROCm image takes it minutes.
-UNPACK = 1800.0  # seconds
+PATIENCE = 180.0  # seconds for a host to be reached again after its connection broke
+PAUSE = 3.0  # seconds between two tries, doubled each time
+LONGEST_PAUSE = 20.0
 
 
-def distribute(run: Run, outcomes: Mapping[str, Outcome], stock: Stock) -> None:
-    """Bring the images to every host that is ready for them, side by side, a registry's pulls bounded."""
+def distribute(run: Run, outcomes: Mapping[str, Outcome], stock: Stock, claims: Claims) -> None:
+    """Bring the images to every host that is ready for them, side by side, a registry's pulls bounded.
+
+    A host whose connection breaks in a sideload is connected and claimed anew.
+    """
     chosen = [one for one in going(outcomes) if any(step.changes for step in site_of(one).plan.images)]
     slots = slots_of(registries_of(site_of(one).host, run.wishes.releases).values() for one in chosen)
-    layouts = threading.Lock()
+    throttle = Throttle(least(site_of(one).host.settings.sideload.limit for one in chosen))
+    roads = Roads(run, stock, claims, slots, throttle, threading.Lock())
 
     def bring(host: Host) -> int:
         site = site_of(outcomes[host.name])
         for step in site.plan.images:
             if step.changes and not step.size:  # what has a size is told as its bytes move
                 run.say(host.name, step.what)
-        return carry_out(site.plan.images, _way(run, site, stock, slots, layouts))
+        return carry_out(site.plan.images, roads.to(outcomes[host.name]))
 
     for name, result in fan_out([site_of(one).host for one in chosen], bring, forks=run.forks).items():
         outcomes[name].deeds += of_images(site_of(outcomes[name]), result)
@@ -61,23 +72,61 @@ def registries_of(host: Host, releases: Mapping[str, Mapping[str, Release]]) -> 
     return found
 
 
-def _way(run: Run, site: Site, stock: Stock, slots: Mapping[str, threading.Semaphore], layouts: threading.Lock) -> Way:
-    def layout(name: str) -> LayoutImage:
-        release = next(one for one in run.wishes.releases[site.host.name].values() if one.local_name == name)
-        with layouts:  # two hosts that want the same layout fetch it once
-            if stock.store.layout(release) is None:
-                run.say(site.host.name, f"fetching {name} to this controller first")
-            ensure_layout(stock.workshops[release.id], release)
-        return read(stock.store.layout_path(release))
+@dataclass(frozen=True)
+class Roads:
+    """Makes the ways to the hosts of a run. `layouts` is held while one is fetched: two hosts fetch the same one once."""
 
-    return Way(
-        site.host.name,
-        site.session,
-        site.client,
-        registries=registries_of(site.host, run.wishes.releases),
-        layout=layout,
-        moving=run.moving,
-        slot=slots.__getitem__,
-        loader=docker_client(site.session, timeout=(STALL, UNPACK)),
-        seam=run.seam,
-    )
+    run: Run
+    stock: Stock
+    claims: Claims
+    slots: Mapping[str, threading.Semaphore]
+    throttle: Throttle
+    layouts: threading.Lock
+
+    def to(self, outcome: Outcome) -> Way:
+        """The way over the connection that the host has."""
+        site = site_of(outcome)
+        return Way(
+            site.host.name,
+            site.session,
+            site.client,
+            registries=registries_of(site.host, self.run.wishes.releases),
+            layout=lambda name: self._layout(site.host.name, name),
+            moving=self.run.moving,
+            slot=self.slots.__getitem__,
+            seam=self.run.seam,
+            staging_dir=site.host.settings.staging_dir,
+            sideload=site.host.settings.sideload,
+            throttle=self.throttle,
+            say=lambda line: self.run.say(site.host.name, line),
+            renew=lambda: self._anew(outcome),
+        )
+
+    def _anew(self, outcome: Outcome) -> Way:
+        """A new connection to the host, claimed like the one that broke. Raises HostError when there is none in time."""
+        site = site_of(outcome)
+        site.session.close()
+        until, pause = time.monotonic() + PATIENCE, PAUSE
+        while True:
+            try:
+                session = self.run.connector.connect(site.host, anew=True)
+                client = docker_client(session, timeout=STALL)
+                self.claims.again(session)
+            except (RefusedError, LockedError):
+                raise
+            except HostError:  # it boots, or its sshd or engine starts
+                if time.monotonic() + pause > until:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                outcome.site = replace(site, session=session, client=client)
+                return self.to(outcome)
+
+    def _layout(self, host: str, name: str) -> LayoutImage:
+        release = next(one for one in self.run.wishes.releases[host].values() if one.local_name == name)
+        with self.layouts:
+            if self.stock.store.layout(release) is None:
+                self.run.say(host, f"fetching {name} to this controller first")
+            ensure_layout(self.stock.workshops[release.id], release)
+        return read(self.stock.store.layout_path(release))

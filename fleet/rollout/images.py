@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from fleet.delivery import plan as delivery
 from fleet.delivery.holdings import Holdings
+from fleet.delivery.staging import Staging
 from fleet.image.release import Release
 from fleet.inventory.settings import Registry, Service, Settings
 from fleet.serving.spec import ImageIdentity
@@ -27,10 +28,11 @@ def plan_images(
     *,
     bastions: Sequence[str] = (),
     origins: Mapping[str, str] = MappingProxyType({}),
+    staging: Staging = delivery.NOTHING_STAGED,
 ) -> tuple[delivery.Step, ...]:
     """Steps for every release of the host, each once, by the host's delivery. `releases` go by service.
 
-    `origins`, by release, name the registry that the controller has to fetch from before it can sideload.
+    What is staged for nothing goes first. `origins`, by release, name the registry that the controller has to fetch from before it can sideload.
     """
     steps: list[delivery.Step] = []
     seen: set[str] = set()
@@ -44,8 +46,9 @@ def plan_images(
             steps += [step for step in delivery.plan_ca(registry.host, wanted, found) if step not in steps]
         repository = f"{registry.host}/{release.name}" if registry else ""
         way = delivery.sideload_way(bastions, origins.get(release.id, ""))
-        steps += delivery.plan(delivered(release), holdings, repository=repository, way=way)
-    return tuple(steps)
+        steps += delivery.plan(delivered(release), holdings, repository=repository, way=way, staging=staging)
+    names = {release.config_digest: release.local_name for release in releases.values()}
+    return (*delivery.plan_sweep(staging, settings.sideload.keep_seconds, names, steps), *steps)
 
 
 def registry_of(settings: Settings, service: Service) -> Registry | None:
@@ -61,7 +64,12 @@ def pulls_from(settings: Settings, service: Service) -> Registry | None:
 def delivered(release: Release) -> delivery.Wanted:
     """The release as a delivery sees it."""
     return delivery.Wanted(
-        release.local_name, release.manifest_digest, release.config_digest, release.diff_ids, release.layer_sizes
+        release.local_name,
+        release.manifest_digest,
+        release.config_digest,
+        release.diff_ids,
+        release.layer_sizes,
+        release.layer_digests,
     )
 
 

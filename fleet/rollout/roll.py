@@ -180,7 +180,7 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
             case "prepare":
                 prepare(run, hosts, scene.claims, only=getattr(stage, "only", ()))
             case "distribute":
-                distribute(run, hosts, scene.stock)
+                distribute(run, hosts, scene.stock, scene.claims)
             case "serve":
                 serve(run, hosts, play.budget, scene.claims, failed)
             case "verify":

@@ -8,8 +8,9 @@ import docker
 
 from fleet.delivery import observe as images
 from fleet.delivery.by_hand import place_ca
-from fleet.delivery.plan import PlaceCa, Step, ca_path
+from fleet.delivery.plan import NOTHING_STAGED, Load, PlaceCa, Step, ca_path
 from fleet.delivery.progress import STALL
+from fleet.delivery.send import Sender
 from fleet.engine import docker_client
 from fleet.errors import HostError
 from fleet.facts import Facts, collect
@@ -154,7 +155,10 @@ def image_steps(
         containerd_store=facts.docker.image_store == "containerd",
     )
     certificates = Certificates(wishes.certificates, found)
-    return plan_images(settings, releases, holdings, certificates, bastions=session.via, origins=wishes.origins)
+    staging = Sender.of(session).look(settings.staging_dir) if settings.delivery == "sideload" else NOTHING_STAGED
+    return plan_images(
+        settings, releases, holdings, certificates, bastions=session.via, origins=wishes.origins, staging=staging
+    )
 
 
 def _prepare(
@@ -178,11 +182,12 @@ def weight(releases: Mapping[str, Release], steps: Collection[Step]) -> ImageFac
     """What the images ask of the host: all their gfx targets, and room only for what still has to come."""
     if not releases:
         return None
-    size = sum(step.size for step in steps)
+    staged = sum(step.there for step in steps if isinstance(step, Load))
+    size = sum(step.size for step in steps) + staged
     distinct = {release.id: release for release in releases.values()}.values()
     gfx = set.intersection(*(set(release.gfx) for release in distinct))
     rocm = sorted({release.rocm for release in distinct})
-    return ImageFacts(tuple(sorted(gfx)), rocm[-1] if len(rocm) == 1 else "", size, size * IMAGE_GROWTH)
+    return ImageFacts(tuple(sorted(gfx)), rocm[-1] if len(rocm) == 1 else "", size, size * IMAGE_GROWTH, staged)
 
 
 def _read(session: Session, path: str) -> str | None:

@@ -55,8 +55,14 @@ class Connector:
         self._bastions: dict[tuple[Any, ...], _Bastion] = {}
         self._said: set[tuple[str, str]] = set()
 
-    def connect(self, host: Host) -> Session:
-        """A live session. Drops by a busy sshd are tried again unseen. Raises UnreachableError."""
+    def connect(self, host: Host, *, anew: bool = False) -> Session:
+        """A live session. Drops by a busy sshd are tried again unseen. Raises UnreachableError.
+
+        A bastion that could not be reached is not asked again for every host behind it, but with `anew` it is.
+        """
+        if anew:
+            with self._lock:
+                self._bastions = {key: slot for key, slot in self._bastions.items() if slot.error is None}
         target = self._trusting(resolve(host))
         self._name_unsupported(target)
         connection = self._open(target)

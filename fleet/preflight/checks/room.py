@@ -14,13 +14,13 @@ def demands(facts: Facts, needs: Needs, image: ImageFacts) -> dict[str, int]:
     """Bytes by place (root, containerd, staging) at the moment of most use.
 
     The engine holds a copy of the compressed layers beside the unpacked ones while it loads, and the containerd store
-    keeps it. A sideload stages another one, which stays for the next transfer.
+    keeps it. A sideload stages another one, of which a part may lie there already.
     """
     unpacked = image.unpacked_bytes or int(image.size_bytes * UNPACKED_RATIO)
     own_store = facts.docker.image_store == "containerd" and "containerd" in facts.space
     places = {"containerd" if own_store else "root": image.size_bytes + unpacked}
     if needs.delivery != "registry":
-        places["staging"] = image.size_bytes
+        places["staging"] = max(image.size_bytes - image.staged_bytes, 0)
     return places
 
 

@@ -1,36 +1,25 @@
 """The effects of a delivery, against an engine that refuses what it does not know."""
 
-import hashlib
-import io
-import json
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
-from fleet.delivery.execute import Way, carry_out
-from fleet.delivery.plan import Load, PlaceCa, Pull, Step, Tag, plan_ca
-from fleet.errors import HostError
-from fleet.image import layout
+from fleet.delivery.execute import carry_out
+from fleet.delivery.plan import PlaceCa, Pull, Step, Tag, plan_ca
+from fleet.delivery.way import Way
 from fleet.inventory.settings import Registry
 from fleet.secret import Secret
+from fleet.transport import Channel
 
 
 class FakeApi:
-    """Takes an archive and tags."""
+    """Takes tags."""
 
-    def __init__(self, answer: list[dict[str, str]]) -> None:
-        self.answer = answer
-        self.loaded: list[str] = []
+    def __init__(self) -> None:
         self.tags: list[tuple[str, str, str]] = []
-
-    def load_image(self, data: Iterable[bytes]) -> Iterator[dict[str, str]]:
-        with tarfile.open(fileobj=io.BytesIO(b"".join(data))) as tar:
-            self.loaded = tar.getnames()
-        return iter(self.answer)
 
     def tag(self, image: str, repository: str, tag: str, *, force: bool) -> None:
         assert force
@@ -38,11 +27,13 @@ class FakeApi:
 
 
 class FakeClient:
-    def __init__(self, *answer: dict[str, str]) -> None:
-        self.api = FakeApi(list(answer))
+    def __init__(self) -> None:
+        self.api = FakeApi()
 
 
 class FakeSession:
+    alive = True
+
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
@@ -55,76 +46,12 @@ class FakeSession:
         assert mode == 0o644
         self.files[path] = source.read()
 
-
-@pytest.fixture
-def image(tmp_path: Path) -> layout.LayoutImage:
-    """A layout with two plain layers."""
-    blobs = tmp_path / "blobs/sha256"
-    blobs.mkdir(parents=True)
-
-    def blob(content: bytes, kind: str) -> dict[str, Any]:
-        digest = hashlib.sha256(content).hexdigest()
-        (blobs / digest).write_bytes(content)
-        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
-
-    layers = [blob(text, "application/vnd.oci.image.layer.v1.tar") for text in (b"below", b"above")]
-    config = {"rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}}
-    manifest = {
-        "config": blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
-        "layers": layers,
-    }
-    entry = blob(json.dumps(manifest).encode(), layout.OCI_MANIFEST)
-    (tmp_path / "index.json").write_text(json.dumps({"manifests": [entry]}), encoding="utf-8")
-    return layout.read(tmp_path)
+    def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel:
+        raise AssertionError(argv)
 
 
 def way(client: Any, session: FakeSession | None = None, **more: Any) -> Way:
     return Way("n1", session or FakeSession(), client, **more)
-
-
-def test_a_load_leaves_out_the_layers_that_the_host_has(image: layout.LayoutImage) -> None:
-    client = FakeClient({"stream": "Loaded image: vllm:r1"})
-    changed = carry_out((Load("vllm:r1", (1,), 5, ""),), way(client, layout=lambda _name: image))
-    assert changed == 1
-    below, above = (f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in image.layers)
-    assert above in client.api.loaded
-    assert below not in client.api.loaded
-
-
-def test_a_load_tells_the_engines_error_and_what_helps(image: layout.LayoutImage) -> None:
-    client = FakeClient({"error": "write /x: no space left on device"})
-    with pytest.raises(HostError, match="could not sideload vllm:r1") as caught:
-        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(client, layout=lambda _name: image))
-    assert "free space" in caught.value.hint
-
-
-def test_bytes_are_counted_as_they_leave(image: layout.LayoutImage) -> None:
-    seen: list[int] = []
-    begun: list[tuple[str, str, int]] = []
-
-    @contextmanager
-    def moving(host: str, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        begun.append((host, what, total))
-        yield seen.append
-
-    step = Load("vllm:r1", (0, 1), 10, "", "from this controller through bastion gate")
-    carry_out((step,), way(FakeClient(), layout=lambda _name: image, moving=moving))
-    assert seen == sorted(seen)
-    assert begun == [("n1", f"sideload vllm:r1 {step.way}", seen[-1])]
-
-
-def test_a_link_cut_in_a_sideload_says_how_far_it_came(image: layout.LayoutImage) -> None:
-    client = FakeClient()
-
-    def cut(data: Iterable[bytes]) -> Iterator[dict[str, str]]:
-        for _ in data:
-            raise HostError("n1", "the connection to the Docker engine broke")
-        return iter(())
-
-    client.api.load_image = cut  # type: ignore[method-assign]
-    with pytest.raises(HostError, match=r"could not sideload vllm:r1 .* broke, after 0 of \d+ bytes") as caught:
-        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(client, layout=lambda _name: image))
-    assert "sends it again" in caught.value.hint
 
 
 class PullApi:
@@ -174,12 +101,6 @@ def test_every_pull_has_its_own_registrys_credentials_and_slot(tmp_path: Path) -
         "/etc/docker/certs.d/r1:5000/ca.crt": b"CA1",
         "/etc/docker/certs.d/r2:5000/ca.crt": b"CA2",
     }
-
-
-def test_a_damaged_layout_fails_the_load_by_name(image: layout.LayoutImage) -> None:
-    image.blob_path(image.layers[0]).unlink()
-    with pytest.raises(HostError, match="the layout could not be read"):
-        carry_out((Load("vllm:r1", (0, 1), 10, ""),), way(FakeClient(), layout=lambda _name: image))
 
 
 def test_tags_by_repository_and_tag() -> None:

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.delivery.holdings import HeldImage, Holdings
-from fleet.delivery.plan import Keep, Load, Pull, Step, Tag, Wanted, plan
+from fleet.delivery.plan import Keep, Load, Pull, Step, Tag, Wanted, plan, plan_sweep
+from fleet.delivery.staging import StagedImage, Staging
 
 NAME = "vllm-rocm:r1"
 WANTED = Wanted(NAME, "sha256:manifest", "sha256:config", ("sha256:a", "sha256:b", "sha256:c"), (100, 20, 3))
@@ -62,10 +64,45 @@ def test_a_layer_over_other_layers_does_not_count_as_held() -> None:
     assert load.size == 123
 
 
-def test_containerd_store_gets_all_layers() -> None:
+def test_a_containerd_store_is_sent_only_what_it_lacks_too() -> None:
     (load,) = plan(WANTED, Holdings((image("sha256:old", (), "ab"),), containerd_store=True))
     assert isinstance(load, Load)
-    assert load.layers == (0, 1, 2)
+    assert load.layers == (2,)
+    assert "its containerd store has 2 of 3 layers" in load.why
+
+
+STAGING = Staging("/var/tmp/fleet", 1 << 40, {"sha256:la": 100}, {"sha256:lb": 7, "sha256:lc": 99})
+STAGED = dataclasses.replace(WANTED, layer_digests=("sha256:la", "sha256:lb", "sha256:lc"))
+
+
+def test_what_is_staged_already_is_not_sent_again() -> None:
+    (load,) = plan(STAGED, Holdings(()), staging=STAGING)
+    assert isinstance(load, Load)
+    assert (load.size, load.there) == (16, 107)  # a part that is longer than its blob counts as nothing
+    assert "107 B are staged in /var/tmp/fleet" in load.why
+
+
+def test_a_layer_that_occurs_twice_moves_once() -> None:
+    wanted = dataclasses.replace(WANTED, layer_sizes=(100, 20, 100), layer_digests=("sha256:x", "sha256:y", "sha256:x"))
+    (load,) = plan(wanted, Holdings(()))
+    assert load.size == 120
+
+
+@pytest.mark.parametrize(
+    ("config", "days", "loading", "why"),
+    [
+        ("sha256:config", 0, True, ""),  # it is what the transfer goes on with
+        ("sha256:config", 9, True, ""),
+        ("sha256:config", 0, False, "the host holds it"),
+        ("sha256:other", 6, False, ""),
+        ("sha256:other", 9, True, "left for 9 days"),
+    ],
+)
+def test_staged_transfers_go_when_nobody_needs_them(config: str, days: int, loading: bool, why: str) -> None:
+    staging = dataclasses.replace(STAGING, images=(StagedImage(config, "old:r0", days * 86400.0 + 60),))
+    steps = (Load(NAME, (0,), 1, ""),) if loading else (Keep(NAME, ""),)
+    sweeps = plan_sweep(staging, 7 * 86400, {"sha256:config": NAME}, steps)
+    assert [step.why for step in sweeps] == ([why] if why else [])
 
 
 def after(holdings: Holdings, steps: tuple[Step, ...]) -> Holdings:

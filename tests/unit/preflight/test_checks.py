@@ -510,6 +510,13 @@ def test_room_is_added_up_where_two_places_share_a_disk() -> None:
     assert "57.0 GiB needed" in evidence  # 10 staged, 10 + 32 in the engine, 5 kept free
 
 
+def test_what_is_staged_already_needs_no_room_again() -> None:
+    facts = then(space("root", free_bytes=50 * GIB, device=5), space("staging", free_bytes=50 * GIB, device=5))(well())
+    assert SIDELOAD.image
+    resumed = replace(SIDELOAD, image=replace(SIDELOAD.image, staged_bytes=9 * GIB))
+    assert "space_image" not in found(facts, resumed)
+
+
 def test_a_place_that_is_its_own_disk_counts_alone() -> None:
     facts = then(space("root", free_bytes=50 * GIB, device=5), space("staging", free_bytes=16 * GIB, device=6))(well())
     assert "space_image" not in found(facts, SIDELOAD)

@@ -1,0 +1,169 @@
+"""Bytes into a host's staging directory, going on where an earlier transfer stopped.
+
+At most a block of what arrived is sent again, and of a connection that broke what was still on its way: no more than
+the channel's window, 2 MiB with OpenSSH's server (channels.h, CHAN_SES_WINDOW_DEFAULT).
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from fleet.delivery import scripts
+from fleet.delivery.staging import BLOCK, Staging, hexes, parse, right_prefix
+from fleet.delivery.throttle import Throttle
+from fleet.errors import HostError
+from fleet.transport import Session
+from fleet.transport.channel import Channel
+from fleet.transport.process import Stalled, converse
+
+CHUNK = 1 << 20  # bytes
+ANSWER = 120.0  # seconds for a short command
+
+Sent = Callable[[int], None]  # hears the size of every piece that was handed to the connection
+
+
+class LinkError(HostError):
+    """The connection broke or nothing moved any more; with a new one the transfer can go on."""
+
+
+class Line(Protocol):
+    """What of an SSH session is needed here."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel: ...
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A blob to be staged: `digest` is `sha256:…`, `path` where it lies here, `size` its bytes."""
+
+    digest: str
+    size: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Talks to one host over one connection. `stall` is in seconds in which nothing moves."""
+
+    host: str
+    line: Line
+    stall: float
+    throttle: Throttle
+
+    @classmethod
+    def of(cls, session: Session) -> "Sender":
+        """For a look alone."""
+        return cls(session.host.name, session, ANSWER, Throttle(0))
+
+    def look(self, directory: str) -> Staging:
+        """What is staged, and where. Changes nothing."""
+        return parse(self.command(scripts.LOOK, directory).splitlines())
+
+    def command(self, script: str, *args: str, stdin: BinaryIO | None = None, timeout: float = ANSWER) -> str:
+        """A script to its end; what it printed. Raises HostError, LinkError."""
+        code, said, complaint = self.run(script, args, stdin, timeout)
+        if code:
+            raise HostError(self.host, f"staging failed on the host (exit {code})", tail=_tail(complaint or said))
+        return said
+
+    def send(self, directory: str, parcel: Parcel, staging: Staging, sent: Sent) -> None:
+        """Complete one blob on the host; Raises HostError, LinkError.
+
+        A blob that came whole and is not what it should be is looked at once more, block by block, before it is given up.
+        """
+        if staging.whole.get(parcel.digest) == parcel.size:
+            return
+        (hexed,) = hexes((parcel.digest,))
+        path = f"{directory}/sideload/blobs/{hexed}"
+        have = staging.there(parcel.digest, parcel.size)
+        if not parcel.path.is_file():
+            raise self._damaged(parcel)
+        if self._complete(path, parcel, hexed, self._right(path, parcel, have), sent):
+            return
+        if _digest(parcel.path, parcel.size) != hexed:
+            raise self._damaged(parcel)
+        if not self._complete(path, parcel, hexed, self._right(path, parcel, parcel.size), sent):
+            raise HostError(self.host, f"blob {parcel.digest} arrived damaged twice", hint="does the host's disk fail?")
+
+    def _damaged(self, parcel: Parcel) -> HostError:
+        message = f"the layout here is damaged: blob {parcel.digest}"
+        return HostError(self.host, message, hint=f"remove {parcel.path.parents[2]}, then the same command again")
+
+    def _right(self, path: str, parcel: Parcel, have: int) -> int:
+        """How many bytes of the part are right."""
+
+        def same(count: int) -> bool:
+            blocks = str(count // BLOCK)
+            code, said, _ = self.run(scripts.HASH, (f"{path}.part", blocks), None, self.stall)
+            words = said.replace(".\n", "").split()
+            return code == 0 and bool(words) and words[0] == _digest(parcel.path, count)
+
+        return right_prefix(have, same)
+
+    def _complete(self, path: str, parcel: Parcel, hexed: str, start: int, sent: Sent) -> bool:
+        """Send everything from `start`; whether the whole is right then."""
+        with parcel.path.open("rb") as file:
+            file.seek(start)
+            source = _Source(file, self.throttle)
+            args = (path, str(start // BLOCK), str(parcel.size), hexed)
+            code, _, complaint = self.run(scripts.RECEIVE, args, cast("BinaryIO", source), self.stall, sent)
+        if code == scripts.WRONG:
+            return False
+        if code == scripts.SHORT:
+            raise LinkError(self.host, "the transfer ended early")
+        if code:
+            full = "no space left" in complaint.lower()
+            hint = "free space in the staging directory, or choose another fleet.staging_dir" if full else ""
+            raise HostError(self.host, f"a blob could not be staged: {complaint or f'exit {code}'}", hint=hint)
+        return True
+
+    def run(
+        self, script: str, args: Sequence[str], stdin: BinaryIO | None, timeout: float, sent: Sent | None = None
+    ) -> tuple[int, str, str]:
+        """A script's exit code, standard output and standard error. Raises HostError, LinkError."""
+        out, err = bytearray(), bytearray()
+        try:
+            with self.line.open_process(("sh", "-c", script, "sh", *args), sudo=True) as channel:
+                code = converse(
+                    channel, stdin=stdin, stdout=out.extend, stderr=err.extend, timeout=timeout, on_sent=sent
+                )
+        except Stalled as error:
+            raise LinkError(self.host, f"nothing moved for {error.seconds:.0f} s") from error
+        except HostError as error:
+            if self.line.alive:
+                raise
+            raise LinkError(self.host, error.message) from error
+        if code < 0:
+            raise LinkError(self.host, "the connection was lost")
+        return code, out.decode(errors="replace"), err.decode(errors="replace").strip()
+
+
+class _Source:
+    """A file that is read as fast as the limit allows."""
+
+    def __init__(self, file: BinaryIO, throttle: Throttle) -> None:
+        self._file, self._throttle = file, throttle
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(self._throttle.piece(size))
+        self._throttle.take(len(data))
+        return data
+
+
+def _digest(path: Path, count: int) -> str:
+    """sha256 of the first `count` bytes of a file here, in hex."""
+    digest, left = hashlib.sha256(), count
+    with path.open("rb") as file:
+        while left > 0 and (data := file.read(min(CHUNK, left))):
+            digest.update(data)
+            left -= len(data)
+    return digest.hexdigest()
+
+
+def _tail(text: str) -> tuple[str, ...]:
+    return tuple(text.splitlines()[-4:])

@@ -1,0 +1,58 @@
+"""All that the steps of a delivery need on one host."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+import docker
+
+from fleet.delivery.progress import STALL, Moving, silent
+from fleet.delivery.send import Sender
+from fleet.delivery.throttle import Throttle
+from fleet.image.layout import LayoutImage
+from fleet.inventory.settings import Registry, Sideload
+from fleet.seam import Bare, Seam
+from fleet.transport.channel import Channel
+
+
+class Line(Protocol):
+    """What of an SSH session is needed here."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def run(self, argv: Sequence[str], *, sudo: bool = False) -> object: ...
+
+    def upload(self, source: BinaryIO, path: str, *, mode: int = 0o644, sudo: bool = False) -> None: ...
+
+    def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel: ...
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way to one host.
+
+    `registries` go by repository (`registry.corp:5000/vllm-rocm`), so that every step has its own one's credentials and
+    CA. `layout` gives the image of a name to sideload. `slot(registry)` is held during a pull. `renew` gives the same way
+    over a new connection, where there may be one.
+    """
+
+    host: str
+    session: Line
+    client: docker.DockerClient
+    registries: Mapping[str, Registry] = field(default_factory=dict)
+    layout: Callable[[str], LayoutImage] | None = None
+    moving: Moving = silent
+    slot: Callable[[str], AbstractContextManager[object]] = lambda _registry: nullcontext()
+    stall: float = STALL  # seconds, of a pull
+    seam: Seam = field(default_factory=Bare)
+    staging_dir: str = "/var/tmp/fleet"  # noqa: S108  the setting's own default
+    sideload: Sideload = field(default_factory=Sideload)
+    throttle: Throttle = field(default_factory=lambda: Throttle(0))
+    say: Callable[[str], None] = lambda _line: None
+    renew: Callable[[], "Way"] | None = None
+
+    @property
+    def sender(self) -> Sender:
+        return Sender(self.host, self.session, self.sideload.stall, self.throttle)
