@@ -29,10 +29,14 @@ COUNTERS = ("mem_info_vram_used", "mem_info_vis_vram_used")
 
 @dataclass(frozen=True)
 class Settings:
-    """`share` of a GPU node's VRAM that a holder takes; `release_seconds` that it stays taken after the holder's end."""
+    """`share` of a GPU node's VRAM that a holder takes; `release_seconds` that it stays taken after the holder's end.
+
+    `leak` is the share that holders ending now leave behind until this is 0 again.
+    """
 
     share: float = 0.9
     release_seconds: float = 0.0
+    leak: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,21 @@ class Holder:
     minors: frozenset[int]
 
 
-def usage(holders: Iterable[Holder], parts: Iterable[Part], share: float) -> dict[int, int]:
-    """Bytes of VRAM used on each card: amdgpu's own, and a share of every part for each who holds it, up to all of it."""
+def usage(
+    holders: Iterable[Holder],
+    parts: Iterable[Part],
+    share: float,
+    leaked: Iterable[Holder] = (),
+    leak: float = 0.0,
+) -> dict[int, int]:
+    """Bytes of VRAM used on each card: amdgpu's own, and a share of every part for each who holds it, up to all of it.
+
+    Those who `leaked` hold nothing any more, and a share stays taken all the same.
+    """
     used: dict[int, int] = {}
+    taken = [*((holder, share) for holder in holders), *((holder, leak) for holder in leaked)]
     for part in parts:
-        wanted = sum(int(part.vram * share) for holder in holders if part.minor in holder.minors)
+        wanted = sum(int(part.vram * its_share) for holder, its_share in taken if part.minor in holder.minors)
         used[part.card] = used.get(part.card, IDLE_VRAM) + min(wanted, part.vram - IDLE_VRAM)
     return used
 
@@ -78,20 +92,23 @@ class Ledger:
     root: Path
     holders: frozenset[Holder] = frozenset()
     fading: dict[Holder, float] = field(default_factory=dict)
+    leaked: frozenset[Holder] = frozenset()
     written: tuple[object, ...] = ()
 
     def settle(self, holders: frozenset[Holder], settings: Settings, now: float) -> None:
         """Write what changed since the last look."""
         for gone in self.holders - holders:
             self.fading[gone] = now + settings.release_seconds
+        self.leaked = self.leaked | (self.holders - holders) if settings.leak else frozenset()
         self.fading = {holder: until for holder, until in self.fading.items() if until > now and holder not in holders}
         self.holders = holders
-        shown = (holders, frozenset(self.fading), settings, _mtime(self.root / KFD / "topology/nodes"))
+        shown = (holders, frozenset(self.fading), self.leaked, settings, _mtime(self.root / KFD / "topology/nodes"))
         if shown != self.written:
             parts = tuple(read_parts(self.root))
             # Entries first: who sees VRAM in use can then also see by whom.
             self._write_processes(holders, parts, settings.share)
-            self._write_usage(usage((*holders, *self.fading), parts, settings.share))
+            used = usage((*holders, *self.fading), parts, settings.share, self.leaked, settings.leak)
+            self._write_usage(used)
             self.written = shown
 
     def _write_usage(self, used: dict[int, int]) -> None:

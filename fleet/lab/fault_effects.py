@@ -4,6 +4,7 @@ An undo works from what it finds on the node: it may run twice, and after a brea
 """
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import UsageError
 from fleet.lab import gpu_model, processes
+from fleet.lab.accountant import CONFIG as ACCOUNTANT
 
 if TYPE_CHECKING:
     from fleet.lab.node import Node
@@ -42,6 +44,35 @@ def hold_gpu(node: "Node", _options: Options) -> None:
 def free_gpu(node: "Node") -> None:
     script = f'pid=$(cat /{BUSY_PID}) && kill "$pid" && rm -f /{BUSY_PID}'
     node.exec(("sh", "-c", script), check=False)
+
+
+def leak_vram(node: "Node", options: Options) -> None:
+    """Whoever lets go of a GPU from now on leaves memory behind, as a process does that is killed in HIP work."""
+    if not node.spec.profile:
+        raise UsageError(f"{node.name} has no GPUs to break")
+    text = options.get("share", "0.9")
+    if not re.fullmatch(r"0?\.\d+|1(\.0)?", text):
+        raise UsageError(f"share={text} is no share of a GPU's memory", hint="for example share=0.2")
+    _account(node, leak=float(text))
+
+
+def regain_vram(node: "Node") -> None:
+    """What a reset of the GPUs does."""
+    _account(node, leak=0.0)
+
+
+def _account(node: "Node", *, leak: float) -> None:
+    """Change one of the accountant's settings, and leave no file where nothing is set."""
+    file = node.root / ACCOUNTANT
+    try:
+        settings = json.loads(file.read_text())
+    except (OSError, ValueError):
+        settings = {}
+    settings = {name: value for name, value in settings.items() if name != "leak"} | ({"leak": leak} if leak else {})
+    if settings:
+        file.write_text(json.dumps(settings))
+    else:
+        file.unlink(missing_ok=True)
 
 
 def stop_docker(node: "Node", _options: Options) -> None:

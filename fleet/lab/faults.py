@@ -217,6 +217,13 @@ FAULTS: dict[str, Fault] = {
     "gpu-busy": Fault(
         "a foreign process holds the first GPU", apply=effects.hold_gpu, undo=effects.free_gpu, gone_with_reboot=True
     ),
+    "vram-leak": Fault(
+        "processes that end leave the GPUs' memory taken; share=0.2 leaves less",
+        apply=effects.leak_vram,
+        undo=effects.regain_vram,
+        options=("share",),
+        gone_with_reboot=True,
+    ),
     "docker-stopped": Fault(
         "dockerd does not run", apply=effects.stop_docker, undo=effects.start_docker, gone_with_reboot=True
     ),

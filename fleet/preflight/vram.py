@@ -36,12 +36,16 @@ class Dirty:
         """Would vLLM start with this gpu-memory-utilization? It wants so much of the whole to be free."""
         return self.total - self.used >= int(self.total * share)
 
-    def __str__(self) -> str:
+    @property
+    def state(self) -> str:
         who = ", ".join(f"pid {one.pid} ({one.command or 'gone'})" for one in self.holders)
         return (
-            f"{label(self.gpu)}: {self.used / GIB:.1f} of {self.total / GIB:.1f} GiB in use, at most "
-            f"{idle(self.total) / GIB:.1f} when idle; held by {who or 'no process that KFD knows'}"
+            f"{self.used / GIB:.1f} of {self.total / GIB:.1f} GiB in use, at most {idle(self.total) / GIB:.1f} when idle; "
+            f"held by {who or 'no process that KFD knows'}"
         )
+
+    def __str__(self) -> str:
+        return f"{label(self.gpu)}: {self.state}"
 
 
 def label(gpu: Gpu) -> str:
@@ -84,8 +88,15 @@ def _holders(processes: Sequence[Process], gpus: Sequence[Gpu]) -> tuple[Process
 
 
 def evidence(found: Sequence[Dirty]) -> str:
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(map(str, found[:SHOWN])) + more
+    """GPUs in the same state are told together."""
+    alike: dict[str, list[str]] = {}
+    for one in found:
+        alike.setdefault(one.state, []).append(label(one.gpu))
+    told = []
+    for state, labels in alike.items():
+        more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+        told.append(f"{', '.join(labels[:SHOWN])}{more}: {'each ' if len(labels) > 1 else ''}{state}")
+    return "; ".join(told)
 
 
 def summary(found: Sequence[Dirty]) -> str:
@@ -118,7 +129,7 @@ def remedy(facts: Facts, found: Sequence[Dirty], host: str) -> str:
         else f"stop what runs on the same card first (invoke stop --limit {host}); "
     )
     return (
-        f"nothing is reset by itself. {warning}then on {host}: sudo amd-smi reset --gpureset -g {places}; if the memory "
+        f"nothing is reset by itself; {warning}then on {host}: sudo amd-smi reset --gpureset -g {places}; if the memory "
         f"is still taken, reboot the host; {check}"
     )
 

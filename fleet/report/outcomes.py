@@ -93,8 +93,9 @@ def show_warnings(outcomes: Mapping[str, Outcome]) -> None:
 
 
 def show_findings(outcomes: Mapping[str, Outcome]) -> None:
-    """What the changes themselves found out about the hosts, whole: nobody else says how to mend it."""
-    findings.show(terminal.out(), {name: one.findings for name, one in outcomes.items() if one.findings}, verbose=False)
+    """What the changes themselves found out about the hosts, with the fix. What failed a host stands with its failure."""
+    told = {name: [found for found in one.findings if found.severity == "warn"] for name, one in outcomes.items()}
+    findings.show(terminal.out(), told, verbose=False)
 
 
 def warnings_document(outcomes: Mapping[str, Outcome]) -> dict[str, list[dict[str, object]]]:

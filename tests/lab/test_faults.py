@@ -33,7 +33,7 @@ HARDWARE = {
     "numa-balancing-on": ("cat /proc/sys/kernel/numa_balancing", "1"),
 }
 FILES = (
-    "find /sys/class/kfd /sys/class/drm /sys/module/amdgpu /usr/local /etc/ssh -type f | sort | xargs md5sum;"
+    "find /sys/class/kfd /sys/class/drm /sys/module/amdgpu /usr/local /etc/ssh -type f ! -name '.*' | sort | xargs md5sum;"
     "find /dev -type c | sort | xargs stat -c '%n %a %u %g'"
 )
 
@@ -104,6 +104,21 @@ def test_a_busy_gpu_has_a_process_and_less_free_vram(lab: Lab, node: Node) -> No
     lab.mend(GPU)
     assert wait(lambda: int(ask(node, used)) == idle)
     assert ask(node, "ls /sys/class/kfd/kfd/proc") == ""
+
+
+def test_a_leak_leaves_memory_that_no_process_holds(lab: Lab, node: Node) -> None:
+    used = "cat /sys/class/drm/renderD128/device/mem_info_vram_used"
+    whole, idle = ask(node, FILES), int(ask(node, used))
+    lab.break_("gpu-busy", GPU)
+    assert wait(lambda: int(ask(node, used)) > 100 * 2**30)
+    lab.break_("vram-leak:share=0.5", GPU)
+    time.sleep(0.5)  # the accountant has to know before the process ends
+    ask(node, "kill $(cat /run/finetune.pid)")
+    assert wait(lambda: ask(node, "ls /sys/class/kfd/kfd/proc") == "")
+    assert wait(lambda: 90 * 2**30 < int(ask(node, used)) < 100 * 2**30)
+    lab.mend(GPU)
+    assert wait(lambda: int(ask(node, used)) == idle)
+    assert ask(node, FILES) == whole
 
 
 def test_a_stopped_docker_does_not_answer(lab: Lab, node: Node) -> None:

@@ -24,6 +24,24 @@ def test_two_holders_never_use_more_than_there_is() -> None:
     assert accountant.usage(both, SPX, 0.9)[1] == 100 * IDLE_VRAM
 
 
+def test_what_was_leaked_counts_beside_what_is_held_and_never_more_than_there_is() -> None:
+    gone, here = Holder(7, frozenset({128})), Holder(8, frozenset({128}))
+    assert accountant.usage((), SPX, 0.9, (gone,), 0.2) == {1: 21 * IDLE_VRAM, 2: IDLE_VRAM}
+    assert accountant.usage((here,), SPX, 0.9, (gone,), 0.5)[1] == 100 * IDLE_VRAM
+
+
+def test_a_leak_stays_until_it_is_mended(tmp_path: Path) -> None:
+    ledger, one = accountant.Ledger(tmp_path), Holder(7, frozenset({128}))
+    leaking = accountant.Settings(leak=0.9)
+    ledger.settle(frozenset({one}), leaking, 0.0)
+    assert not ledger.leaked
+    ledger.settle(frozenset(), leaking, 1.0)
+    ledger.settle(frozenset(), leaking, 1e6)
+    assert ledger.leaked == {one}
+    ledger.settle(frozenset(), accountant.Settings(), 1e6 + 1)
+    assert not ledger.leaked
+
+
 def test_partitions_add_up_on_their_card() -> None:
     parts = (Part(128, 1, 11, 10 * IDLE_VRAM), Part(129, 1, 12, 10 * IDLE_VRAM))
     used = accountant.usage((Holder(7, frozenset({128, 129})),), parts, 0.5)

@@ -18,6 +18,7 @@ def test_every_fault_that_the_lab_promises_is_there() -> None:
         "gpu-missing",
         "gfx-wrong",
         "gpu-busy",
+        "vram-leak",
         "docker-stopped",
         "docker-disk-full",
         "hostkey-changed",
