@@ -12,6 +12,17 @@ from fleet.locks.heart import Heart
 from fleet.locks.lock import HostLock
 from fleet.locks.look import holder_of, unlock
 from fleet.locks.owner import Holder, LockedError, Owner
-from fleet.locks.program import WAIT_GPUS_IDLE, Commands
+from fleet.locks.program import WAIT_ENGINE, WAIT_GPUS_IDLE, Commands
 
-__all__ = ["WAIT_GPUS_IDLE", "Commands", "Heart", "Holder", "HostLock", "LockedError", "Owner", "holder_of", "unlock"]
+__all__ = [
+    "WAIT_ENGINE",
+    "WAIT_GPUS_IDLE",
+    "Commands",
+    "Heart",
+    "Holder",
+    "HostLock",
+    "LockedError",
+    "Owner",
+    "holder_of",
+    "unlock",
+]

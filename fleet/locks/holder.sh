@@ -146,9 +146,23 @@ note() {
   cat >/dev/null
 }
 
-wait_gpus_idle() {
-  # At most $1 seconds, until no process holds a GPU: memory is given back after the process is gone.
+wait_engine() {
+  # At most $1 seconds, until the engine answers: it may be starting again just now.
   left=$1
+  while [ "$left" -gt 0 ] && ! docker version >/dev/null 2>&1; do
+    sleep 1
+    left=$((left - 1))
+  done
+}
+
+wait_gpus_idle() {
+  # At most $1 seconds, until no process holds a GPU: memory is given back after the process is gone. Containers may be
+  # named that are about to be started: while all of them still run, the GPUs are theirs and nothing is waited for.
+  left=$1
+  shift
+  if [ $# -gt 0 ] && [ "$(docker inspect -f '{{.State.Running}}' "$@" 2>/dev/null | grep -cx true)" = $# ]; then
+    return 0
+  fi
   while [ "$left" -gt 0 ] && [ -n "$(ls -A /sys/class/kfd/kfd/proc 2>/dev/null)" ]; do
     sleep 1
     left=$((left - 1))

@@ -14,7 +14,10 @@ LONGEST = (
     3500  # bytes; lines of the holder's pipe must stay whole, and POSIX promises it up to PIPE_BUF (4096 on Linux)
 )
 
-WAIT_GPUS_IDLE = ("wait_gpus_idle", "30")  # a command word of the holder: at most 30 s, until no process holds a GPU
+# Command words of the holder, with seconds: until the engine answers; until no process holds a GPU. Behind the latter may
+# stand the containers that are to be started: while they still run, it waits for nothing.
+WAIT_ENGINE = ("wait_engine", "60")
+WAIT_GPUS_IDLE = ("wait_gpus_idle", "30")
 
 
 def switch_lines(commands: Commands) -> tuple[str, ...]:

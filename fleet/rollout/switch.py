@@ -7,7 +7,7 @@ knows what it means.
 from collections.abc import Iterable
 from typing import Protocol
 
-from fleet.locks import WAIT_GPUS_IDLE
+from fleet.locks import WAIT_ENGINE, WAIT_GPUS_IDLE
 from fleet.serving.steps import FreeVram, SetRestart, Start, Step, Stop
 
 Command = tuple[str, ...]
@@ -28,17 +28,18 @@ class Lock(Protocol):
 def commands(undo: Iterable[Step]) -> tuple[Command, ...]:
     """The steps that put the old container back. Nothing where there is no old container to start."""
     steps = tuple(undo)
-    if not any(isinstance(step, Start) for step in steps):
+    starts = tuple(step.name for step in steps if isinstance(step, Start))
+    if not starts:
         return ()
-    return tuple(found for step in steps if (found := _command(step)))
+    return (WAIT_ENGINE, *(found for step in steps if (found := _command(step, starts))))
 
 
-def _command(step: Step) -> Command:
+def _command(step: Step, starts: tuple[str, ...]) -> Command:
     match step:
         case Stop():
             return ("docker", "stop", "--time", str(step.grace), step.name)
         case FreeVram():
-            return WAIT_GPUS_IDLE
+            return (*WAIT_GPUS_IDLE, *starts)
         case SetRestart():
             return ("docker", "update", "--restart", step.policy, step.name)
         case Start():

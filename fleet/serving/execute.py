@@ -14,7 +14,7 @@ import docker
 import docker.errors
 import requests
 
-from fleet.errors import FleetError, HostError
+from fleet.errors import FleetError, HostError, UnreachableError
 from fleet.inventory.settings import Service
 from fleet.serving import follow, observe, secrets, vram
 from fleet.serving.context import Context
@@ -39,6 +39,7 @@ from fleet.serving.steps import (
 from fleet.serving.verify import Proof
 
 SHOWN = 12  # lines of a saved log that an error shows; the cause stands above them and the rest is in the file
+ENGINE = 60.0  # seconds that an engine may need to start again
 BROKEN = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -91,14 +92,14 @@ def apply(step: Step, context: Context) -> None:
     if context.cancelled.is_set():
         raise HostError(context.name, f"interrupted before: {step.what}", hint="run the same command again to go on")
     context.guard.check()
-    context.say(step.what)
     try:
         context.seam.perform(context.name, step, lambda: _do(step, context))
     except BROKEN as error:
         raise _refused(step, context, error) from error
 
 
-def _do(step: Step, context: Context) -> None:
+def _do(step: Step, context: Context, mark: str = "") -> None:
+    context.say(f"{mark}{step.what}")  # by now it stands in the journal
     api = context.client.api
     match step:
         case WriteSecrets():
@@ -178,6 +179,7 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
         return _Left("Nothing else was changed")
     log = None
     context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
+    _await_engine(context)
     failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
     starts = {step.name for step in change.undo if isinstance(step, Start)}
     dirty: vram.DirtyError | None = None
@@ -189,9 +191,8 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
             step = replace(step, patient=not (begun and isinstance(begun[-1], FreeVram)))
         if dirty and getattr(step, "name", "") in starts:
             continue  # it stays as it is held, so that the next run knows that it served
-        context.say(f"undo: {step.what}")
         try:
-            context.seam.perform(context.name, step, partial(_do, step, context))
+            context.seam.perform(context.name, step, partial(_do, step, context, "undo: "))
             log = log_file(step.name, context) if isinstance(step, SaveLogs) else log
         except docker.errors.NotFound:
             continue
@@ -217,6 +218,27 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
     gone = any(isinstance(step, Remove) for step in change.undo)
     said = f"{subject} was removed again" if gone else f"{subject} was left as it is"
     return _Left(f"{said}: nothing serves as {change.name}", log)
+
+
+def _await_engine(context: Context) -> None:
+    """An engine that is just being started again answers soon; what to put back can wait that long, but not for ever."""
+    until = context.clock() + ENGINE
+    told = False
+    while not _answers(context) and context.clock() < until:
+        if not told:
+            context.say(f"the engine does not answer; waiting up to {ENGINE:.0f} s before anything is put back")
+            told = True
+        context.sleep(1)
+
+
+def _answers(context: Context) -> bool:
+    """A host that is lost altogether counts as answering: there is nothing to wait for."""
+    try:
+        return bool(context.client.api.ping())
+    except UnreachableError:
+        return True
+    except (HostError, *BROKEN):
+        return False
 
 
 def _gone(name: str, context: Context) -> bool:

@@ -15,7 +15,7 @@ from fleet.inventory.model import Become, Connection, Host
 from fleet.inventory.settings import Settings
 from fleet.lab import Lab, NodeSpec
 from fleet.lab.node import Node
-from fleet.locks import WAIT_GPUS_IDLE, Holder, HostLock, LockedError, Owner, holder_of, unlock
+from fleet.locks import WAIT_ENGINE, WAIT_GPUS_IDLE, Holder, HostLock, LockedError, Owner, holder_of, unlock
 from fleet.locks.program import PROGRAM
 from fleet.transport import Connector, Session
 from tests.lab.conftest import lab_name
@@ -32,8 +32,9 @@ OWNER = Owner("ann", "run-1", "laptop", 1_795_400_000)
 OTHER = Owner("bob", "run-2", "desk", 1_795_400_000)
 ROOT = Path(__file__).parents[2]
 SWITCH = (
+    WAIT_ENGINE,
     ("docker", "stop", "-t", "5", "chat-0"),
-    WAIT_GPUS_IDLE,
+    (*WAIT_GPUS_IDLE, "chat-0-kept"),
     ("docker", "update", "--restart", "unless-stopped", "chat-0-kept"),
     ("docker", "start", "chat-0-kept"),
 )
@@ -180,6 +181,22 @@ def test_a_cut_link_ends_the_lease_and_no_sooner(lab: Lab) -> None:
         client.wait()
 
 
+def test_a_switch_waits_for_an_engine_that_is_starting_again(lab: Lab) -> None:
+    node = lab.node("old")
+    roll_begun(node)
+    client = controller(lab, "old", "ops", True, lease=6)
+    try:
+        node.stop_engine()
+        client.kill()
+        time.sleep(4)
+        node.start_engine()
+        assert within(25, lambda: state(node) == "false no, true unless-stopped")
+        assert within(5, lambda: quiet(node))
+    finally:
+        client.kill()
+        client.wait()
+
+
 def test_a_clock_an_hour_off_ends_no_lease(lab: Lab) -> None:
     node = lab.node("old")
     roll_begun(node)
@@ -199,9 +216,9 @@ def test_a_clock_an_hour_off_ends_no_lease(lab: Lab) -> None:
 def test_a_switch_waits_for_busy_gpus_but_not_for_ever(lab: Lab) -> None:
     node = lab.node("old")
 
-    def waited() -> float:
+    def waited(*starts: str) -> float:
         begun = time.monotonic()
-        node.exec(("sh", "-c", f"{PROGRAM}\nwait_gpus_idle 3", "sh", "nothing"))
+        node.exec(("sh", "-c", f"{PROGRAM}\nwait_gpus_idle 3 {' '.join(starts)}", "sh", "nothing"))
         return time.monotonic() - begun
 
     assert waited() < 2
@@ -209,6 +226,9 @@ def test_a_switch_waits_for_busy_gpus_but_not_for_ever(lab: Lab) -> None:
     try:
         assert within(10, lambda: shell(node, "ls /sys/class/kfd/kfd/proc") != "")
         assert waited() >= 3
+        assert waited("chat-0", "no-such-container") >= 3
+        node.exec(("docker", "start", "chat-0-kept"))
+        assert waited("chat-0-kept") < 2  # it was never stopped: the GPUs are its own
     finally:
         lab.mend("old")
 

@@ -6,7 +6,7 @@ import pytest
 
 from fleet.errors import FleetError, HostError
 from fleet.locks.owner import Holder, LockedError, Owner, read_look
-from fleet.locks.program import LONGEST, PROGRAM, WAIT_GPUS_IDLE, switch_lines
+from fleet.locks.program import LONGEST, PROGRAM, WAIT_ENGINE, WAIT_GPUS_IDLE, switch_lines
 
 OWNER = Owner("änne & co\n", "2026-11-23/a", "laptop.corp", 1_795_400_000)
 
@@ -79,5 +79,6 @@ def test_a_switch_refuses_what_no_line_can_carry(argv: tuple[str, ...]) -> None:
         switch_lines((argv,))
 
 
-def test_the_wait_for_the_gpus_is_a_word_of_the_holder() -> None:
-    assert f"\n{WAIT_GPUS_IDLE[0]}() {{" in PROGRAM
+@pytest.mark.parametrize("words", [WAIT_ENGINE, WAIT_GPUS_IDLE])
+def test_what_the_host_waits_for_is_a_word_of_the_holder(words: tuple[str, ...]) -> None:
+    assert f"\n{words[0]}() {{" in PROGRAM

@@ -1,6 +1,6 @@
 """What a host does by itself when it loses us."""
 
-from fleet.locks import WAIT_GPUS_IDLE
+from fleet.locks import WAIT_ENGINE, WAIT_GPUS_IDLE
 from fleet.rollout.switch import Switch, commands
 from fleet.serving.steps import FreeVram, Remove, SaveLogs, SetRestart, Start, Step, Stop, Wait
 
@@ -34,8 +34,9 @@ class Lock:
 
 def test_the_undo_becomes_docker_commands_in_its_order_and_nothing_is_removed() -> None:
     assert commands(UNDO) == (
+        WAIT_ENGINE,
         ("docker", "stop", "--time", "60", "chat-0-new"),
-        WAIT_GPUS_IDLE,
+        (*WAIT_GPUS_IDLE, "chat-0"),
         ("docker", "update", "--restart", "unless-stopped", "chat-0"),
         ("docker", "start", "chat-0"),
     )

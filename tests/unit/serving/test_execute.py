@@ -74,6 +74,13 @@ class FakeApi:
         self.states = {name.replace("_", "-"): state for name, state in containers.items()}
         self.refuse: dict[str, str] = {}
         self.calls: list[str] = []
+        self.away = 0  # questions that find no engine
+
+    def ping(self) -> bool:
+        if self.away:
+            self.away -= 1
+            raise HostError("n1", "the Docker engine is not running: its socket is missing")
+        return True
 
     def _call(self, method: str, name: str) -> None:
         self.calls.append(f"{method} {name}")
@@ -186,6 +193,18 @@ def test_what_served_is_back_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"could not rename missing to x: .*chat-0 was put back and serves again"):
         carry_out(ServingPlan((failing,)), context(api, tmp_path))
     assert api.states == {"chat-0": "running"}
+
+
+def test_an_engine_that_starts_again_is_waited_for_before_anything_is_put_back(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    api.away = 5
+    said: list[str] = []
+    naps: list[float] = []
+    failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
+    with pytest.raises(HostError, match=r"chat-0 was put back and serves again"):
+        carry_out(ServingPlan((failing,)), context(api, tmp_path, said=said, sleep=naps.append))
+    assert len(naps) == 5
+    assert sum("waiting up to 60 s" in line for line in said) == 1
 
 
 def test_what_served_is_back_although_somebody_removed_the_new_container(tmp_path: Path) -> None:
