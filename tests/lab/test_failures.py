@@ -8,6 +8,7 @@ import pytest
 
 from fleet.lab.keys import ssh_key
 from tests.lab.conftest import MI250, MI300X, REGISTRY
+from tests.lab.rolls import within
 from tests.lab.small import Site, small_site
 
 pytestmark = pytest.mark.lab
@@ -117,6 +118,20 @@ def test_a_changed_host_key_is_told_with_both_fingerprints(site: Site) -> None:
     assert (code, failure["unreachable"]) == (1, True)
     assert "has changed: it shows ED25519 SHA256:" in failure["message"]
     assert "ssh-keygen -f" in failure["hint"]
+
+
+def test_a_stopped_engine_is_told_and_its_containers_come_back_with_it(site: Site) -> None:
+    before = site.serving(BAD)
+    site.lab.break_("docker-stopped", BAD)
+    try:
+        code, document = site.controller.ask("deploy", "--include-quarantined")
+    finally:
+        site.lab.mend(BAD)
+    assert (code, set(document["failed"])) == (1, {BAD})
+    assert "the Docker engine is not running" in document["failed"][BAD]["message"]
+    assert "systemctl enable --now docker" in document["failed"][BAD]["hint"]
+    assert document["hosts"][GOOD]["proofs"]
+    assert within(30, lambda: site.serving(BAD) == before)
 
 
 SECRETS = {
