@@ -75,6 +75,14 @@ class Api:
         self._read(response, route)
         return response.status
 
+    def text(self, route: str) -> str:
+        """A page that is no JSON."""
+        response = self._ask("GET", route, None)
+        text = self._read(response, route)
+        if response.status != 200:
+            raise self._refused(route, response.status, text)
+        return text
+
     def get(self, route: str) -> dict[str, Any]:
         return self._json("GET", route, None)
 

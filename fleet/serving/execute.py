@@ -16,12 +16,15 @@ import requests
 
 from fleet.errors import FleetError, HostError, UnreachableError
 from fleet.inventory.settings import Service
-from fleet.serving import follow, observe, secrets, vram
+from fleet.serving import follow, observe, routing, secrets, vram
 from fleet.serving.context import Context
 from fleet.serving.inspection import replaces_label
 from fleet.serving.steps import (
     Change,
     Create,
+    DrainBack,
+    DrainIdle,
+    DrainOut,
     FreeVram,
     Remove,
     Rename,
@@ -130,6 +133,12 @@ def _do(step: Step, context: Context, mark: str = "") -> None:
             _remove(step, context)
         case Rename():
             api.rename(step.name, step.to)
+        case DrainOut():
+            routing.take_out(step, context)
+        case DrainIdle():
+            routing.wait_idle(step, context)
+        case DrainBack():
+            routing.put_back(step, context)
 
 
 def _policy(name: str) -> Any:
@@ -174,15 +183,17 @@ def _told(error: HostError, left: _Left, context: Context) -> HostError:
 def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
     """Every undo step is tried, whatever happens to the others. What served is put back although NAME-new is gone."""
     subject = next((step.name for step in change.undo if isinstance(step, SaveLogs)), "")
-    touched = any(not isinstance(step, WriteSecrets | Create) for step in begun)
-    if not change.undo or (subject and not touched and _gone(subject, context)):
-        return _Left("Nothing else was changed")
-    log = None
+    touched = any(not isinstance(step, WriteSecrets | Create | DrainOut | DrainIdle) for step in begun)
     context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
+    if not change.undo or (not touched and (not subject or _gone(subject, context))):
+        return _undo_hooks(change, begun, context)
+    log = None
     _await_engine(context)
     failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
     starts = {step.name for step in change.undo if isinstance(step, Start)}
     dirty: vram.DirtyError | None = None
+    unwell: set[str] = set()
+    unrouted: list[str] = []
     for planned in change.undo:
         step = planned
         if isinstance(step, FreeVram):
@@ -191,6 +202,11 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
             step = replace(step, patient=not (begun and isinstance(begun[-1], FreeVram)))
         if dirty and getattr(step, "name", "") in starts:
             continue  # it stays as it is held, so that the next run knows that it served
+        if isinstance(step, DrainBack) and (unwell or not _running(step.hook.replica, context)):
+            unrouted.append(
+                f"{step.hook.replica} is out of its router; once it serves: {routing.by_hand(step.hook, context)}"
+            )
+            continue
         try:
             context.seam.perform(context.name, step, partial(_do, step, context, "undo: "))
             log = log_file(step.name, context) if isinstance(step, SaveLogs) else log
@@ -199,25 +215,45 @@ def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
         except vram.DirtyError as error:
             dirty = error
         except (FleetError, *BROKEN) as error:
+            if isinstance(step, DrainBack):
+                unrouted.append(str(error))
+                continue
             failures.setdefault(str(error), []).append(step.what)
+            unwell |= {step.name} if isinstance(step, Start | Wait) else set()
+    routes = f". {'; '.join(unrouted)}" if unrouted else ""
     back = ", ".join(step.name for step in change.undo if isinstance(step, Start))
     told = "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
     if dirty and starts:  # the host by itself would start it all the same, so that is not left to it
         failed = f" ({told})" if told else ""
         return _Left(
-            f"{back} does not fit either and is kept stopped until the GPUs are clean: it is DOWN{failed}", log
+            f"{back} does not fit either and is kept stopped until the GPUs are clean: it is DOWN{failed}{routes}", log
         )
     if failures:
         said = (
             f"Putting back did not work in full ({told}); the host goes on with it by itself if it can: "
-            "invoke status shows what serves"
+            f"invoke status shows what serves{routes}"
         )
         return _Left(said, log, well=False)
     if back:
-        return _Left(f"{back} was put back and serves again", log)
+        return _Left(f"{back} was put back and serves again{routes}", log)
+    if not subject:  # of a stop
+        return _Left(f"Nothing else was changed{routes}")
     gone = any(isinstance(step, Remove) for step in change.undo)
     said = f"{subject} was removed again" if gone else f"{subject} was left as it is"
     return _Left(f"{said}: nothing serves as {change.name}", log)
+
+
+def _undo_hooks(change: Change, begun: Sequence[Step], context: Context) -> _Left:
+    """Nothing but hooks ran: a replica whose hook was begun, also one that failed half-way, goes back into its router."""
+    out = {step.hook.replica for step in begun if isinstance(step, DrainOut)}
+    failed = []
+    for step in change.undo:
+        if isinstance(step, DrainBack) and step.hook.replica in out:
+            try:
+                context.seam.perform(context.name, step, partial(_do, step, context, "undo: "))
+            except (FleetError, *BROKEN) as error:
+                failed.append(str(error))
+    return _Left("Nothing else was changed" + (f", but {'; '.join(failed)}" if failed else ""))
 
 
 def _await_engine(context: Context) -> None:

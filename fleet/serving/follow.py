@@ -18,7 +18,7 @@ from fleet.serving.wait import Look, wait_ready
 def wait(step: Wait, context: Context) -> None:
     service = context.services.get(step.service)
     logs = NewLines(context.client, step.name)
-    with context.session.forward_local(step.port, _address(service)) as (address, port):
+    with context.session.forward_local(step.port, address_of(service)) as (address, port):
 
         def look() -> Look:
             if context.cancelled.is_set():
@@ -53,7 +53,7 @@ def wait(step: Wait, context: Context) -> None:
 
 def prove(step: Verify, context: Context) -> Proof:
     service = context.services[step.service]
-    with context.session.forward_local(step.port, _address(service)) as (address, port):
+    with context.session.forward_local(step.port, address_of(service)) as (address, port):
         try:
             proof = verify(address, port, question(service, context), clock=context.clock)
             if proof.note:
@@ -70,7 +70,7 @@ def prove(step: Verify, context: Context) -> Proof:
 def load_on(name: str, service: Service, port: int, seconds: float, context: Context) -> Speed | None:
     """The fixed load on one running replica, through the tunnel. None where the task has no tokens."""
     context.say(f"{name}: {CLIENTS} requests at a time for {seconds:.0f} s")
-    with context.session.forward_local(port, _address(service)) as (address, here):
+    with context.session.forward_local(port, address_of(service)) as (address, here):
         asked = question(service, context)
         speed = load(address, here, asked, seconds, clock=context.clock, stopped=context.cancelled.is_set)
     if context.cancelled.is_set():
@@ -99,7 +99,7 @@ def settle(step: Settle, context: Context) -> None:
     """Watch a container that has answered. Raises HostError when it stops, restarts or is no longer healthy."""
     ends = context.clock() + step.seconds
     restarts = -1
-    with context.session.forward_local(step.port, _address(context.services.get(step.service))) as (address, port):
+    with context.session.forward_local(step.port, address_of(context.services.get(step.service))) as (address, port):
         while True:
             if context.cancelled.is_set():
                 raise HostError(context.name, f"interrupted while {step.name} was watched")
@@ -124,7 +124,7 @@ def settle(step: Settle, context: Context) -> None:
             context.sleep(min(1.0, left))
 
 
-def _address(service: Service | None) -> str:
+def address_of(service: Service | None) -> str:
     """Where the host itself reaches the service: loopback, unless it was bound to one address only."""
     everywhere = ("", "0.0.0.0", "::", "localhost")  # noqa: S104  compared with, not bound to
     if service is None or service.host in everywhere or service.network != "host":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fleet.serving.command import memory_share
 from fleet.serving.diff import Difference, Recreate, Same, Update, compare
+from fleet.serving.draining import NONE, Drains
 from fleet.serving.inspection import CANDIDATE, Held, Inspection, listening, overlap, replica_of, spec_gpus
 from fleet.serving.spec import ContainerSpec
 from fleet.serving.steps import (
@@ -49,6 +50,7 @@ class _Work:
     notes: list[str]
     problems: list[str]
     held: dict[str, Held]  # what dropped candidates had replaced
+    drains: Drains
 
 
 def plan(
@@ -59,6 +61,7 @@ def plan(
     prune: bool = False,
     take_over: frozenset[str] = frozenset(),
     settle: float = 0.0,
+    drains: Drains = NONE,
 ) -> ServingPlan:
     """The steps of one host. `written` are the secrets files that already have the right content there.
 
@@ -66,7 +69,9 @@ def plan(
     seconds.
     """
     wanted = {spec.name: spec for spec in desired}
-    work = _Work({one.name: one for one in found}, wanted, written, prune, take_over, settle, [], [], [], [], {})
+    work = _Work(
+        {one.name: one for one in found}, wanted, written, prune, take_over, settle, [], [], [], [], {}, drains
+    )
     work.problems += [
         f"{one.name} was made by a newer fleet (labels of schema {one.newer}): upgrade this one"
         for one in work.real.values()
@@ -91,10 +96,19 @@ def differences(spec: ContainerSpec, real: Inspection, written: frozenset[str]) 
     return found
 
 
-def plan_stop(found: Iterable[Inspection], services: frozenset[str]) -> ServingPlan:
+def plan_stop(found: Iterable[Inspection], services: frozenset[str], drains: Drains = NONE) -> ServingPlan:
     """Stop the containers of these services (all where empty); they stay, and the next deploy starts them again."""
     ours = [one for one in found if one.owned and (not services or one.service in services)]
-    changes = tuple(Change(one.name, "asked to stop", _stopped(one, "asked to stop")) for one in ours if one.alive)
+    changes = tuple(
+        Change(
+            one.name,
+            "asked to stop",
+            (*drains.out(one, "asked to stop"), *_stopped(one, "asked to stop")),
+            undo=drains.back_old(one, "it was not stopped"),
+        )
+        for one in ours
+        if one.alive
+    )
     return ServingPlan(changes, tuple(f"{one.name}: already stopped" for one in ours if not one.alive))
 
 
@@ -137,6 +151,7 @@ def _drop(work: _Work, candidate: Inspection, why: str) -> None:
             work.real[old.name] = _with_policy(old, held.restart)
     steps.append(SaveLogs(candidate.name, why))
     if candidate.alive:
+        steps[:0] = work.drains.out(candidate, why)  # an earlier run may have put it into its router
         steps += _stopped(candidate, why)
     steps.append(Remove(candidate.name, why))
     del work.real[candidate.name]
@@ -177,8 +192,11 @@ def _settled(work: _Work, spec: ContainerSpec, current: Inspection) -> None:
         if current.alive:
             steps.append(Stop(spec.name, _grace(current), down))
         for old in blockers:
+            steps[:0] = work.drains.out(old, f"{spec.name} takes its place")
             steps.append(Stop(old.name, _grace(old), f"it holds the port or GPUs of {spec.name}"))
             undo += [Start(old.name, f"{spec.name} did not answer")]
+        for old in blockers:
+            undo += _back_in(work, old, f"{spec.name} did not answer")
         if current.alive or blockers or spec.name in work.held:
             steps.append(_freed(spec, "something was stopped on these GPUs", memory_share(spec.arguments)))
         steps.append(Start(spec.name, down))
@@ -190,7 +208,8 @@ def _settled(work: _Work, spec: ContainerSpec, current: Inspection) -> None:
     if not steps:
         work.kept.append(f"{spec.name}: runs {spec.image.release} as wanted")
         return
-    commit = tuple(Remove(old.name, f"{spec.name} serves in its place") for old in blockers)
+    back = work.drains.back(spec, "it has answered") if current.state != "running" else ()
+    commit = (*back, *(Remove(old.name, f"{spec.name} serves in its place") for old in blockers))
     work.changes.append(Change(spec.name, "; ".join(why), tuple(steps), commit, tuple(undo)))
     for old in blockers:
         del work.real[old.name]
@@ -207,6 +226,8 @@ def _replace(
     blockers += [one for one in _blockers(work, spec, frozenset(known)) if one not in blockers]
     held = tuple(known.get(one.name) or work.held.get(one.name) or _held(one) for one in blockers)
     steps: list[Step] = []
+    for one in blockers:
+        steps += work.drains.out(one, f"{name} replaces it")
     if spec.secrets_file and spec.secrets_file not in work.written:
         steps.append(WriteSecrets(spec.service, spec.secrets_file, "the values are new or have changed"))
     if candidate is None:
@@ -225,15 +246,19 @@ def _replace(
     commit: list[Step] = []
     if (candidate is None or candidate.restart != spec.restart) and spec.restart != "no":
         commit.append(SetRestart(name, spec.restart, "it has answered"))
+    commit += work.drains.back(spec, "it has answered")
     commit += [Remove(one.name, f"{name} has answered in its place") for one in blockers]
     commit.append(Rename(name, spec.name, "it has answered"))
     said = why if candidate is None else f"taken up where an earlier run was cut off: {why}"
-    work.changes.append(Change(spec.name, said, tuple(steps), tuple(commit), _put_back(spec, name, held, blockers)))
+    work.changes.append(Change(spec.name, said, tuple(steps), tuple(commit), _put_back(work, spec, held, blockers)))
     for one in blockers:
         work.real.pop(one.name, None)
 
 
-def _put_back(spec: ContainerSpec, name: str, held: Iterable[Held], blockers: Iterable[Inspection]) -> tuple[Step, ...]:
+def _put_back(
+    work: _Work, spec: ContainerSpec, held: Iterable[Held], blockers: Iterable[Inspection]
+) -> tuple[Step, ...]:
+    name = spec.name + CANDIDATE
     failed = f"{name} did not prove itself"
     steps: list[Step] = [SaveLogs(name, failed), Stop(name, spec.stop_timeout, failed)]
     by_name = {one.name: one for one in blockers}
@@ -248,7 +273,15 @@ def _put_back(spec: ContainerSpec, name: str, held: Iterable[Held], blockers: It
         for one in held
         if one.running and by_name[one.name].owned
     ]
+    for old in returning:
+        steps += work.drains.back_old(old, f"it serves again: {failed}")
     return tuple(steps)
+
+
+def _back_in(work: _Work, old: Inspection, why: str) -> tuple[Step, ...]:
+    """For an old container that was started again: it must be seen to serve before requests go there."""
+    back = work.drains.back_old(old, why)
+    return (Wait(old.name, old.service, old.port, why), *back) if back else ()
 
 
 def _freed(spec: ContainerSpec, why: str, share: float) -> FreeVram:
@@ -310,7 +343,8 @@ def _orphans(work: _Work) -> None:
         if not work.prune:
             work.notes.append(f"{one.name} ({one.state}) belongs to no service here: --prune removes it")
         else:
-            steps: list[Step] = [*_stopped(one, "no service wants it")] if one.alive else []
+            why = "no service wants it"
+            steps: list[Step] = [*work.drains.out(one, why), *_stopped(one, why)] if one.alive else []
             steps.append(Remove(one.name, "no service wants it"))
             work.changes.append(Change(one.name, "no service wants it", tuple(steps)))
             del work.real[one.name]

@@ -13,6 +13,7 @@ from fleet.seam import Bare, Seam
 from fleet.serving import secrets
 from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.desired import Desired, SecretFiles, desired
+from fleet.serving.draining import Drains
 from fleet.serving.host import Shell
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import Observed, observe
@@ -57,7 +58,13 @@ def prepare(
     files = SecretFiles(digests if reveal else None, observed.secret_files)
     wanted = desired(settings, facts, observed.state_dir, images, files, observed.containers)
     made = plan(
-        wanted.specs, observed.containers, written=wanted.written, prune=prune, take_over=take_over, settle=settle
+        wanted.specs,
+        observed.containers,
+        written=wanted.written,
+        prune=prune,
+        take_over=take_over,
+        settle=settle,
+        drains=Drains.of_settings(settings),
     )
     made = replace(made, notes=(*wanted.notes, *made.notes), problems=(*wanted.problems, *made.problems))
     return Prepared(observed, wanted, made)

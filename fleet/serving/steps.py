@@ -1,5 +1,6 @@
 """The steps that change a host's containers, as values: one line of what, one of why."""
 
+import shlex
 from dataclasses import dataclass
 
 from fleet.serving.inspection import Held
@@ -161,8 +162,77 @@ class Rename:
         return f"rename {self.name} to {self.to}"
 
 
+@dataclass(frozen=True)
+class Hook:
+    """A command of the inventory, and the replica that it is about. `where`: controller, host; `timeout` in seconds."""
+
+    argv: tuple[str, ...]
+    where: str
+    timeout: float
+    service: str
+    replica: str
+    port: int
+    release: str
+
+    def __str__(self) -> str:
+        return f"`{shlex.join(self.argv)}` on {'the host' if self.where == 'host' else 'this controller'}"
+
+
+@dataclass(frozen=True)
+class DrainOut:
+    """Take a replica out of whatever routes to it."""
+
+    hook: Hook
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"take {self.hook.replica} out of its router: {self.hook}"
+
+
+@dataclass(frozen=True)
+class DrainIdle:
+    """Wait until a replica has nothing under way, at most `limit` seconds."""
+
+    name: str
+    service: str
+    port: int
+    limit: float
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"wait until {self.name} has no requests under way (at most {self.limit:g} s)"
+
+
+@dataclass(frozen=True)
+class DrainBack:
+    """Put a replica that has answered back into whatever routes to it."""
+
+    hook: Hook
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"put {self.hook.replica} back into its router: {self.hook}"
+
+
 Step = (
-    WriteSecrets | Create | SetRestart | Stop | FreeVram | Start | Wait | Verify | Settle | SaveLogs | Remove | Rename
+    WriteSecrets
+    | Create
+    | SetRestart
+    | Stop
+    | FreeVram
+    | Start
+    | Wait
+    | Verify
+    | Settle
+    | SaveLogs
+    | Remove
+    | Rename
+    | DrainOut
+    | DrainIdle
+    | DrainBack
 )
 
 

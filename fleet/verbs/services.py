@@ -13,6 +13,7 @@ from fleet.rollout.releases import Stock, obtain
 from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.site import Site, Wishes
 from fleet.rollout.verdicts import judge, weighed
+from fleet.serving.draining import Drains
 from fleet.serving.execute import carry_out, prove
 from fleet.serving.inspection import Inspection
 from fleet.serving.plan import plan_stop
@@ -27,7 +28,7 @@ def stop(options: Options, services: Sequence[str]) -> int:
     """Stop containers gracefully; they stay, and the next deploy starts them again."""
 
     def work(site: Site, outcome: Outcome) -> None:
-        plan = plan_stop(site.containers(), frozenset(services))
+        plan = plan_stop(site.containers(), frozenset(services), Drains.of_settings(site.host.settings))
         context = site.context(ROOT, narrator(options).host)
         if not options.check:
             carry_out(plan, context)

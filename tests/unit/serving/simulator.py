@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fleet.serving.inspection import Inspection, listening, overlap, predict
+from fleet.serving.inspection import Inspection, listening, overlap, predict, replica_of
 from fleet.serving.steps import (
     Change,
     Create,
+    DrainBack,
+    DrainIdle,
+    DrainOut,
     FreeVram,
     Remove,
     Rename,
@@ -36,6 +39,7 @@ class Killed(Exception):  # noqa: N818  see above
 class Engine:
     containers: dict[str, Inspection] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
+    routed: set[str] = field(default_factory=set)  # replicas that get requests
     sick: Callable[[Inspection], bool] = lambda _container: False
     steps_left: int = 1_000_000
 
@@ -97,7 +101,15 @@ class Engine:
             case Rename():
                 assert step.to not in self.containers
                 self.put(replace(self.containers.pop(step.name), name=step.to))
-            case FreeVram() | SaveLogs():
+            case DrainOut():
+                self.routed.discard(step.hook.replica)
+            case DrainBack():
+                serving = [
+                    one for one in self.containers.values() if one.owned and replica_of(one) == step.hook.replica
+                ]
+                assert any(one.state == "running" for one in serving), f"{step.hook.replica} gets requests and is down"
+                self.routed.add(step.hook.replica)
+            case FreeVram() | SaveLogs() | DrainIdle():
                 pass
 
     def check_exclusive(self) -> None:
