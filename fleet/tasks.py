@@ -229,6 +229,14 @@ def sideload(options: Options, lock_wait: str = "", include_quarantined: bool = 
     return roll(options, order)
 
 
+@verb(*CONNECT, example="invoke staging -i prod --limit vault")
+def staging(options: Options) -> int:
+    """Show which sideloads were begun and not ended: host, image, bytes that lie there, since when."""
+    from fleet.verbs.staging import staging as work
+
+    return work(options)
+
+
 @verb(
     *CHANGE,
     example="invoke serve -i prod --limit mi300x-01",
@@ -486,6 +494,7 @@ def _collection() -> Collection:
         build,
         push,
         sideload,
+        staging,
         serve,
         stop,
         verify,

@@ -1,0 +1,230 @@
+"""A sideload that is broken off in every way goes on where it stopped, counted on the wire.
+
+The hosts are behind a bastion and pull from nobody. One has the classic image store, one containerd's. The tests of this
+module are one story: each takes the image away, breaks a transfer, and ends with a deploy that changes nothing.
+"""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.lab import Lab, NodeSpec, faults
+from tests.lab.cli import Controller
+from tests.lab.conftest import BASTION, OFFLINE
+from tests.lab.rolls import Fleet, fleet_of, within
+
+pytestmark = pytest.mark.lab
+
+HOST = OFFLINE.name
+MODERN = NodeSpec("mi300x-off-02", profile="mi300x-8", offline=True, base="trixie", containerd_store=True)
+MIB = 1 << 20
+BALLAST = 40 * MIB
+TWICE = 4 * MIB  # at most so much is sent again
+TALK = 2 * MIB  # everything else that goes to a host in two runs: looks, keys, the frames of SSH and TCP
+STAGE = "/var/tmp/fleet"
+# Slow enough to be broken at a chosen byte, quick to notice.
+OVER = {"all": {"vars": {"fleet": {"sideload": {"limit": "16MB/s", "stall": 6}}}}}
+
+
+@dataclass(frozen=True)
+class Story:
+    fleet: Fleet
+    sizes: dict[str, int]  # release -> bytes of all its layers
+
+    def wants(self, release: str = "a") -> Controller:
+        return self.fleet.wants(release, over=OVER)
+
+    @property
+    def lab(self) -> Lab:
+        return self.fleet.lab
+
+    def wire(self, host: str) -> int:
+        """Bytes that went to the host so far, as its cable counts them."""
+        links = [link.outside for link in self.lab.node(host).links]
+        return sum(int((Path("/sys/class/net") / link / "statistics/tx_bytes").read_text()) for link in links)
+
+    def staged(self, host: str) -> int:
+        script = f"cat $(find {STAGE}/sideload/blobs -type f 2>/dev/null) /dev/null | wc -c"
+        return int(self.fleet.sh(host, script))
+
+    def take_away(self, host: str) -> None:
+        self.fleet.sh(host, "docker rm -f chat-0; docker rmi -f $(docker images -q); docker image prune -af; true")
+
+    def settled(self, host: str, release: str = "a") -> None:
+        """A plain sideload ends well, the next one changes nothing, and nothing is staged any more."""
+        controller = self.wants(release)
+        for expected in (None, 0):
+            code, document = controller.ask("sideload", "--limit", host)
+            assert (code, document["failed"]) == (0, {})
+            assert expected is None or document["hosts"][host]["changed"] == expected
+        assert self.fleet.sh(host, f"ls -d {STAGE}* 2>/dev/null || true") == ""
+        assert self.held(host, release)
+
+    def held(self, host: str, release: str) -> bool:
+        """The image under its name, with the release's own identity."""
+        _, document = self.wants(release).ask("plan", "--limit", host)
+        ((name, known),) = document["images"]["releases"].items()
+        found = json.loads(self.fleet.docker(host, "image", "inspect", name))[0]
+        same = found["RootFS"]["Layers"] == known["diff_ids"]
+        return same and found["Id"] in (known["config_digest"], known["manifest_digest"])
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("resume")
+    with fleet_of("resume", folder, BASTION, OFFLINE, MODERN, ballast=BALLAST) as fleet:
+        made = Story(fleet, {})
+        for release in "ab":
+            assert made.wants(release).run("build").returncode == 0
+            _, document = made.wants(release).ask("plan")
+            ((_, known),) = document["images"]["releases"].items()
+            made.sizes[release] = known["bytes"]
+        yield made
+
+
+def under_way(story: Story, host: str, share: float, release: str = "a") -> subprocess.Popen[str]:
+    """A sideload of which so much has arrived."""
+    process = story.wants(release).start("sideload", "--limit", host)
+    threading.Thread(target=lambda: process.stderr and process.stderr.read(), daemon=True).start()
+    wanted = share * story.sizes[release]
+    assert within(60, lambda: process.poll() is not None or story.staged(host) >= wanted, every=0.02)
+    assert process.poll() is None, "it ended before it was broken"
+    return process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_killed_controller_is_gone_on_from_by_the_next_run(story: Story, share: float) -> None:
+    story.take_away(HOST)
+    before = story.wire(HOST)
+    kill(under_way(story, HOST, share))
+    code, document = story.wants().ask("plan", "--limit", HOST)
+    (step,) = [one for one in document["hosts"][HOST]["steps"] if one["what"].startswith("sideload")]
+    assert code == 0
+    assert f"are staged in {STAGE}" in step["why"]
+    assert 0 < step["size"] <= (1 - share) * story.sizes["a"]
+    story.settled(HOST)
+    assert story.wire(HOST) - before <= story.sizes["a"] * 1.02 + TWICE + TALK
+
+
+def test_staging_tells_what_lies_where(story: Story) -> None:
+    story.take_away(HOST)
+    kill(under_way(story, HOST, 0.5))
+    code, document = story.wants().ask("staging", "--limit", "mi300x-off-*")
+    assert code == 0
+    (image,) = document["hosts"][HOST]["images"]
+    assert image["name"].startswith("vllm-rocm:")
+    assert 0.5 * image["size"] <= image["bytes"] <= image["size"]
+    assert image["age"] < 60
+    assert document["hosts"][MODERN.name]["images"] == []
+    assert HOST in story.wants().run("staging", "--limit", HOST).stdout
+    story.settled(HOST)
+
+
+@pytest.mark.parametrize("megabytes", [16, 33, 52])
+def test_a_cut_link_that_comes_back_is_gone_on_over_by_the_same_command(story: Story, megabytes: int) -> None:
+    story.take_away(HOST)
+    before = story.wire(HOST)
+    faults.inject(story.lab, f"link-cut:after={megabytes}MB", HOST)
+    process = story.wants().start("sideload", "--limit", HOST)
+    links = [link.outside for link in story.lab.node(HOST).links]
+    try:
+        assert within(60, lambda: all(map(down, links)))
+        time.sleep(8)
+    finally:
+        faults.mend(story.lab, HOST)
+    _, said = process.communicate(timeout=150)
+    assert process.returncode == 0, said
+    assert "going on over a new connection" in said
+    assert story.wire(HOST) - before <= story.sizes["a"] * 1.02 + TWICE + TALK
+    story.settled(HOST)
+
+
+def down(link: str) -> bool:
+    return not int((Path("/sys/class/net") / link / "flags").read_text(), 16) & 1
+
+
+def test_a_restart_of_sshd_is_survived_by_the_same_command(story: Story) -> None:
+    story.take_away(HOST)
+    before = story.wire(HOST)
+    process = under_way(story, HOST, 0.5)
+    node = story.lab.node(HOST)
+    node.stop_sshd()
+    time.sleep(3)
+    node.start_sshd()
+    assert process.wait(timeout=120) == 0
+    assert story.wire(HOST) - before <= story.sizes["a"] * 1.02 + TWICE + TALK
+    story.settled(HOST)
+
+
+def test_a_reboot_of_the_host_is_survived_by_the_same_command(story: Story) -> None:
+    story.take_away(HOST)
+    process = under_way(story, HOST, 0.5)
+    staged = story.staged(HOST)
+    story.lab.node(HOST).reboot()  # its cables are new ones, and so are their counters
+    assert process.wait(timeout=150) == 0
+    assert story.wire(HOST) <= (story.sizes["a"] - staged) * 1.02 + TWICE + TALK
+    story.settled(HOST)
+
+
+def test_a_link_that_stays_cut_is_said_in_the_end(story: Story) -> None:
+    story.take_away(HOST)
+    faults.inject(story.lab, "link-cut:after=16MB", HOST)
+    try:
+        done = story.wants().run("sideload", "--limit", HOST, "--json", timeout=330)
+    finally:
+        faults.mend(story.lab, HOST)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    failure = json.loads(done.stdout)["failed"][HOST]
+    assert "could not sideload vllm-rocm:" in failure["message"]
+    assert "there was no new connection" in failure["message"]
+    assert "the host keeps what arrived" in failure["message"]
+    assert "goes on from there" in failure["hint"]
+    story.settled(HOST)
+
+
+@pytest.mark.parametrize("host", [HOST, MODERN.name])
+def test_only_the_layers_that_a_store_lacks_are_sent(story: Story, host: str) -> None:
+    story.take_away(host)
+    story.settled(host, "a")
+    before = story.wire(host)
+    _, document = story.wants("b").ask("plan", "--limit", host)
+    (step,) = [one for one in document["hosts"][host]["steps"] if one["what"].startswith("sideload")]
+    store = "classic" if host == HOST else "containerd"
+    assert f"its {store} store has 1 of 2 layers" in step["why"]
+    story.settled(host, "b")
+    assert story.wire(host) - before <= BALLAST * 1.02 + TALK
+    assert story.sizes["b"] > BALLAST + 4 * TALK  # else this shows nothing
+    whole = story.fleet.sh(host, "docker save $(docker images -q | head -n 1) | wc -c")
+    assert int(whole) > BALLAST
+
+
+def test_what_is_old_goes_by_itself(story: Story) -> None:
+    story.take_away(HOST)
+    kill(under_way(story, HOST, 0.3, "b"))
+    story.fleet.sh(HOST, f"touch -d '9 days ago' {STAGE}/sideload/images/*/name")
+    story.settled(HOST, "a")
+
+
+def test_a_deploy_serves_it(story: Story) -> None:
+    code, document = story.wants("a").ask("deploy")
+    assert (code, document["failed"]) == (0, {})
+    code, again = story.wants("a").ask("deploy")
+    assert changed(again) == {HOST: 0, MODERN.name: 0}
+    assert story.fleet.serving(HOST)
+
+
+def changed(document: Any) -> dict[str, int]:
+    return {name: host["changed"] for name, host in document["hosts"].items()}
