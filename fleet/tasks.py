@@ -181,17 +181,27 @@ def unlock(options: Options) -> int:
 
 @verb(
     "inventory", "json",
-    example="invoke maintenance --host mi300x-03 -i prod --reason 'new HBM' --until 3d",
-    host="A host pattern.",
+    example="invoke maintenance mi300x-03 -i prod --reason 'new HBM' --until 3d",
+    name="set",
+    default=True,
+    host="A host or a host pattern: mi300x-03, 'mi300x-03,mi300x-07', 'rack7:!canary'.",
     reason="Why; shown by every command that leaves the host out.",
     until="2026-12-01, 2026-12-01T18:00, 18:00, 4h or 3d; open end without it.",
     end="Take the host back in.",
 )  # fmt: skip
-def maintenance(options: Options, host: str = "", reason: str = "", until: str = "", end: bool = False) -> int:
-    """Take a host out for every command until a time; without a host, show who is out."""
+def maintenance_set(options: Options, host: str, reason: str = "", until: str = "", end: bool = False) -> int:
+    """Take hosts out for every command until a time, or back in."""
     from fleet.verbs.hosts import maintenance as work
 
     return work(options, host, reason=reason, until=until, end=end)
+
+
+@verb("inventory", "json", example="invoke maintenance.list -i prod", name="list")
+def maintenance_list(options: Options) -> int:
+    """Show which hosts are out, in maintenance or in quarantine, and why."""
+    from fleet.verbs.hosts import show_maintenance
+
+    return show_maintenance(options)
 
 
 @verb(
@@ -490,7 +500,6 @@ def _collection() -> Collection:
         plan,
         play,
         unlock,
-        maintenance,
         build,
         push,
         sideload,
@@ -506,9 +515,11 @@ def _collection() -> Collection:
         preflight,
         audit,
     )
+    maintenance = Collection("maintenance", maintenance_set, maintenance_list)
     root = Collection(*verbs)
     root.add_collection(inventory)
     root.add_collection(runs)
+    root.add_collection(maintenance)
     root.add_collection(bundle)
     root.add_collection(lab, name="lab")
     return root

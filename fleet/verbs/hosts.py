@@ -3,6 +3,7 @@
 import getpass
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fleet.cli import Options
 from fleet.errors import HostError, UsageError
@@ -38,25 +39,20 @@ def unlock(options: Options) -> int:
 
 
 def maintenance(options: Options, pattern: str, *, reason: str, until: str, end: bool) -> int:
-    """Put hosts into maintenance, take them out of it, or (without a pattern) show who is out and why."""
-    inventory = load(options.inventory)
-    path = inventory.maintenance_path
-    now = datetime.now(UTC)
-    known = {name: one for name, one in read_maintenance(path).items() if one.holds(now)}
-    if not pattern:
-        _show(options, known)
-        return 0
-    names = [host.name for host in select(inventory, pattern)]
+    """Put the hosts of a pattern into maintenance, or take them out of it; then show who is out."""
+    path, known = _out(options)
+    names = [host.name for host in select(load(options.inventory), pattern)]
     if end:
         out = [name for name in names if name not in known]
         if out:
-            raise UsageError(f"not in maintenance: {', '.join(out)}")
+            raise UsageError(f"not in maintenance: {', '.join(out)}", hint="invoke maintenance.list shows who is")
         known = {name: one for name, one in known.items() if name not in names}
     else:
         if not reason:
             raise UsageError(
                 "maintenance needs a reason", hint="--reason 'new HBM', for whoever finds the host left out"
             )
+        now = datetime.now(UTC)
         entry = Maintenance("", reason, getpass.getuser(), now, parse_until(until, now))
         if entry.until is not None and entry.until <= now:
             raise UsageError(f"--until {until} is over already")
@@ -64,6 +60,18 @@ def maintenance(options: Options, pattern: str, *, reason: str, until: str, end:
     write_maintenance(path, known)
     _show(options, known)
     return 0
+
+
+def show_maintenance(options: Options) -> int:
+    """Who is out and why."""
+    _show(options, _out(options)[1])
+    return 0
+
+
+def _out(options: Options) -> tuple[Path, dict[str, Maintenance]]:
+    """The inventory's record, and who is in maintenance by it today."""
+    path, now = load(options.inventory).maintenance_path, datetime.now(UTC)
+    return path, {name: one for name, one in read_maintenance(path).items() if one.holds(now)}
 
 
 def _show(options: Options, known: dict[str, Maintenance]) -> None:
