@@ -3,24 +3,19 @@
 import io
 import posixpath
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import docker
 import docker.errors
-import requests
 
-from fleet.errors import FleetError, HostError, UnreachableError
+from fleet.errors import HostError
 from fleet.inventory.settings import Service
 from fleet.serving import follow, observe, routing, secrets, vram
 from fleet.serving.context import Context
 from fleet.serving.inspection import replaces_label
 from fleet.serving.steps import (
-    Change,
     Create,
     DrainBack,
     DrainIdle,
@@ -39,11 +34,8 @@ from fleet.serving.steps import (
     Wait,
     WriteSecrets,
 )
+from fleet.serving.undo import BROKEN, SHOWN, save_logs, told, undo
 from fleet.serving.verify import Proof
-
-SHOWN = 12  # lines of a saved log that an error shows; the cause stands above them and the rest is in the file
-ENGINE = 60.0  # seconds that an engine may need to start again
-BROKEN = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
 def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
@@ -63,14 +55,14 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
                 apply(step, context)
             context.guard.disarm()
         except BaseException as error:
-            left = _undo(change, begun, context)
+            left = undo(change, begun, context, _do)
             if left.well:
                 with suppress(HostError):  # a lost link: the host puts back by itself
                     context.guard.disarm()
             else:
                 context.guard.leave()
             if isinstance(error, HostError):
-                raise _told(error, left, context) from error
+                raise told(error, left, context) from error
             raise
         to_its_end = replace(context, cancelled=threading.Event())  # it has answered: Ctrl-C waits for a few renames
         for step in change.commit:
@@ -144,153 +136,6 @@ def _do(step: Step, context: Context, mark: str = "") -> None:
 def _policy(name: str) -> Any:
     """docker-py's type wants a retry count, which the engine refuses for any policy but on-failure."""
     return {"Name": name}
-
-
-def log_file(name: str, context: Context) -> Path:
-    return context.log_dir / f"{context.name}-{name}.log"
-
-
-def save_logs(name: str, context: Context) -> Path:
-    """The container's log so far, redacted, in a file of the controller."""
-    context.log_dir.mkdir(parents=True, exist_ok=True)
-    path = log_file(name, context)
-    text = context.client.api.logs(name, timestamps=True)
-    path.write_text(context.redact(text.decode("utf-8", "replace")), encoding="utf-8")
-    context.say(f"log of {name} saved to {path}")
-    return path
-
-
-@dataclass(frozen=True)
-class _Left:
-    """What is there after a change was undone, in a sentence, and where the log of what failed was saved."""
-
-    said: str
-    log: Path | None = None
-    well: bool = True  # everything was put back
-
-
-def _told(error: HostError, left: _Left, context: Context) -> HostError:
-    """The failure with what is there now, the end of the log, and where all of it is."""
-    before = ", ".join(change.name for change in context.finished)
-    message = f"{error.message.rstrip('. ')}. {left.said}" + (f". Done before that: {before}" if before else "")
-    hint, tail = error.hint, error.tail
-    if left.log is not None and tail and not isinstance(error, vram.DirtyError):  # that one never started
-        tail = tail[-SHOWN:]
-        hint = f"{hint.rstrip('. ')}. Its whole log: {left.log}" if hint else f"read its log: {left.log}"
-    return HostError(error.host, message, hint=hint, tail=tail)
-
-
-def _undo(change: Change, begun: Sequence[Step], context: Context) -> _Left:
-    """Every undo step is tried, whatever happens to the others. What served is put back although NAME-new is gone."""
-    subject = next((step.name for step in change.undo if isinstance(step, SaveLogs)), "")
-    touched = any(not isinstance(step, WriteSecrets | Create | DrainOut | DrainIdle) for step in begun)
-    context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
-    if not change.undo or (not touched and (not subject or _gone(subject, context))):
-        return _undo_hooks(change, begun, context)
-    log = None
-    _await_engine(context)
-    failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
-    starts = {step.name for step in change.undo if isinstance(step, Start)}
-    dirty: vram.DirtyError | None = None
-    unwell: set[str] = set()
-    unrouted: list[str] = []
-    for planned in change.undo:
-        step = planned
-        if isinstance(step, FreeVram):
-            if starts and all(_running(name, context) for name in starts):
-                continue  # nothing was stopped yet, so what is in use is theirs
-            step = replace(step, patient=not (begun and isinstance(begun[-1], FreeVram)))
-        if dirty and getattr(step, "name", "") in starts:
-            continue  # it stays as it is held, so that the next run knows that it served
-        if isinstance(step, DrainBack) and (unwell or not _running(step.hook.replica, context)):
-            unrouted.append(
-                f"{step.hook.replica} is out of its router; once it serves: {routing.by_hand(step.hook, context)}"
-            )
-            continue
-        try:
-            context.seam.perform(context.name, step, partial(_do, step, context, "undo: "))
-            log = log_file(step.name, context) if isinstance(step, SaveLogs) else log
-        except docker.errors.NotFound:
-            continue
-        except vram.DirtyError as error:
-            dirty = error
-        except (FleetError, *BROKEN) as error:
-            if isinstance(step, DrainBack):
-                unrouted.append(str(error))
-                continue
-            failures.setdefault(str(error), []).append(step.what)
-            unwell |= {step.name} if isinstance(step, Start | Wait) else set()
-    routes = f". {'; '.join(unrouted)}" if unrouted else ""
-    back = ", ".join(step.name for step in change.undo if isinstance(step, Start))
-    told = "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
-    if dirty and starts:  # the host by itself would start it all the same, so that is not left to it
-        failed = f" ({told})" if told else ""
-        return _Left(
-            f"{back} does not fit either and is kept stopped until the GPUs are clean: it is DOWN{failed}{routes}", log
-        )
-    if failures:
-        said = (
-            f"Putting back did not work in full ({told}); the host goes on with it by itself if it can: "
-            f"invoke status shows what serves{routes}"
-        )
-        return _Left(said, log, well=False)
-    if back:
-        return _Left(f"{back} was put back and serves again{routes}", log)
-    if not subject:  # of a stop
-        return _Left(f"Nothing else was changed{routes}")
-    gone = any(isinstance(step, Remove) for step in change.undo)
-    said = f"{subject} was removed again" if gone else f"{subject} was left as it is"
-    return _Left(f"{said}: nothing serves as {change.name}", log)
-
-
-def _undo_hooks(change: Change, begun: Sequence[Step], context: Context) -> _Left:
-    """Nothing but hooks ran: a replica whose hook was begun, also one that failed half-way, goes back into its router."""
-    out = {step.hook.replica for step in begun if isinstance(step, DrainOut)}
-    failed = []
-    for step in change.undo:
-        if isinstance(step, DrainBack) and step.hook.replica in out:
-            try:
-                context.seam.perform(context.name, step, partial(_do, step, context, "undo: "))
-            except (FleetError, *BROKEN) as error:
-                failed.append(str(error))
-    return _Left("Nothing else was changed" + (f", but {'; '.join(failed)}" if failed else ""))
-
-
-def _await_engine(context: Context) -> None:
-    """An engine that is just being started again answers soon; what to put back can wait that long, but not for ever."""
-    until = context.clock() + ENGINE
-    told = False
-    while not _answers(context) and context.clock() < until:
-        if not told:
-            context.say(f"the engine does not answer; waiting up to {ENGINE:.0f} s before anything is put back")
-            told = True
-        context.sleep(1)
-
-
-def _answers(context: Context) -> bool:
-    """A host that is lost altogether counts as answering: there is nothing to wait for."""
-    try:
-        return bool(context.client.api.ping())
-    except UnreachableError:
-        return True
-    except (HostError, *BROKEN):
-        return False
-
-
-def _gone(name: str, context: Context) -> bool:
-    """Is there no such container? An engine that does not answer counts as there: better one undo too many."""
-    try:
-        return observe.inspect(context.client, name) is None
-    except BROKEN:
-        return False
-
-
-def _running(name: str, context: Context) -> bool:
-    try:
-        found = observe.inspect(context.client, name)
-    except BROKEN:
-        return False
-    return found is not None and found.state == "running"
 
 
 def _write_secrets(step: WriteSecrets, context: Context) -> None:
