@@ -30,7 +30,10 @@ def stop(options: Options, services: Sequence[str]) -> int:
     def work(site: Site, outcome: Outcome) -> None:
         plan = plan_stop(site.containers(), frozenset(services), Drains.of_settings(site.host.settings))
         context = site.context(ROOT, narrator(options).host)
-        if not options.check:
+        if options.check:
+            for step in (step for change in plan.changes for step in change.steps):
+                context.say(f"would {step.what}")
+        else:
             carry_out(plan, context)
             outcome.findings += context.findings
         outcome.changed, outcome.kept = len(plan.changes), len(plan.kept)
