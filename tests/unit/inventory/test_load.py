@@ -95,6 +95,17 @@ def test_describe_says_where_values_came_from_and_hides_secrets(tmp_path: Path) 
     assert host["connection"]["password"] == "***"
 
 
+def test_hooks_are_of_all_services_or_of_one(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "i.yaml",
+        "all:\n  vars:\n    fleet:\n      drain: {out: [lb, out], back: [lb, back], limit: 120}\n      services:\n"
+        "        own: {model: m, drain: {out: [x], back: [y], where: host}}\n  hosts: {a: {}}\n",
+    )
+    settings = load([source]).hosts["a"].settings
+    assert settings.drain == Drain(("lb", "out"), ("lb", "back"), limit=120.0)
+    assert settings.services["own"].drain == Drain(("x",), ("y",), where="host")
+
+
 def test_comma_list_makes_hosts() -> None:
     assert list(load(["a,b:22,"]).hosts) == ["a", "b"]
 
