@@ -21,6 +21,11 @@ class Channel:
         self._open = True
         self._stderr_head = b""
 
+    @property
+    def raw(self) -> paramiko.Channel:
+        """The library's own."""
+        return self._raw
+
     def on_close(self, call: Callable[[], None]) -> None:
         """Have `call` made when the channel closes, before its slot is given back."""
         release = self._release

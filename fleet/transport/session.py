@@ -24,6 +24,7 @@ from fleet.transport.lines import Lines
 from fleet.transport.output import Output
 from fleet.transport.process import Sink, Stalled, converse
 from fleet.transport.slots import Slots
+from fleet.transport.terminal import join, open_terminal
 from fleet.transport.tunnel import RemoteForwards, listening
 
 REFUSED = (0.2, 0.5, 1.0)  # seconds to wait after a refused channel
@@ -109,10 +110,18 @@ class Session:
         err.end()
         return code
 
-    def interact(self, argv: Sequence[str], *, sudo: bool = False) -> int:
-        """A command on a terminal of its own, joined to ours; sudo may ask there. Returns the exit code."""
-        words = ("sudo", "-u", self.host.connection.become.user, "--", *argv) if sudo and self._becomes else tuple(argv)
-        return int(self._connection.run(shlex.join(words), pty=True, warn=True).exited)
+    def interact(self, argv: Sequence[str], *, sudo: bool = False, terminal: bool = True) -> int:
+        """A command joined to our standard input and output, on a terminal of its own or without one.
+
+        On a terminal sudo may ask a person. Returns the exit code.
+        """
+        by_sudo = ("sudo", "-u", self.host.connection.become.user, "--") if sudo and self._becomes else ()
+        with self._exec((*by_sudo, *argv), argv, terminal=True) if terminal else self._started(argv, sudo) as channel:
+            join(channel.raw)
+            code = channel.exit_code(OPEN_TIMEOUT)
+        if code is None or (code < 0 and not self._transport.is_active()):
+            self._lost(describe(argv))
+        return code
 
     def open_process(self, argv: Sequence[str], *, sudo: bool = False, lasting: bool = False) -> Channel:
         """Start a command and hand over its raw channel; the caller closes it. `lasting`: not before the session ends."""
@@ -248,10 +257,12 @@ class Session:
             raise
         return channel
 
-    def _exec(self, command: Sequence[str], argv: Sequence[str]) -> Channel:
+    def _exec(self, command: Sequence[str], argv: Sequence[str], *, terminal: bool = False) -> Channel:
         what = describe(argv)
         raw = self._open_session(what)
         try:
+            if terminal:
+                open_terminal(raw)
             raw.exec_command(shlex.join(command))
         except (paramiko.SSHException, EOFError, OSError) as error:
             raw.close()

@@ -1,6 +1,7 @@
 """`logs` and `shell`: what a service's containers print, and a bash inside one of them."""
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -60,7 +61,10 @@ def logs(options: Options, words: Sequence[str], *, follow: bool, tail: int) -> 
 
 
 def shell(options: Options, word: str) -> int:
-    """An interactive bash in a service's first container, or in the one named, on the one selected host."""
+    """A bash in a service's first container, or in the one named, on the one selected host.
+
+    Interactive on a terminal; otherwise it reads its commands from our standard input.
+    """
     _, chosen = inventory_and_hosts(options)
     hosts = _having(chosen, (word,))
     if len(hosts) != 1:
@@ -77,7 +81,9 @@ def shell(options: Options, word: str) -> int:
             raise HostError(
                 host.name, f"{name} is {state}, not running", hint=f"invoke serve --limit {host.name} starts it"
             )
-        return session.interact(("docker", "exec", "--interactive", "--tty", name, "bash"), sudo=True)
+        terminal = sys.stdin.isatty()
+        flags = ("--interactive", "--tty") if terminal else ("--interactive",)
+        return session.interact(("docker", "exec", *flags, name, "bash"), sudo=True, terminal=terminal)
 
 
 def _having(hosts: Iterable[Host], words: Sequence[str]) -> tuple[Host, ...]:

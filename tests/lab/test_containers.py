@@ -177,6 +177,12 @@ def test_a_shell_is_a_bash_in_the_container_with_our_window_and_its_exit_code(
         terminal.expect("64\r")
         terminal.type("\x03")
         terminal.expect("ready-2> ")
+        terminal.type("python3 -c 'import time; print(9 * 9); time.sleep(100)'\n")
+        terminal.expect("81\r")
+        terminal.type("\x1a")  # Ctrl-Z stops what runs there, not us
+        terminal.expect("Stopped")
+        terminal.type("kill -9 %1; wait %1; name='Zürich'; echo \"<$name>\"\n")
+        terminal.expect("<Zürich>\r")
         terminal.type("exit $((3+4))\n")
         assert terminal.end() == 7
         assert terminal.restored()
@@ -193,6 +199,17 @@ def test_ctrl_d_ends_a_shell_with_the_code_of_its_last_command(site: Site, fleet
         assert terminal.restored()
         assert "Traceback" not in terminal.said
     assert quiet(site, SUDO, 5)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_shell_without_a_terminal_reads_its_commands(site: Site, fleet: Controller, host: str) -> None:
+    argv = fleet.argv("shell", "chat", "--limit", host)
+    commands = "echo $((6*7))\nexit 5\n"
+    done = subprocess.run(
+        argv, input=commands, capture_output=True, text=True, check=False, cwd=fleet.directory, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "42\n", "")
+    assert quiet(site, host, 5)
 
 
 def test_a_shell_that_cannot_be_is_refused_in_words(site: Site, fleet: Controller) -> None:

@@ -63,6 +63,17 @@ def test_a_stream_hands_over_whole_lines_of_both_outputs(session: Session) -> No
     assert sorted(lines) == ["a", "bc", "d", "é"]
 
 
+def test_a_joined_command_reads_our_input_and_its_code_is_ours(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "typed").write_text(f"printf %s {'long' * 50_000} | wc -c\necho $((6*7)) >&2\nexit 5\n")
+    with (tmp_path / "typed").open() as typed, (tmp_path / "said").open("w") as said:
+        monkeypatch.setattr("sys.stdin", typed)
+        monkeypatch.setattr("sys.stdout", said)
+        assert session.interact(("sh",), terminal=False) == 5
+    assert (tmp_path / "said").read_text().split() == ["200000", "42"]
+
+
 def test_an_upload_is_whole_has_its_mode_and_reports_bytes(session: Session, tmp_path: Path) -> None:
     sent: list[int] = []
     target = tmp_path / "a file"
