@@ -156,6 +156,7 @@ class Sideload:
 
     limit: str = ""
     stall: float = 60.0  # seconds in which nothing moves, after which a new connection is made
+    wait: float = 180.0  # seconds for a host whose connection broke to be reached again
     keep: float = 7.0  # days that what arrived of a failed transfer stays on the host
 
     @property

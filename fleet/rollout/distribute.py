@@ -25,7 +25,6 @@ from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
 from fleet.transport import fan_out
 
-PATIENCE = 180.0  # seconds for a host to be reached again after its connection broke
 PAUSE = 3.0  # seconds between two tries, doubled each time
 LONGEST_PAUSE = 20.0
 
@@ -106,7 +105,7 @@ class Roads:
         """A new connection to the host, claimed like the one that broke. Raises HostError when there is none in time."""
         site = site_of(outcome)
         site.session.close()
-        until, pause = time.monotonic() + PATIENCE, PAUSE
+        until, pause = time.monotonic() + site.host.settings.sideload.wait, PAUSE
         while True:
             try:
                 session = self.run.connector.connect(site.host, anew=True)

@@ -166,17 +166,25 @@ def under_way(controller: Controller, host: str) -> subprocess.Popen[str]:
     raise AssertionError(f"the deploy ended with {process.wait()} before anything moved")
 
 
-def test_a_link_that_is_cut_in_the_middle_of_a_sideload(lab: Lab, controller: Controller) -> None:
+def test_a_link_that_is_cut_in_the_middle_of_a_sideload_and_stays_cut(
+    lab: Lab, controller: Controller, tmp_path: Path
+) -> None:
+    """What happens when it comes back: tests/lab/test_resume.py."""
     take_away(lab, SIDELOADED)
+    impatient = tmp_path / "impatient.yaml"
+    impatient.write_text("all: {vars: {fleet: {sideload: {stall: 6, wait: 8}}}}\n", encoding="utf-8")
     faults.inject(lab, "link-cut:after=15MB", SIDELOADED)
     try:
-        failure = refused(controller, SIDELOADED)
+        failure = refused(controller.over(impatient), SIDELOADED)
     finally:
         faults.mend(lab, SIDELOADED)
     assert "could not sideload vllm-rocm:" in failure["message"]
-    assert "the host has nothing of it" in failure["message"]
-    assert "sends it again" in failure["hint"]
+    assert "there was no new connection" in failure["message"]
+    assert "the host keeps what arrived" in failure["message"]
+    assert "goes on from there" in failure["hint"]
     assert images_on(lab, SIDELOADED) == ""
+    planned = controller.run("plan", "--limit", SIDELOADED).stdout
+    assert "are staged in /var/tmp/fleet" in planned
     settled(controller)
 
 

@@ -178,23 +178,6 @@ def test_a_reboot_of_the_host_is_survived_by_the_same_command(story: Story) -> N
     story.settled(HOST)
 
 
-def test_a_link_that_stays_cut_is_said_in_the_end(story: Story) -> None:
-    story.take_away(HOST)
-    faults.inject(story.lab, "link-cut:after=16MB", HOST)
-    try:
-        done = story.wants().run("sideload", "--limit", HOST, "--json", timeout=330)
-    finally:
-        faults.mend(story.lab, HOST)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    failure = json.loads(done.stdout)["failed"][HOST]
-    assert "could not sideload vllm-rocm:" in failure["message"]
-    assert "there was no new connection" in failure["message"]
-    assert "the host keeps what arrived" in failure["message"]
-    assert "goes on from there" in failure["hint"]
-    story.settled(HOST)
-
-
 @pytest.mark.parametrize("host", [HOST, MODERN.name])
 def test_only_the_layers_that_a_store_lacks_are_sent(story: Story, host: str) -> None:
     story.take_away(host)
