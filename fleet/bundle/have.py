@@ -27,7 +27,7 @@ class Have:
     def holders(self, digest: str, diff_ids: tuple[str, ...], index: int, hosts: Iterable[str]) -> tuple[str, ...]:
         """Who makes it needless to carry a layer: the store, or every one of `hosts`, else nobody.
 
-        A containerd store refuses an image without layers that it has, so there only the whole image counts.
+        A containerd store may have a layer compressed otherwise, which does not help; so there only the whole image counts.
         """
         if digest in self.blobs:
             return (STORE,)

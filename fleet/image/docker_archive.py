@@ -1,7 +1,7 @@
 """A tar that is an OCI layout and a `docker save` archive at once, streamed from a layout.
 
 Measured: Docker 20.10's classic store loads it with gzip layers as they are, and without layers that it already has
-below; 26.1.5 with the containerd store loads the whole form only ("failed to resolve layers" otherwise).
+below; 26.1.5 with the containerd store loads it, as an OCI layout, without blobs that its content store has.
 """
 
 import io
