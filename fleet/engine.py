@@ -108,11 +108,18 @@ class _Api(APIClient):
             answer = self.version(api_version=False)
         return str(answer["ApiVersion"])
 
+    def inspect_container(self, container: Any) -> dict[str, Any]:
+        value: dict[str, Any] = super().inspect_container(container)
+        self._terminals[str(getattr(container, "id", container))] = bool(value.get("Config", {}).get("Tty"))
+        return value
+
     def _check_is_tty(self, container: str) -> bool:
-        """docker-py inspects the container for every piece of its log; whether it has a terminal does not change."""
+        """docker-py inspects the container for every log; whether it has a terminal does not change.
+
+        Who follows many logs has looked at the containers first: no channel would be left for it afterwards.
+        """
         if container not in self._terminals:
-            # docker's stubs lack this method of its own
-            self._terminals[container] = super()._check_is_tty(container)  # type: ignore[misc]
+            self.inspect_container(container)
         return self._terminals[container]
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:

@@ -12,6 +12,7 @@ import pytest
 from fleet.engine import docker_client, engine_errors
 from fleet.errors import HostError
 from fleet.transport import Connector, Session
+from fleet.transport.slots import MOST
 from tests.ssh.conftest import Keys
 from tests.ssh.fake_engine import Engine, running_engine
 from tests.ssh.sshd import Sshd
@@ -74,6 +75,23 @@ def test_a_followed_log_may_be_left_before_its_end(engine: Engine, session: Sess
     assert next(stream) == b"line 0\n"
     stream.close()
     assert docker_client(session).containers.get("c").name == "c"
+
+
+def test_as_many_logs_as_channels_are_followed_at_once(engine: Engine, session: Session, sshd: Sshd) -> None:
+    api = docker_client(session).api
+    api.inspect_container("c")
+    followed: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: followed.extend(api.logs("c", stream=True, follow=True)), daemon=True)
+        for _ in range(MOST)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(followed) == MOST * 5
+    assert sshd.most_sessions <= MOST
+    assert len([path for path in engine.requests if path.endswith("/containers/c/json")]) == 1
 
 
 def test_exec_takes_the_upgraded_stream_without_losing_its_first_bytes(engine: Engine, session: Session) -> None:
