@@ -171,6 +171,50 @@ def play(
     return roll(options, order)
 
 
+@verb(
+    *CHANGE,
+    example="invoke rollback -i prod --service chat --check",
+    to="This release instead of the last one before: the beginning of its id, digest or content key, or its reference.",
+    service="Only this service. Several with commas between.",
+    prune="Remove containers of ours that no service asked for then.",
+    shared=_ROLL,
+)
+def rollback(
+    options: Options,
+    to: str = "",
+    service: str = "",
+    prune: bool = False,
+    lock_wait: str = "",
+    include_quarantined: bool = False,
+) -> int:
+    """Put each service back to the release that answered on its host before the present one, with the settings of then.
+
+    The hosts tell what that was, so no registry is asked while the image is still there. Runs playbooks/deploy.yaml.
+    """
+    from fleet.verbs.rollback import rollback as work
+
+    return work(
+        options,
+        to=to,
+        services=_words(service),
+        prune=prune,
+        lock_wait=duration(lock_wait, "--lock-wait"),
+        include_quarantined=include_quarantined,
+    )
+
+
+@verb(
+    *CONNECT,
+    example="invoke releases -i prod --service chat",
+    service="Only this service. Several with commas between.",
+)
+def releases(options: Options, service: str = "") -> int:
+    """Show what each host runs and ran, whether it answered, and what `rollback` goes back to."""
+    from fleet.verbs.releases import show_releases
+
+    return show_releases(options, _words(service))
+
+
 @verb(*CONNECT, example="invoke unlock -i prod --limit mi300x-01")
 def unlock(options: Options) -> int:
     """End the lock that a run holds on the selected hosts; what it was replacing is put back there."""
@@ -499,6 +543,8 @@ def _collection() -> Collection:
         deploy,
         plan,
         play,
+        rollback,
+        releases,
         unlock,
         build,
         push,

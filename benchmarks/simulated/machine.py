@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 import shlex
 import threading
 import time
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet.facts import PROBE
-from fleet.journal.audit import APPEND
+from fleet.journal.audit import APPEND, READ_ALL
+from fleet.rollout.past import LEAVE_SERVED, READ_SERVED
 from fleet.serving.observe import STATE, VRAM
 
 DATA = Path(__file__).parents[2] / "tests/data"
@@ -27,6 +29,7 @@ LINES = (  # (part of the start-up time, line) of vLLM's log
     (0.6, "Loading safetensors checkpoint shards: 100% Completed | 1/1"),
     (1.0, "INFO:     Application startup complete."),
 )
+PUT = re.compile(r"^put '(\S+)' <<'\S+'.*\n(.*\n)", re.MULTILINE)  # a record that a controller leaves
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Machine:
     counts: Counter[str] = field(default_factory=Counter)
     unknown: list[str] = field(default_factory=list)
     audit: list[str] = field(default_factory=list)
+    served: dict[str, str] = field(default_factory=dict)  # name of a record -> its line
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def count(self, what: str) -> None:
@@ -134,6 +138,13 @@ class Machine:
         if APPEND in text:
             self.audit += args[1:]
             return 0, "/var/lib/fleet/audit.jsonl\n"
+        if READ_ALL in text:
+            return 0, "".join(f"{line}}}\n" for line in self.audit)
+        if LEAVE_SERVED in text:
+            self.served.update(PUT.findall(text))
+            return 0, ""
+        if READ_SERVED in text:
+            return 0, "".join(self.served.values())
         return self.refuse(text)
 
     def refuse(self, text: str) -> tuple[int, str]:

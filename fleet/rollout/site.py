@@ -56,6 +56,8 @@ class Wishes:
     prune: bool = False
     take_over: frozenset[str] = frozenset()
     serve: bool = True  # plan containers too, not only images
+    partial: bool = False  # services without a release are left as they are, instead of waited for
+    refused: Mapping[str, str] = field(default_factory=dict)  # by host, why it is left alone
     reveal: bool = True  # read secrets, to see whether their files are right
     tuning: Mapping[str, "Tuning"] = field(default_factory=dict)  # by host, what the playbook's plays ask of it
 
@@ -121,7 +123,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         return Site(host, session, client, facts, findings, None, plan)
     steps = image_steps(session, client, facts, releases, wishes)
     findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over))
-    complete = set(releases) == set(host.settings.services)
+    complete = wishes.partial or set(releases) == set(host.settings.services)
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
     waiting = () if complete else ("the containers are planned when the image has been made",)
     serving = prepared.plan if prepared else ServingPlan((), notes=waiting if wishes.serve else ())
@@ -131,7 +133,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         steps,
         serving,
         _fails(findings, tuning),
-        _obstacles(session, facts, steps),
+        (*_refused(host, wishes), *_obstacles(session, facts, steps)),
         fixes,
         by_hand,
     )
@@ -211,6 +213,10 @@ def _obstacles(session: Session, facts: Facts, steps: Collection[Step]) -> tuple
                 f"here and the second on the host as root, then the same command again:\n    {here}\n    {there}"
             )
     return tuple(found)
+
+
+def _refused(host: Host, wishes: Wishes) -> tuple[str, ...]:
+    return (wishes.refused[host.name],) if host.name in wishes.refused else ()
 
 
 def _fails(findings: Collection[Finding], tuning: Tuning) -> tuple[Finding, ...]:

@@ -43,7 +43,7 @@ def desired(
     files: SecretFiles,
     found: Iterable[Inspection] = (),
 ) -> Desired:
-    """`images` maps a service to the release it is to run; `found` tells which secrets file is in use."""
+    """`images` maps a service to the release it is to run (none: not made here); `found` tells which secrets file is in use."""
     gpus, problems = usable_gpus(facts)
     heads = {model.name: model.attention_heads for model in facts.models or () if model.attention_heads}
     placement = place(settings.services.values(), gpus, heads)
@@ -52,7 +52,7 @@ def desired(
     ground = Ground(settings.models_dir, state_dir, facts.gids)
     current = {one.name: one.secrets_file for one in found if one.owned}
     specs = []
-    for replica in placement.replicas:
+    for replica in (one for one in placement.replicas if one.service in images):
         service = settings.services[replica.service]
         path = _secrets_path(service, replica, state_dir, current.get(replica.name, ""), files)
         try:

@@ -51,6 +51,7 @@ class _Work:
     problems: list[str]
     held: dict[str, Held]  # what dropped candidates had replaced
     drains: Drains
+    aside: frozenset[str]
 
 
 def plan(
@@ -62,15 +63,16 @@ def plan(
     take_over: frozenset[str] = frozenset(),
     settle: float = 0.0,
     drains: Drains = NONE,
+    aside: frozenset[str] = frozenset(),
 ) -> ServingPlan:
     """The steps of one host. `written` are the secrets files that already have the right content there.
 
     `found` are all containers of the host, stopped and foreign ones too. A replica counts as healthy after `settle`
-    seconds.
+    seconds. Services in `aside` are left as they are.
     """
     wanted = {spec.name: spec for spec in desired}
     work = _Work(
-        {one.name: one for one in found}, wanted, written, prune, take_over, settle, [], [], [], [], {}, drains
+        {one.name: one for one in found}, wanted, written, prune, take_over, settle, [], [], [], [], {}, drains, aside
     )
     work.problems += [
         f"{one.name} was made by a newer fleet (labels of schema {one.newer}): upgrade this one"
@@ -124,7 +126,9 @@ def _drop_stale_candidates(work: _Work) -> None:
     for candidate in [one for one in work.real.values() if one.candidate]:
         spec = work.wanted.get(replica_of(candidate))
         if spec is None:
-            if work.prune:  # before it can be taken for something that served, and be put back
+            if (
+                work.prune and candidate.service not in work.aside
+            ):  # before it can be taken for something that served, and be put back
                 _drop(work, candidate, "no service wants it")
             continue
         current = work.real.get(spec.name)
@@ -322,6 +326,8 @@ def _blockers(work: _Work, spec: ContainerSpec, known: frozenset[str] = frozense
                 found.append(one)
             else:
                 work.problems.append(f"{one.name} {holds}, though it runs as wanted: two services want the same")
+        elif one.owned and one.service in work.aside:
+            work.problems.append(f"{one.name} {holds} and belongs to {one.service}, which is left as it is here")
         elif one.owned and work.prune:
             found.append(one)
         elif one.owned:
@@ -338,7 +344,7 @@ def _blockers(work: _Work, spec: ContainerSpec, known: frozenset[str] = frozense
 def _orphans(work: _Work) -> None:
     """Ours, but of no service that is wanted here."""
     for one in list(work.real.values()):
-        if not one.owned or replica_of(one) in work.wanted:
+        if not one.owned or replica_of(one) in work.wanted or one.service in work.aside:
             continue
         if not work.prune:
             work.notes.append(f"{one.name} ({one.state}) belongs to no service here: --prune removes it")

@@ -45,6 +45,8 @@ def prepare(
 ) -> Prepared:
     """Read the host and plan; changes nothing. `images`: service -> release. Raises HostError, FleetError (a secret).
 
+    Services without a release are left as they are.
+
     `reveal=False` (status) asks for no secret and takes the files on the host to be right.
     """
     names = [f"{service.name}-{number}" for service in settings.services.values() for number in range(service.replicas)]
@@ -65,6 +67,7 @@ def prepare(
         take_over=take_over,
         settle=settle,
         drains=Drains.of_settings(settings),
+        aside=frozenset(settings.services) - frozenset(images),
     )
     made = replace(made, notes=(*wanted.notes, *made.notes), problems=(*wanted.problems, *made.problems))
     return Prepared(observed, wanted, made)

@@ -34,8 +34,10 @@ from fleet.rollout import audit, leftout
 from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
 from fleet.rollout.availability import NotBegunError
 from fleet.rollout.claims import Claimed, Claims
+from fleet.rollout.goback import Back, arrange
 from fleet.rollout.leftout import Quarantined
 from fleet.rollout.looks import survey
+from fleet.rollout.past import leave_served
 from fleet.rollout.prepare import mendable
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.roll import Scene, conduct
@@ -48,7 +50,10 @@ from fleet.verbs.common import ROOT, Narrator, close, connected, inventory_and_h
 
 @dataclass(frozen=True)
 class Order:
-    """What a verb asks for. `stages` keeps only these of the playbook; `resume` is a run's id, `last`, or empty."""
+    """What a verb asks for. `stages` keeps only these of the playbook; `resume` is a run's id, `last`, or empty.
+
+    `back` takes the releases from the hosts' own past instead of making them by the inventory.
+    """
 
     verb: str = "deploy"
     playbook: str = "deploy"
@@ -62,6 +67,7 @@ class Order:
     only_failed: bool = False
     list_stages: bool = False
     list_hosts: bool = False
+    back: Back | None = None
 
 
 def roll(options: Options, order: Order) -> int:
@@ -99,7 +105,13 @@ def _run(
     say: "_Teller",
     skipped: list[str],
 ) -> int:
-    stock = _stock(inventory, programme, connector, say, dry=options.check)
+    refused: Mapping[str, str] = {}
+    if order.back is None:
+        stock = _stock(inventory, programme, connector, say, dry=options.check)
+    else:
+        everybody = tuple(inventory.hosts.values())
+        road = arrange(order.back, programme.hosts, everybody, connector, ROOT, forks=options.forks, say=say.line)
+        programme, stock, refused = replace(programme, hosts=road.hosts), road.stock, road.refused
     wishes = Wishes(
         stock.releases,
         certificates({host.name: host for host in programme.hosts}) if "distribute" in programme.stages else {},
@@ -108,6 +120,8 @@ def _run(
         take_over=programme.take_over,
         serve="serve" in programme.stages or "verify" in programme.stages,
         tuning=programme.tuning,
+        partial=order.back is not None,
+        refused=refused,
     )
     run = Run(connector, wishes, ROOT, options.forks, say.host, moving=say.moving)
     with terminal.counting("looking", len(programme.hosts)) as done:
@@ -127,7 +141,10 @@ def _run(
         finish = _finisher(journal, run, programme)
         scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=finish)
         ended = conduct(scene, programme.assignments)
-    return _close(options, journal, found, stock, skipped, ended, scene.serves)
+    code = _close(options, journal, found, stock, skipped, ended, scene.serves)
+    if order.back is not None and not options.json:
+        report.show_gone_back(found)
+    return code
 
 
 def _again(options: Options, order: Order) -> tuple[Options, Order, str]:
@@ -252,6 +269,9 @@ def _finisher(journal: Journal, run: Run, programme: Programme) -> Callable[[Out
     plays = Counter(name for one in programme.assignments for name in one.hosts)
 
     def done(outcome: Outcome) -> None:
+        forgotten = leave_served(outcome, run.wishes.releases.get(outcome.host, {}))
+        if forgotten:
+            run.say(outcome.host, forgotten)
         missing = audit.write(outcome, journal.id, journal.header.verb, run.clock, journal.redact)
         if missing:
             run.say(outcome.host, missing)

@@ -41,3 +41,21 @@ def test_a_roll_replaces_every_host_and_the_next_deploy_changes_nothing(fleet: S
     assert again.code == 0, again.output
     assert changed(again) == [0] * HOSTS
     assert again.counts["connections"] == HOSTS
+
+
+def test_a_rollback_goes_by_what_the_hosts_remember_and_a_second_one_goes_nowhere(fleet: SimulatedFleet) -> None:
+    (fleet.folder / "playbooks").mkdir()
+    (fleet.folder / "playbooks/deploy.yaml").write_text(PLAYBOOK, encoding="utf-8")
+    planned = fleet.run("rollback", "--check", release=1)
+    assert planned.code == 0, planned.output
+    assert "its image is on the host: node-[001:012]" in planned.output
+    back = fleet.run("rollback", release=1)
+    assert back.code == 0, back.output
+    assert all(changed(back)), back.output
+    assert "rolls forward again" in back.output
+    again = fleet.run("rollback", release=1)
+    assert again.code == 1
+    assert again.output.count("nothing to go back to") == 1, again.output
+    assert "was rolled away from" in again.output
+    settled = fleet.deploy(0)
+    assert changed(settled) == [0] * HOSTS, settled.output
