@@ -1,7 +1,9 @@
 """Reading a host's real containers, secrets files and VRAM. Changes nothing."""
 
+import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import docker
 import docker.errors
@@ -26,6 +28,8 @@ for dir in /sys/class/drm/renderD*; do
 done
 exit 0
 """
+
+_images: weakref.WeakKeyDictionary[docker.APIClient, dict[str, Mapping[str, Any]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,18 @@ def inspect(client: docker.DockerClient, container: str) -> Inspection | None:
         value = client.api.inspect_container(container)
     except docker.errors.NotFound:
         return None
-    try:
-        image = client.images.get(value["Image"]).attrs
-    except docker.errors.NotFound:
-        image = None
-    return parse(value, image)
+    return parse(value, _image(client, value["Image"]))
+
+
+def _image(client: docker.DockerClient, digest: str) -> Mapping[str, Any] | None:
+    """What an image holds never changes under its digest, so it is asked for once a client: waiting inspects often."""
+    known = _images.setdefault(client.api, {})
+    if digest not in known:
+        try:
+            known[digest] = client.images.get(digest).attrs
+        except docker.errors.NotFound:
+            return None
+    return known[digest]
 
 
 def read_state(session: Shell) -> tuple[str, dict[str, str]]:
