@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from fleet.delivery import scripts
-from fleet.delivery.staging import BLOCK, Staging, hexes, parse, right_prefix
+from fleet.delivery.staging import BLOCK, Staging, parse, right_prefix
 from fleet.delivery.throttle import Throttle
 from fleet.errors import HostError
 from fleet.transport import Session
 from fleet.transport.channel import Channel
+from fleet.transport.openssh import FAILED, Bulk, NoConnectionError, pour
 from fleet.transport.process import Stalled, converse
 
 CHUNK = 1 << 20  # bytes
+LARGE = 32 << 20  # bytes for which another connection pays
 ANSWER = 120.0  # seconds for a short command
 
 Sent = Callable[[int], None]  # hears the size of every piece that was handed to the connection
@@ -54,6 +56,8 @@ class Sender:
     line: Line
     stall: float
     throttle: Throttle
+    bulk: Bulk | None = None  # another connection for large blobs, by OpenSSH's client
+    say: Callable[[str], None] = lambda _line: None
 
     @classmethod
     def of(cls, session: Session) -> "Sender":
@@ -72,25 +76,20 @@ class Sender:
         return said
 
     def send(self, directory: str, parcel: Parcel, staging: Staging, sent: Sent) -> None:
-        """Complete one blob on the host; Raises HostError, LinkError.
-
-        A blob that came whole and is not what it should be is looked at once more, block by block, before it is given up.
-        """
+        """Complete one blob on the host; its checksum is looked at when it is loaded. Raises HostError, LinkError."""
         if staging.whole.get(parcel.digest) == parcel.size:
             return
-        (hexed,) = hexes((parcel.digest,))
-        path = f"{directory}/sideload/blobs/{hexed}"
-        have = staging.there(parcel.digest, parcel.size)
         if not parcel.path.is_file():
-            raise self._damaged(parcel)
-        if self._complete(path, parcel, hexed, self._right(path, parcel, have), sent):
-            return
-        if _digest(parcel.path, parcel.size) != hexed:
-            raise self._damaged(parcel)
-        if not self._complete(path, parcel, hexed, self._right(path, parcel, parcel.size), sent):
-            raise HostError(self.host, f"blob {parcel.digest} arrived damaged twice", hint="does the host's disk fail?")
+            raise self.damaged(parcel)
+        path = f"{directory}/sideload/blobs/{parcel.digest.removeprefix('sha256:')}"
+        self._complete(path, parcel, self._right(path, parcel, staging.there(parcel.digest, parcel.size)), sent)
 
-    def _damaged(self, parcel: Parcel) -> HostError:
+    def check(self, parcel: Parcel) -> None:
+        """Raise HostError where it is the blob here that is damaged."""
+        if f"sha256:{_digest(parcel.path, parcel.size)}" != parcel.digest:
+            raise self.damaged(parcel)
+
+    def damaged(self, parcel: Parcel) -> HostError:
         message = f"the layout here is damaged: blob {parcel.digest}"
         return HostError(self.host, message, hint=f"remove {parcel.path.parents[2]}, then the same command again")
 
@@ -105,22 +104,41 @@ class Sender:
 
         return right_prefix(have, same)
 
-    def _complete(self, path: str, parcel: Parcel, hexed: str, start: int, sent: Sent) -> bool:
-        """Send everything from `start`; whether the whole is right then."""
+    def _complete(self, path: str, parcel: Parcel, start: int, sent: Sent) -> None:
+        """Send everything from `start`."""
+        args = (path, str(start // BLOCK), str(parcel.size))
         with parcel.path.open("rb") as file:
             file.seek(start)
-            source = _Source(file, self.throttle)
-            args = (path, str(start // BLOCK), str(parcel.size), hexed)
-            code, _, complaint = self.run(scripts.RECEIVE, args, cast("BinaryIO", source), self.stall, sent)
-        if code == scripts.WRONG:
-            return False
+            done = self._poured(args, file, sent) if self.bulk and parcel.size - start >= LARGE else None
+            if done is None:
+                source = cast("BinaryIO", _Source(file, self.throttle))
+                done = self.run(scripts.RECEIVE, args, source, self.stall, sent)
+        code, _, complaint = done
         if code == scripts.SHORT:
             raise LinkError(self.host, "the transfer ended early")
         if code:
             full = "no space left" in complaint.lower()
             hint = "free space in the staging directory, or choose another fleet.staging_dir" if full else ""
             raise HostError(self.host, f"a blob could not be staged: {complaint or f'exit {code}'}", hint=hint)
-        return True
+
+    def _poured(self, args: Sequence[str], file: BinaryIO, sent: Sent) -> tuple[int, str, str] | None:
+        """The same by OpenSSH's client; None where that cannot log in, and nothing was sent. Raises LinkError."""
+        if self.bulk is None:
+            return None
+        argv = self.bulk.argv(("sh", "-c", scripts.RECEIVE, "sh", *args))
+        try:
+            done = pour(argv, file, take=self.throttle.allow, sent=sent, timeout=self.stall)
+        except NoConnectionError as error:
+            self.say(f"OpenSSH's client was not let in, so the first connection carries the bytes: {error}")
+            return None
+        except Stalled as error:
+            raise LinkError(self.host, f"nothing moved for {error.seconds:.0f} s") from error
+        except OSError as error:
+            self.say(f"OpenSSH's client cannot be run, so the first connection carries the bytes: {error}")
+            return None
+        if done[0] == FAILED or done[0] < 0:
+            raise LinkError(self.host, "the connection was lost")
+        return done
 
     def run(
         self, script: str, args: Sequence[str], stdin: BinaryIO | None, timeout: float, sent: Sent | None = None

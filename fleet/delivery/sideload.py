@@ -16,7 +16,7 @@ from docker.errors import DockerException
 
 from fleet.delivery import scripts
 from fleet.delivery.plan import Load, Sweep
-from fleet.delivery.send import LinkError, Parcel, Sent
+from fleet.delivery.send import LARGE, LinkError, Parcel, Sent
 from fleet.delivery.staging import Staging, hexes
 from fleet.delivery.way import Way
 from fleet.errors import HostError
@@ -27,6 +27,7 @@ from fleet.report.units import size
 # An engine with the containerd store (26.1) unpacks a loaded image without a word; a ROCm image takes it minutes.
 UNPACK = 1800.0  # seconds
 TRIES = 5  # connections in a row over which nothing moved
+TRIES_OF_A_BLOB = 2
 SPARE = 64 << 20  # bytes that staging leaves free
 
 
@@ -47,6 +48,8 @@ def sideload(step: Load, way: Way, *, more: bool = False) -> Way:
         raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
     image = way.layout(step.name)
     count, tries = Count(step.size), 0
+    if way.no_bulk and step.size >= LARGE:
+        way.say(f"{way.no_bulk}, so the bytes go over the first connection, which is slower than OpenSSH's client")
     with way.moving(way.host, f"sideload {step.name} {step.way}", step.size) as at:
 
         def sent(piece: int) -> None:
@@ -112,31 +115,44 @@ def _stage_and_load(
     image: LayoutImage, step: Load, layers: Sequence[Blob], way: Way, sent: Sent
 ) -> tuple[Staging, str]:
     """Stage these layers and let the engine load them with the others; its complaint, empty when it had none."""
+    parcels = [Parcel(one.digest, one.size, image.blob_path(one)) for one in layers]
+    for _ in range(TRIES_OF_A_BLOB):
+        staging = _stage(image, step, parcels, way, sent)
+        rest = io.BytesIO()
+        docker_archive.write(image, step.name, rest, leave_out={layer.digest for layer in image.layers})
+        rest.seek(0)
+        (config, *blobs) = hexes((image.config.digest, *(one.digest for one in parcels)))
+        code, said, complaint = way.sender.run(scripts.LOAD, (staging.directory, config, *blobs), rest, UNPACK)
+        if code != scripts.WRONG:
+            return staging, (complaint or said or f"docker load ended with {code}") if code else ""
+        for parcel in parcels:
+            way.sender.check(parcel)
+        way.say(f"{step.name}: a layer is damaged on the host; sending what is wrong of it again")
+    raise HostError(way.host, "a layer arrived damaged twice", hint="does the disk of the staging directory fail?")
+
+
+def _stage(image: LayoutImage, step: Load, parcels: Sequence[Parcel], way: Way, sent: Sent) -> Staging:
+    """Bring what is missing of these blobs into the staging directory."""
     sender = way.sender
     staging = sender.look(way.staging_dir)
-    _check_room(layers, staging, way)
+    _check_room(parcels, staging, way)
     (config,) = hexes((image.config.digest,))
-    needs = "".join(f"{one.digest.removeprefix('sha256:')} {one.size}\n" for one in layers)
+    needs = "".join(f"{one.digest.removeprefix('sha256:')} {one.size}\n" for one in parcels)
     begin = (staging.directory, minutes(way), config, step.name)
     sender.command(scripts.BEGIN, *begin, stdin=io.BytesIO(needs.encode()))
     if staging.parts:  # a receiver that lived until now may have finished one
         staging = sender.look(way.staging_dir)
-    for layer in layers:
-        sender.send(staging.directory, Parcel(layer.digest, layer.size, image.blob_path(layer)), staging, sent)
-    rest = io.BytesIO()
-    docker_archive.write(image, step.name, rest, leave_out={layer.digest for layer in image.layers})
-    rest.seek(0)
-    load = (staging.directory, config, *hexes([layer.digest for layer in layers]))
-    code, said, complaint = sender.run(scripts.LOAD, load, rest, UNPACK)
-    return staging, (complaint or said or f"docker load ended with {code}") if code else ""
+    for parcel in parcels:
+        sender.send(staging.directory, parcel, staging, sent)
+    return staging
 
 
-def _check_room(layers: Sequence[Blob], staging: Staging, way: Way) -> None:
+def _check_room(parcels: Sequence[Parcel], staging: Staging, way: Way) -> None:
     """Before the first byte: is there a place, and is there room for what is still to come?"""
     if not staging.directory:
         hint = "set fleet.staging_dir to a directory that is yours or that you can make"
         raise HostError(way.host, f"nothing can be staged in {way.staging_dir}", hint=hint)
-    wanted = sum(layer.size - staging.there(layer.digest, layer.size) for layer in layers)
+    wanted = sum(one.size - staging.there(one.digest, one.size) for one in parcels)
     if wanted and wanted + SPARE > staging.free:
         message = f"{staging.directory} has {size(staging.free)} free, and {size(wanted + SPARE)} are needed"
         raise HostError(way.host, message, hint="make room there, or choose another fleet.staging_dir")

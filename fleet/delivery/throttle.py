@@ -27,7 +27,13 @@ class Throttle:
 
     def piece(self, most: int) -> int:
         """How much to move at once, so that a low limit does not look like a stalled link."""
-        return max(min(most, int(self.rate / 10)), 1024) if self.rate else most
+        return min(most, max(int(self.rate / 10), 1024)) if self.rate else most
+
+    def allow(self, most: int) -> int:
+        """Wait for a piece of at most so many bytes; how many may go."""
+        count = self.piece(most)
+        self.take(count)
+        return count
 
     def take(self, count: int) -> None:
         if not self.rate:

@@ -14,6 +14,7 @@ from fleet.image.layout import LayoutImage
 from fleet.inventory.settings import Registry, Sideload
 from fleet.seam import Bare, Seam
 from fleet.transport.channel import Channel
+from fleet.transport.openssh import Bulk
 
 
 class Line(Protocol):
@@ -35,7 +36,8 @@ class Way:
 
     `registries` go by repository (`registry.corp:5000/vllm-rocm`), so that every step has its own one's credentials and
     CA. `layout` gives the image of a name to sideload. `slot(registry)` is held during a pull. `renew` gives the same way
-    over a new connection, where there may be one.
+    over a new connection, where there may be one. `bulk` carries large blobs over a connection of its own;
+    `no_bulk` says why there is none.
     """
 
     host: str
@@ -52,7 +54,9 @@ class Way:
     throttle: Throttle = field(default_factory=lambda: Throttle(0))
     say: Callable[[str], None] = lambda _line: None
     renew: Callable[[], "Way"] | None = None
+    bulk: Bulk | None = None
+    no_bulk: str = ""
 
     @property
     def sender(self) -> Sender:
-        return Sender(self.host, self.session, self.sideload.stall, self.throttle)
+        return Sender(self.host, self.session, self.sideload.stall, self.throttle, self.bulk, self.say)

@@ -24,6 +24,7 @@ from fleet.rollout.records import leave
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
 from fleet.transport import fan_out
+from fleet.transport.openssh import Bulk, bulk
 
 PAUSE = 3.0  # seconds between two tries, doubled each time
 LONGEST_PAUSE = 20.0
@@ -85,6 +86,7 @@ class Roads:
     def to(self, outcome: Outcome) -> Way:
         """The way over the connection that the host has."""
         site = site_of(outcome)
+        way = bulk(site.host.connection, site.session.user)
         return Way(
             site.host.name,
             site.session,
@@ -99,6 +101,8 @@ class Roads:
             throttle=self.throttle,
             say=lambda line: self.run.say(site.host.name, line),
             renew=lambda: self._anew(outcome),
+            bulk=way if isinstance(way, Bulk) else None,
+            no_bulk=way if isinstance(way, str) else "",
         )
 
     def _anew(self, outcome: Outcome) -> Way:

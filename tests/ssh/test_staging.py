@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from fleet.image import layout
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Settings, Sideload
 from fleet.transport import Connector, Session
+from fleet.transport.openssh import Bulk, bulk
 from tests.ssh.conftest import Keys
 from tests.ssh.sshd import Sshd
 from tests.ssh.test_openssh import openssh
@@ -204,12 +206,22 @@ def test_what_arrived_is_not_sent_again_by_the_next_run(
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("carrier", ["paramiko", "openssh"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
 def test_openssh_whose_sessions_are_killed_is_sent_little_twice(
-    share: float, tmp_path: Path, keys: Keys, bin_: Path, place: Path, image: layout.LayoutImage
+    share: float,
+    carrier: str,
+    tmp_path: Path,
+    keys: Keys,
+    bin_: Path,
+    place: Path,
+    image: layout.LayoutImage,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The whole server is ended with everything under it, and another one started, as a restart of sshd by force does."""
+    monkeypatch.setattr("fleet.delivery.send.LARGE", MIB // 2)
     seen: list[int] = []
+    said: list[str] = []
     config = tmp_path / "ssh_config"
     config.write_text(f"Host *\n  User root\n  IdentityFile {keys.user}\n  UserKnownHostsFile {tmp_path}/known\n")
     path = f"SetEnv PATH={bin_}:{os.environ['PATH']}"
@@ -224,13 +236,33 @@ def test_openssh_whose_sessions_are_killed_is_sent_little_twice(
                 os.kill(pid, signal.SIGKILL)
 
         way = way_of(lambda: connector.connect(host), bin_, place, image, seen, throttle=Throttle(60 * MIB))
+        found = bulk(host.connection, "root")
+        assert isinstance(found, Bulk)
+        way = replace(way, say=said.append, bulk=found if carrier == "openssh" else None)
         way = replace(way, renew=lambda: replace(way, session=connector.connect(host, anew=True)))
         watcher = threading.Thread(target=cut)
         watcher.start()
         carry_out((whole(image),), way)
         watcher.join()
+        assert server.connections() >= (2 if carrier == "openssh" else 1)
+    assert not any("was not let in" in line for line in said)
     assert whole(image).size <= seen[-1] <= whole(image).size + TWICE
     assert not place.exists()
+
+
+def test_a_client_that_is_not_let_in_leaves_the_bytes_to_the_first_connection(
+    connect: Connect, bin_: Path, place: Path, image: layout.LayoutImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.delivery.send.LARGE", MIB)
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    found = bulk(Connection("127.0.0.1", port, common_args=("-F", "none")), "root")
+    assert isinstance(found, Bulk)
+    seen: list[int] = []
+    carry_out((whole(image),), way_of(connect, bin_, place, image, seen, bulk=found, say=said.append))
+    assert seen[-1] == whole(image).size
+    assert any("was not let in" in line and "refused" in line for line in said)
 
 
 def sessions_of(server: int) -> list[int]:
@@ -270,9 +302,27 @@ def test_a_damaged_layout_is_said_and_never_loaded(
     connect: Connect, bin_: Path, place: Path, image: layout.LayoutImage
 ) -> None:
     image.blob_path(image.layers[0]).write_bytes(bytes(MIB))
-    with pytest.raises(HostError, match="the layout here is damaged: blob sha256:"):
+    with pytest.raises(HostError, match="the layout here is damaged: blob sha256:") as caught:
         carry_out((whole(image),), way_of(connect, bin_, place, image, []))
-    assert not (bin_ / "loads").exists()
+    assert f"remove {image.path}" in caught.value.hint
+
+
+def test_a_whole_blob_that_rotted_on_the_host_is_sent_again_from_there(
+    connect: Connect, bin_: Path, place: Path, image: layout.LayoutImage
+) -> None:
+    (bin_ / "refuse").write_text("write /x: no space left on device\n")
+    with pytest.raises(HostError, match="no space left"):
+        carry_out((whole(image),), way_of(connect, bin_, place, image, []))
+    blob = place / "sideload/blobs" / image.layers[1].digest[7:]
+    with blob.open("r+b") as file:
+        file.seek(20 * MIB + 5)
+        file.write(b"rot")
+    seen: list[int] = []
+    said: list[str] = []
+    carry_out((whole(image),), way_of(connect, bin_, place, image, seen, say=said.append))
+    assert seen[-1] == LARGE - 20 * MIB
+    assert any("damaged on the host" in line for line in said)
+    assert (bin_ / "loaded/blobs/sha256" / blob.name).read_bytes() == image.blob_path(image.layers[1]).read_bytes()
 
 
 def test_layers_that_the_engine_lacks_after_all_are_sent_too(
