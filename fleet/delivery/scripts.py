@@ -4,7 +4,7 @@ Only names that this tool gives are ever removed, and only in a directory that i
 """
 
 MARK = "fleet-staging"
-SHORT, WRONG, NO_PLACE, NO_ROOM = 65, 66, 67, 68  # exit codes
+SHORT, WRONG, NO_PLACE = 65, 66, 67  # exit codes
 
 # Is $1 a directory that nobody but us and root can have exchanged or written?
 _SAFE = r"""
@@ -80,7 +80,7 @@ BEGIN = (
     + _SWEEP
     + r"""
 umask 077
-mkdir -p -- "$1" && safe "$1" && { [ ! -h "$1/sideload" ]; } || exit 67
+mkdir -p -- "$1" && safe "$1" && [ ! -h "$1/sideload" ] || exit 67
 mkdir -p -- "$1/sideload/blobs" "$1/sideload/images/$3" && safe "$1/sideload" || exit 67
 cd -- "$1/sideload/images/$3" || exit 67
 printf '%s\n' "$4" > name.new && cat > needs.new && mv -f needs.new needs && mv -f name.new name || exit 67

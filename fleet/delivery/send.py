@@ -71,8 +71,12 @@ class Sender:
     def command(self, script: str, *args: str, stdin: BinaryIO | None = None, timeout: float = ANSWER) -> str:
         """A script to its end; what it printed. Raises HostError, LinkError."""
         code, said, complaint = self.run(script, args, stdin, timeout)
+        if code == scripts.NO_PLACE:
+            hint = "set fleet.staging_dir to a directory that is yours or that you can make"
+            raise HostError(self.host, "the staging directory cannot be made, or others may write it", hint=hint)
         if code:
-            raise HostError(self.host, f"staging failed on the host (exit {code})", tail=_tail(complaint or said))
+            tail = tuple((complaint or said).splitlines()[-4:])
+            raise HostError(self.host, f"staging failed on the host (exit {code})", tail=tail)
         return said
 
     def send(self, directory: str, parcel: Parcel, staging: Staging, sent: Sent) -> None:
@@ -181,7 +185,3 @@ def _digest(path: Path, count: int) -> str:
             digest.update(data)
             left -= len(data)
     return digest.hexdigest()
-
-
-def _tail(text: str) -> tuple[str, ...]:
-    return tuple(text.splitlines()[-4:])

@@ -25,6 +25,7 @@ from fleet.transport.target import query
 FAILED = 255  # ssh's own exit code when the connection failed (ssh(1))
 PIPE = 1 << 20  # bytes; /proc/sys/fs/pipe-max-size of everybody
 PIECE = 1 << 18  # bytes at once
+ENDING = 10.0  # seconds for the client's last words
 LOOK = 0.5  # seconds between two looks at the clock while nothing can be written
 OPTIONS = (
     "BatchMode=yes",
@@ -85,9 +86,9 @@ def pour(
     progress = Progress()
     moved = 0
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        out, err = bytearray(), bytearray()
+        readers = [_reader(child.stdout, out, progress), _reader(child.stderr, err, progress)]
         try:
-            out, err = bytearray(), bytearray()
-            readers = [_reader(child.stdout, out, progress), _reader(child.stderr, err, progress)]
             if child.stdin is not None:
                 for count in _feed(source, child.stdin, take, progress, timeout):
                     moved += count
@@ -97,11 +98,12 @@ def pour(
                     code = child.wait(LOOK)
                     break
                 _check(progress, timeout)
-            for reader in readers:
-                reader.join()
         except BaseException:
             child.kill()
             raise
+        finally:
+            for reader in readers:
+                reader.join(ENDING)
     if code == FAILED and moved <= PIPE:  # the client reads nothing before it is let in, and the pipe holds so much
         sent(-moved)
         raise NoConnectionError(err.decode(errors="replace").strip() or "it said nothing")
@@ -113,7 +115,8 @@ def _feed(
 ) -> Iterator[int]:
     """Move the file into the pipe, in the kernel; yields how much went. Ends early when nobody reads any more."""
     fd = pipe.fileno()
-    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
+    with contextlib.suppress(OSError):  # a user may have only so many large ones (pipe(7))
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
     os.set_blocking(fd, False)
     writable = select.poll()
     writable.register(fd, select.POLLOUT)
@@ -141,9 +144,10 @@ def _feed(
 
 def _reader(stream: IO[bytes] | None, into: bytearray, progress: Progress) -> threading.Thread:
     def read() -> None:
-        while stream is not None and (data := os.read(stream.fileno(), 1 << 16)):
-            progress.moved()
-            into.extend(data)
+        with contextlib.suppress(OSError, ValueError):  # closed under us, when somebody else still holds the other end
+            while stream is not None and (data := os.read(stream.fileno(), 1 << 16)):
+                progress.moved()
+                into.extend(data)
 
     thread = threading.Thread(target=read, name="fleet-bulk", daemon=True)
     thread.start()

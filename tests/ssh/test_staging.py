@@ -23,7 +23,7 @@ import pytest
 
 from fleet.delivery import scripts
 from fleet.delivery.execute import carry_out
-from fleet.delivery.plan import Load
+from fleet.delivery.plan import Load, Sweep
 from fleet.delivery.send import LinkError, Parcel, Sender
 from fleet.delivery.staging import BLOCK
 from fleet.delivery.throttle import Throttle
@@ -428,7 +428,10 @@ def test_what_nobody_went_on_with_goes_when_it_is_old(
     carry_out((whole(image),), way_of(connect, bin_, place, image, []))
     assert [one.name for one in sender.look(str(place)).images] == ["young:r0"]
     assert len(list((place / "sideload/blobs").iterdir())) == 1
-    assert (place / "not-ours").exists()
+    (left,) = sender.look(str(place)).images
+    sweep = Sweep(str(place), left.name, left.config, "the host holds it")
+    assert carry_out((sweep,), way_of(connect, bin_, place, image, [])) == 1
+    assert [file.name for file in place.iterdir()] == ["not-ours"]
 
 
 def test_no_room_is_said_before_the_first_byte(
