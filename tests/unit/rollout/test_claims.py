@@ -6,6 +6,7 @@ import pytest
 
 from fleet.locks import Holder, HostLock, LockedError, Owner
 from fleet.rollout.claims import Claims
+from fleet.transport import Session
 
 
 class Lock:
@@ -48,3 +49,55 @@ def test_only_a_host_that_puts_back_by_itself_is_waited_for_unasked(
     assert bool(missing) is not firing
     assert len(said) == int(firing)
     assert all("it puts the old container back; waiting up to 120 s" in text for text in said)
+
+
+class Host:
+    name = "n1"
+
+
+class Line:
+    """A session as far as a claim looks at it."""
+
+    host = Host()
+
+
+@pytest.mark.parametrize(
+    ("holder_run", "ended"),
+    [
+        ("", 0),  # nobody holds it: the host has noticed that we were gone
+        ("run", 1),  # our own holder, whose host has not
+    ],
+)
+def test_a_host_whose_connection_broke_is_claimed_again(
+    holder_run: str, ended: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = Claims(Owner("me", "run", "here", 0.0))
+    lock = Lock(armed=False)
+    claims._locks["n1"] = cast("HostLock", lock)
+    unlocked: list[object] = []
+    claimed: list[object] = []
+
+    def claim(session: object) -> None:
+        if holder_run and not unlocked:
+            raise LockedError("n1", Holder(Owner("me", holder_run, "here", 0.4)))
+        claimed.append(session)
+
+    monkeypatch.setattr(claims, "_claim", claim)
+    monkeypatch.setattr("fleet.rollout.claims.end_lock", unlocked.append)
+    session = cast("Session", Line())
+    claims.again(session)
+    assert lock.said == ["abandon"]
+    assert claimed == [session]
+    assert len(unlocked) == ended
+
+
+def test_a_host_that_another_run_took_meanwhile_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = Claims(Owner("me", "run", "here", 0.0))
+    claims._locks["n1"] = cast("HostLock", Lock(armed=False))
+
+    def claim(_session: object) -> None:
+        raise holder(firing=False)
+
+    monkeypatch.setattr(claims, "_claim", claim)
+    with pytest.raises(LockedError, match="ann on laptop"):
+        claims.again(cast("Session", Line()))
