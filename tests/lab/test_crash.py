@@ -27,7 +27,9 @@ SIDELOADED = MI250.name  # behind sudo, and its image comes over SSH
 LEASE = 60.0  # seconds: what a roll really takes
 SHORT = 8.0  # for cut links in the quick selection
 STEPS, MOMENTS = "steps", ("before", "after", "during")
-OVER = {"mi250": {"vars": {"fleet": {"delivery": "sideload"}}}}
+ROUTED = "/run/router"  # a file that is there while the replica gets requests
+HOOKS = {"out": ["rm", "-f", ROUTED], "back": ["touch", ROUTED], "where": "host", "limit": 1}
+OVER = {"gpu": {"vars": {"fleet": {"drain": HOOKS}}}, "mi250": {"vars": {"fleet": {"delivery": "sideload"}}}}
 KEY = {"secrets": {"VLLM_API_KEY": {"env": "CRASH_KEY"}}}
 BROKEN = {"STANDIN_FAIL": "no_hip_gpus"}
 
@@ -137,6 +139,7 @@ def settle(story: Story, host: str, release: str) -> None:
     prune(fleet, host)
     assert fleet.state(host) == story.well[host, release]
     assert fleet.left(host) == story.clean[host]
+    assert fleet.sh(host, f"ls {ROUTED}") == ROUTED
     assert not fleet.locked(host)
     assert not [path for path in fleet.controller.directory.rglob("*") if path.name.endswith((".new", ".part"))]
     assert working_in(fleet.controller.directory) == []
