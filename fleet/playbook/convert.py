@@ -11,6 +11,7 @@ from fleet.playbook.model import (
     Play,
     Preflight,
     Prepare,
+    Prune,
     Serve,
     Stage,
     Verify,
@@ -58,6 +59,8 @@ def stage_of(node: Node) -> Stage:
             return Serve(given.get("prune", False), tuple(given.get("take_over", ())))
         case "verify":
             return Verify(seconds_of(given.get("load", 0)))
+        case "prune":
+            return Prune(given.get("keep", Prune.keep))
     raise ValueError(f"the schema let the stage {name!r} pass")
 
 

@@ -78,8 +78,16 @@ class Verify:
     load: float = 0.0
 
 
-Stage = Preflight | Prepare | Image | Distribute | Serve | Verify
-STAGES: tuple[type[Stage], ...] = (Preflight, Prepare, Image, Distribute, Serve, Verify)
+@dataclass(frozen=True)
+class Prune:
+    """Remove images that this tool brought and no service needs; `keep` newest releases of a service stay."""
+
+    name: ClassVar[str] = "prune"
+    keep: int = 2
+
+
+Stage = Preflight | Prepare | Image | Distribute | Serve | Verify | Prune
+STAGES: tuple[type[Stage], ...] = (Preflight, Prepare, Image, Distribute, Serve, Verify, Prune)
 
 
 @dataclass(frozen=True)

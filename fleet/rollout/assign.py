@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from fleet.errors import UsageError
 from fleet.inventory import select
 from fleet.inventory.model import Host, Inventory
-from fleet.playbook import STAGES, Play, Playbook, Preflight, Prepare, Serve
+from fleet.playbook import STAGES, Play, Playbook, Preflight, Prepare, Prune, Serve
 from fleet.rollout.site import Tuning
 
-IMAGES = frozenset({"image", "distribute", "serve", "verify"})  # stages that need to know the releases
+IMAGES = frozenset({"image", "distribute", "serve", "verify", "prune"})  # stages that need to know the releases
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,12 @@ def _programme(assignments: Sequence[Assignment], chosen: Sequence[Host]) -> Pro
 def _tune(so_far: Tuning, play: Play) -> Tuning:
     serves = any(isinstance(stage, Serve) for stage in play.stages)
     prepares: list[Prepare] = [stage for stage in play.stages if isinstance(stage, Prepare)]
+    keeps = [stage.keep for stage in play.stages if isinstance(stage, Prune)]
     return Tuning(
         settle=max(so_far.settle, play.min_healthy_time if serves else 0.0),
         strict=so_far.strict or any(isinstance(stage, Preflight) and stage.strict for stage in play.stages),
         prepare=_both([so_far.prepare, *(stage.only for stage in prepares)]),
+        keep=max((one for one in (so_far.keep, *keeps) if one is not None), default=None),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from fleet.delivery.plan import Load, Step, Tag
 from fleet.errors import HostError
 from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
 from fleet.rollout.run import Outcome
@@ -13,7 +14,12 @@ def of_images(site: Site, result: int | HostError) -> list[AuditEntry]:
     if isinstance(result, HostError):
         return [AuditEntry("", "", "bring", "failed", message=result.message)]
     steps = [step for step in site.plan.images if step.changes]
-    return [AuditEntry("", "", "bring", "done", message=step.what) for step in steps]
+    return [AuditEntry("", "", "bring", "done", release=_release(step), message=step.what) for step in steps]
+
+
+def _release(step: Step) -> str:
+    """Of a step that gives a release its name NAME:RELEASE."""
+    return step.name.rpartition(":")[2] if isinstance(step, Load | Tag) else ""
 
 
 def of_containers(site: Site, finished: int, error: HostError | None) -> list[AuditEntry]:

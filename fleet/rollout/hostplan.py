@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fleet.delivery import plan as delivery
 from fleet.preflight import Finding
 from fleet.prepare import Fix
+from fleet.rollout.surplus import RemoveImage
 from fleet.serving.steps import ServingPlan
 
 
@@ -31,6 +32,7 @@ class HostPlan:
     obstacles: tuple[str, ...] = ()
     fixes: tuple[Fix, ...] = ()  # of the stage prepare
     by_hand: tuple[Fix, ...] = ()  # fixes that wait for somebody who is root
+    removals: tuple[RemoveImage, ...] = ()  # of the stage prune
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -49,7 +51,8 @@ class HostPlan:
             Line(step.what, step.why) for change in self.serving.changes for step in (*change.steps, *change.commit)
         ]
         fixes = [Line(fix.what, fix.why, details=fix.details) for fix in self.fixes]
-        return (*fixes, *images, *kept, *steps)
+        removals = [Line(step.what, step.why) for step in self.removals]
+        return (*fixes, *images, *kept, *steps, *removals)
 
     @property
     def changed(self) -> int:

@@ -70,7 +70,8 @@ def _left(plan: HostPlan, stages: Collection[str]) -> list[str]:
     fixes = [fix.what for fix in plan.fixes if "prepare" in stages]
     images = [step.what for step in plan.images if step.changes and "distribute" in stages]
     containers = [change.name for change in plan.serving.changes if "serve" in stages]
-    return [*fixes, *images, *containers]
+    removals = [step.what for step in plan.removals if "prune" in stages]
+    return [*fixes, *images, *containers, *removals]
 
 
 def _outcome(name: str, result: Site | HostError) -> Outcome:

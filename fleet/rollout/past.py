@@ -8,7 +8,7 @@ inventory of that day. Secrets are not among the settings.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.delivery import observe as images
 from fleet.engine import docker_client
@@ -18,11 +18,13 @@ from fleet.inventory.settings import Service
 from fleet.journal.audit import read_all
 from fleet.journal.header import SCHEMA, parse
 from fleet.rollout.lineage import Lineage, lineages
-from fleet.rollout.run import Outcome
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.spec import LABEL
 from fleet.transport import Session
+
+if TYPE_CHECKING:  # a look at a host reads its past too
+    from fleet.rollout.run import Outcome
 
 KEEP = 32  # records of one service; a fleet that is rebuilt every night then remembers a month
 # What makes a container what it is. Secrets, verification and hooks are today's: they belong to the site.
@@ -75,6 +77,7 @@ class Past:
     releases: Mapping[str, Release] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
     containers: tuple[Inspection, ...] = ()
+    touched: frozenset[str] = frozenset()  # releases that this tool brought here or served here, by the audit
 
     def running(self, service: str) -> frozenset[str]:
         """The releases of the containers that serve it, or would if they were started."""
@@ -102,7 +105,8 @@ def look_back(session: Session, names: Iterable[str], known: Mapping[str, Releas
         if there.find((one.config_digest, one.manifest_digest), one.diff_ids) is not None
     }
     containers = tuple(one for one in observe(session, client).containers if one.owned)
-    return Past(lineages(audit.entries), records, releases, frozenset(held), containers)
+    touched = frozenset(entry.release for entry in audit.entries) - {""}
+    return Past(lineages(audit.entries), records, everything, frozenset(held), containers, touched)
 
 
 def understand(lines: Iterable[str], where: str) -> tuple[dict[tuple[str, str], Record], dict[str, Release]]:
@@ -148,7 +152,7 @@ def settings_of(service: Service) -> dict[str, Any]:
     return {name: _plain(getattr(service, name)) for name in SETTINGS}
 
 
-def leave_served(outcome: Outcome, releases: Mapping[str, Release]) -> str:
+def leave_served(outcome: "Outcome", releases: Mapping[str, Release]) -> str:
     """Write down on the host what has answered there since the last audit; returns what went wrong, or empty.
 
     Bookkeeping, as the audit is: a host where it fails is well all the same.

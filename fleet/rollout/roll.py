@@ -13,6 +13,7 @@ from fleet.rollout.claims import Claims
 from fleet.rollout.distribute import distribute
 from fleet.rollout.looks import answer, confirm, survey
 from fleet.rollout.prepare import mendable, prepare
+from fleet.rollout.prune import prune
 from fleet.rollout.releases import Stock
 from fleet.rollout.replace import cost, pulse, serve, standing, wanted
 from fleet.rollout.run import Outcome, Run, going, never_reached, site_of
@@ -185,6 +186,8 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
                 serve(run, hosts, play.budget, scene.claims, failed)
             case "verify":
                 answer(run, hosts, scene.found, load=getattr(stage, "load", 0.0))
+            case "prune":
+                prune(run, hosts, scene.claims)
             case _:
                 continue  # preflight and image came before the first host was touched
         done.add(stage.name)

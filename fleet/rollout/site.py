@@ -23,6 +23,8 @@ from fleet.prepare import by_hand as fixes_by_hand
 from fleet.prepare import plan as plan_fixes
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
+from fleet.rollout.past import look_back
+from fleet.rollout.surplus import RemoveImage, read_images, surplus
 from fleet.seam import Bare, Seam
 from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.inspection import Inspection
@@ -38,12 +40,14 @@ IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, rou
 class Tuning:
     """What plays ask of one host beyond its inventory. `settle`: seconds that a new replica must stay healthy.
 
-    `prepare` are the ids of fixes to carry out (empty = all), None where no play prepares the host.
+    `prepare` are the ids of fixes to carry out (empty = all), None where no play prepares the host. `keep` are the newest
+    releases of a service that stay when images are pruned, None where no play prunes.
     """
 
     settle: float = 0.0
     strict: bool = False
     prepare: tuple[str, ...] | None = None
+    keep: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         (*_refused(host, wishes), *_obstacles(session, facts, steps)),
         fixes,
         by_hand,
+        _removals(session, client, releases, tuning),
     )
     return Site(host, session, client, facts, findings, prepared, plan)
 
@@ -190,6 +195,17 @@ def weight(releases: Mapping[str, Release], steps: Collection[Step]) -> ImageFac
     gfx = set.intersection(*(set(release.gfx) for release in distinct))
     rocm = sorted({release.rocm for release in distinct})
     return ImageFacts(tuple(sorted(gfx)), rocm[-1] if len(rocm) == 1 else "", size, size * IMAGE_GROWTH, staged)
+
+
+def _removals(
+    session: Session, client: docker.DockerClient, releases: Mapping[str, Release], tuning: Tuning
+) -> tuple[RemoveImage, ...]:
+    if tuning.keep is None:
+        return ()
+    known = {release.id: release for release in releases.values()}
+    past = look_back(session, {release.name for release in known.values()}, known)
+    images, used = read_images(client, session.host.name)
+    return surplus(past, images, used, releases, tuning.keep)
 
 
 def _read(session: Session, path: str) -> str | None:

@@ -1,0 +1,99 @@
+"""The stage prune on both kinds of image stores: what nobody needs goes, everything else and everybody else's stays.
+
+The tests of this module are one story and run in their order.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from fleet.lab import NodeSpec
+from tests.lab.conftest import MI300X, REGISTRY
+from tests.lab.rolls import Fleet, fleet_of
+from tests.lab.standin_image import image_text, standin_archive
+
+pytestmark = pytest.mark.lab
+
+CONTAINERD = NodeSpec("mi300x-02", base="trixie", profile="mi300x-8", user="dev", containerd_store=True)
+HOSTS = (MI300X.name, CONTAINERD.name)
+PLAYBOOK = """\
+- {name: bring, hosts: all, stages: [preflight, image, distribute], max_fail: 100%}
+- {name: roll, hosts: all, stages: [serve, verify, prune], max_fail: 100%, min_healthy_time: 0s}
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("prune")
+    with fleet_of("prune", folder, REGISTRY, MI300X, CONTAINERD, playbook=PLAYBOOK) as made:
+        archive = standin_archive(folder / "c.tar", mark="c")
+        (folder / "image-c.yaml").write_text(image_text(archive, registry=True))
+        yield made
+
+
+def names(fleet: Fleet, host: str) -> set[str]:
+    return set(fleet.docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").split())
+
+
+def ours(fleet: Fleet, host: str) -> dict[str, str]:
+    """Release name -> image ID on that host."""
+    listed = fleet.docker(host, "images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
+    pairs = (line.split() for line in listed.splitlines())
+    return {name: digest for name, digest in pairs if name.startswith("vllm-rocm:")}
+
+
+def test_with_two_releases_nothing_is_too_many(fleet: Fleet) -> None:
+    for release in "ab":
+        code, document = fleet.wants(release).ask("deploy")
+        assert (code, document["failed"]) == (0, {})
+    for host in HOSTS:
+        assert len(ours(fleet, host)) == 2
+
+
+def test_the_third_shows_and_removes_the_first_and_nothing_else(fleet: Fleet) -> None:
+    before = {host: ours(fleet, host) for host in HOSTS}
+    running = {host: fleet.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0") for host in HOSTS}
+    (first,) = before[MI300X.name].keys() - {running[MI300X.name]}
+    for host in HOSTS:
+        fleet.docker(host, "tag", running[host], "somebody/else:1")
+    assert fleet.wants("c").run("push").returncode == 0
+    planned = fleet.wants("c").run("plan")
+    assert planned.stdout.count(f"remove image {first}") >= 1
+    assert ours(fleet, MI300X.name) == before[MI300X.name]
+    code, document = fleet.wants("c").ask("deploy")
+    assert (code, document["failed"]) == (0, {})
+    for host in HOSTS:
+        assert first not in ours(fleet, host)
+        assert running[host] in ours(fleet, host)
+        assert len(ours(fleet, host)) == 2
+        assert "somebody/else:1" in names(fleet, host)
+
+
+def test_a_second_deploy_has_nothing_to_do_and_the_audit_tells_what_went(fleet: Fleet) -> None:
+    code, document = fleet.wants("c").ask("deploy")
+    assert (code, document["failed"]) == (0, {})
+    assert {host: document["hosts"][host]["changed"] for host in HOSTS} == dict.fromkeys(HOSTS, 0)
+    code, found = fleet.wants("c").ask("audit", "--last", "0")
+    assert code == 0
+    gone = [one for one in found["entries"] if one["action"] == "prune"]
+    assert {(one["host"], one["outcome"]) for one in gone} == {(host, "done") for host in HOSTS}
+
+
+def test_an_image_that_a_foreign_container_uses_stays(fleet: Fleet) -> None:
+    """Somebody runs something from the release that would go next."""
+    host = MI300X.name
+    kept = fleet.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0")
+    (older,) = ours(fleet, host).keys() - {kept}
+    fleet.docker(host, "create", "--name", "foreign", "--entrypoint", "sleep", older, "1")
+    code, document = fleet.wants("a").ask("deploy")
+    assert (code, document["failed"]) == (0, {})
+    assert older in ours(fleet, host)
+    assert older not in ours(fleet, CONTAINERD.name)
+    code, document = fleet.wants("a").ask("deploy")
+    assert (code, sum(document["hosts"][one]["changed"] for one in HOSTS)) == (0, 0)
+
+
+def test_the_way_back_is_still_there(fleet: Fleet) -> None:
+    assert fleet.wants("a").run("rollback").returncode == 0
+    for host in HOSTS:
+        assert "MARK=c" in fleet.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")
