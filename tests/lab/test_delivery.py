@@ -14,6 +14,7 @@ import pytest
 from fleet.lab import Lab, NodeSpec, faults
 from tests.lab.cli import Controller
 from tests.lab.conftest import BASTION, MI300X, OFFLINE, REGISTRY, lab_name
+from tests.lab.rolls import within
 
 pytestmark = pytest.mark.lab
 
@@ -54,7 +55,7 @@ def images_on(lab: Lab, host: str) -> str:
 def settled(controller: Controller) -> None:
     """A plain deploy ends well, and the one after it changes nothing."""
     code, document = controller.ask("deploy")
-    assert (code, document["failed"]) == (0, {})
+    assert (code, document["failed"]) == (0, {}), document["failed"]
     code, document = controller.ask("deploy")
     assert {name: host["changed"] for name, host in document["hosts"].items()} == dict.fromkeys(SERVING, 0)
 
@@ -185,6 +186,8 @@ def test_a_link_that_is_cut_in_the_middle_of_a_sideload_and_stays_cut(
     assert images_on(lab, SIDELOADED) == ""
     planned = controller.run("plan", "--limit", SIDELOADED).stdout
     assert "are staged in /var/tmp/fleet" in planned
+    # The host has heard nothing of the end: its lock ends with its lease.
+    assert within(75, lambda: on(lab, SIDELOADED, "flock -n /run echo free || true") == "free")
     settled(controller)
 
 

@@ -147,6 +147,7 @@ def test_a_cut_link_that_comes_back_is_gone_on_over_by_the_same_command(story: S
     _, said = process.communicate(timeout=150)
     assert process.returncode == 0, said
     assert "going on over a new connection" in said
+    assert "OpenSSH's client" not in said  # it was let in, through the bastion too, and carried the bytes
     assert story.wire(HOST) - before <= story.sizes["a"] * 1.02 + TWICE + TALK
     story.settled(HOST)
 
