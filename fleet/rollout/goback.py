@@ -103,6 +103,9 @@ def arrange(
     if back.to:
         wanted = named(back.to, releases)
         chosen = {host.name: tuple(_of_image(host, chosen[host.name], wanted, found)) for host in hosts}
+        if not any(chosen.values()):
+            hint = "invoke releases shows what they run and ran"
+            raise UsageError(f"{wanted.local_name} is no release of any chosen service of these hosts", hint=hint)
     standing = {
         host.name: Standing(
             chosen[host.name],
