@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
@@ -53,6 +54,17 @@ CHANGE = (*CONNECT, "check", "diff")
 
 _UNSET: Mapping[str, object] = {"inventory": [], "limit": "", "forks": 0}
 _TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+class _Verb(Task[Any]):
+    """Invoke takes the help texts out of a task when it asks for its arguments; ours may be asked more than once."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        texts = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = texts
 
 
 def verb(
@@ -107,6 +119,7 @@ def verb(
             positional=positional,
             default=default,
             optional=optional,
+            klass=_Verb,
         )
         return cast("Task[Any]", made)  # invoke types its decorator as a plain callable
 

@@ -102,7 +102,8 @@ def deploy(
 
     Runs playbooks/deploy.yaml: the canary first, then batch after batch.
     """
-    from fleet.verbs.roll import Order, roll
+    from fleet.verbs.order import Order
+    from fleet.verbs.roll import roll
 
     order = Order(
         "deploy",
@@ -130,7 +131,8 @@ def plan(options: Options, prune: bool = False, take_over: str = "", stages: str
     """Show what a deploy would do and why; the same as `deploy --check`."""
     from dataclasses import replace
 
-    from fleet.verbs.roll import Order, roll
+    from fleet.verbs.order import Order
+    from fleet.verbs.roll import roll
 
     order = Order("plan", prune=prune, take_over=_words(take_over), stages=_words(stages))
     return roll(replace(options, check=True), order)
@@ -155,7 +157,8 @@ def play(
     include_quarantined: bool = False,
 ) -> int:
     """Run a playbook: ordered stages for host patterns, with batches and limits."""
-    from fleet.verbs.roll import Order, roll
+    from fleet.verbs.order import Order
+    from fleet.verbs.roll import roll
 
     order = Order(
         "play",
@@ -271,7 +274,8 @@ def push(options: Options) -> int:
 @verb(*CHANGE, example="invoke sideload -i prod --limit vault", shared=_ROLL)
 def sideload(options: Options, lock_wait: str = "", include_quarantined: bool = False) -> int:
     """Bring the images to the selected hosts over SSH, whatever delivery the inventory names."""
-    from fleet.verbs.roll import Order, roll
+    from fleet.verbs.order import Order
+    from fleet.verbs.roll import roll
 
     order = Order(
         "sideload",
@@ -306,7 +310,8 @@ def serve(
     include_quarantined: bool = False,
 ) -> int:
     """Start or replace containers from images that are on the hosts already."""
-    from fleet.verbs.roll import Order, roll
+    from fleet.verbs.order import Order
+    from fleet.verbs.roll import roll
 
     order = Order(
         "serve",

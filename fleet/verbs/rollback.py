@@ -2,7 +2,8 @@
 
 from fleet.cli import Options
 from fleet.rollout.goback import Back
-from fleet.verbs.roll import Order, roll
+from fleet.verbs.order import Order
+from fleet.verbs.roll import roll
 
 STAGES = frozenset({"preflight", "distribute", "serve", "verify"})  # nothing is resolved or made
 

@@ -9,8 +9,7 @@ import pytest
 from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.journal import Journal, RunHeader
-from fleet.verbs import roll
-from fleet.verbs.roll import Order
+from fleet.verbs.order import Order, from_earlier
 from tests.unit.report.stories import die
 
 INVENTORY = "all: {children: {gpu: {hosts: {'n[1:4]': {}}}, other: {hosts: {n3: {}}}}}"
@@ -43,14 +42,14 @@ def killed(root: Path, outcomes: dict[str, str], **more: Any) -> str:
 
 
 def again(order: Order, **options: Any) -> tuple[str, Order, str]:
-    chosen, order, continues = roll._again(replace(Options(), **options), order)
+    chosen, order, continues = from_earlier(replace(Options(), **options), order)
     assert chosen.inventory == ("prod.yaml",)
     return chosen.limit, order, continues
 
 
 def test_without_either_flag_nothing_is_read_or_changed(tmp_path: Path) -> None:
     options = Options(inventory=("x",))
-    assert roll._again(options, Order()) == (options, Order(), "")
+    assert from_earlier(options, Order()) == (options, Order(), "")
 
 
 def test_resume_takes_the_hosts_that_were_not_through_from_the_runs_own_inventory(site: Path) -> None:

@@ -10,7 +10,7 @@ from fleet.cli import Options, guarded
 from fleet.errors import InputError
 from fleet.inventory import load
 from fleet.verbs import bundle, images, roll, secrets, services
-from fleet.verbs.roll import Order
+from fleet.verbs.order import Order
 
 INVENTORY = """\
 all:

@@ -1,0 +1,155 @@
+"""The end of a roll: each host's audit and the journal's word on it, and what a person reads, also of a plan."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from fleet import playbook
+from fleet.cli import Options
+from fleet.errors import FleetError
+from fleet.journal import Journal, outcome_of, read
+from fleet.report import errors, outcomes, terminal, timeline
+from fleet.report import plan as plan_report
+from fleet.report import roll as report
+from fleet.report import runs as history
+from fleet.rollout import audit, leftout
+from fleet.rollout.assign import Programme
+from fleet.rollout.availability import NotBegunError
+from fleet.rollout.leftout import Quarantined
+from fleet.rollout.past import leave_served
+from fleet.rollout.prepare import mendable
+from fleet.rollout.releases import Stock
+from fleet.rollout.run import Outcome, Run, failures, never_reached
+from fleet.verbs.common import ROOT, Narrator
+from fleet.verbs.common import close as close_hosts
+
+
+class Teller:
+    """Tells the terminal and the journal."""
+
+    def __init__(self, narrator: Narrator, journal: Journal | None) -> None:
+        self._narrator, self._journal = narrator, journal
+        self.moving = narrator.moving
+
+    def host(self, host: str, line: str) -> None:
+        self._narrator.host(host or "fleet", line)
+        if self._journal is not None:
+            self._journal.event(host, line)
+
+    def line(self, line: str) -> None:
+        self._narrator.line(line)
+        if self._journal is not None:
+            self._journal.event("", line)
+
+    def batch(self, batch: playbook.Batch, title: str) -> None:
+        if self._journal is not None:
+            self._journal.batch(batch.number, batch.hosts, title)
+        self._narrator.host(title, ", ".join(batch.hosts))
+
+
+def finisher(journal: Journal, run: Run, programme: Programme) -> Callable[[Outcome], None]:
+    """After each play the host's audit; the journal's word on a host only after its last play, or --resume would
+    take a host for done that has its image and not yet its service.
+    """
+    plays = Counter(name for one in programme.assignments for name in one.hosts)
+
+    def done(outcome: Outcome) -> None:
+        forgotten = leave_served(outcome, run.wishes.releases.get(outcome.host, {}))
+        if forgotten:
+            run.say(outcome.host, forgotten)
+        missing = audit.write(outcome, journal.id, journal.header.verb, run.clock, journal.redact)
+        if missing:
+            run.say(outcome.host, missing)
+        plays[outcome.host] -= 1
+        if outcome.error is not None or plays[outcome.host] <= 0:
+            say_done(journal, outcome)
+
+    return done
+
+
+def word_of(outcome: Outcome) -> str:
+    """One of the journal's OUTCOMES."""
+    if outcome.down:
+        return "down"
+    return "untouched" if isinstance(outcome.error, NotBegunError) else outcome_of(outcome.error, outcome.changed)
+
+
+def say_done(journal: Journal, outcome: Outcome) -> None:
+    error = outcome.error
+    journal.host_done(
+        outcome.host, word_of(outcome), message=error.message if error else "", hint=error.hint if error else ""
+    )
+
+
+def close_roll(
+    options: Options,
+    journal: Journal,
+    found: dict[str, Outcome],
+    stock: Stock,
+    skipped: list[str],
+    ended: str,
+    serves: Mapping[str, tuple[int, int]],
+) -> int:
+    """Quarantine, the journal's end, and what a person reads."""
+    known = leftout.read_quarantine(ROOT)
+    today = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    for name, outcome in found.items():
+        if never_reached(outcome) and outcome.error is not None:
+            known[name] = Quarantined(name, outcome.error.message, today, journal.id)
+        elif outcome.site is not None:
+            known.pop(name, None)
+        if journal.outcome(name) != word_of(outcome):
+            say_done(journal, outcome)
+    leftout.write_quarantine(ROOT, known)
+    code = 1 if failures(found) else 0
+    document = {"ended": ended, "serves": dict(serves), **outcomes.document(found, stock)}
+    journal.finish(code, document)
+    go_on = _go_on(journal)
+    if options.json:
+        terminal.show_json({"run": journal.id, **document})
+    else:
+        outcomes.show_stock(stock)
+        outcomes.show_warnings(found)
+        outcomes.show_proofs(found)
+        report.show_end(found, ended, serves)
+    if journal.broken:
+        terminal.event("journal", f"is not complete: {journal.broken}")
+    code = close_hosts(options, found, skipped)
+    if code and not options.json:
+        report.show_next(go_on)
+    return code
+
+
+def _go_on(journal: Journal) -> tuple[str, ...]:
+    """Draw the run's timeline; what to type next, in the words of runs.show."""
+    try:
+        story = read(ROOT, journal.id)
+        timeline.write(story)
+        return history.next_commands(story)
+    except (FleetError, OSError):  # a journal that could not be written is told on its own
+        return ()
+
+
+def show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skipped: list[str]) -> int:
+    plans = {name: outcome.site.plan for name, outcome in found.items() if outcome.site is not None}
+    for outcome in found.values():
+        if mendable(outcome):  # whether the fixes suffice is seen after them
+            outcome.error = None
+    failed = failures(found)
+    if options.json:
+        hosts = {name: plan_report.document(plan) for name, plan in plans.items()}
+        terminal.show_json(
+            {
+                "images": outcomes.stock_document(stock),
+                "hosts": hosts,
+                "warnings": outcomes.warnings_document(found),
+                "failed": errors.document(failed),
+            }
+        )
+        return 1 if failed else 0
+    outcomes.show_stock(stock)
+    plan_report.show(terminal.out(), plans.values(), verbose=options.verbose, diff=options.diff)
+    outcomes.show_warnings(found)
+    for outcome in found.values():
+        outcome.changed = outcome.site.plan.changed if outcome.site and outcome.error is None else 0
+    return close_hosts(options, found, skipped)
