@@ -1,7 +1,7 @@
 """The GPU accountant: a node's VRAM and KFD process entries follow whoever holds /dev/kfd there.
 
 `python -m fleet.lab.accountant --node-pid PID`: one small process a node, PID being the node's first process as the
-machine numbers it. It reads /proc a few times a second, writes below /proc/PID/root, and ends with the node. Its settings
+machine numbers it. It reads /proc every INTERVAL, writes below /proc/PID/root, and ends with the node. Its settings
 are a file on the node, CONFIG, which may come, change and go at any time. Little is imported, so that it stays small.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fleet.lab import processes
 
-INTERVAL = 0.2  # seconds between two looks
+INTERVAL = 0.4  # seconds between two looks; a dozen nodes share two cores
 IDLE_VRAM = 299_892_736  # bytes, as in gpu_drm
 NS_GET_PARENT = 0xB702  # ioctl_ns(2)
 CONFIG = "usr/local/lib/amdgpu/accountant.json"
