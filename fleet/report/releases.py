@@ -32,6 +32,7 @@ class Row:
     source: str = ""
     vllm: str = ""
     image: bool | None = None
+    container: bool = False  # is a container of it kept, which only has to be started?
     settings: bool = False  # are those of that time known?
     next: bool = False
 
@@ -75,6 +76,7 @@ def _row(
         source=told.source_reference if told else "",
         vllm=told.vllm_version if told else "",
         image=release in past.held if told else None,
+        container=release in past.kept(service),
         settings=(service, release) in past.records,
         next=next_,
     )
@@ -95,6 +97,7 @@ def show(rows_of: Mapping[str, Iterable[Row]]) -> None:
     for host, of_host in rows_of.items():
         for row in of_host:
             image = {True: "on the host", False: "not on the host", None: "unknown"}[row.image]
+            image += ", container kept" if row.container else ""
             table.add_row(
                 escape(host),
                 escape(row.service),

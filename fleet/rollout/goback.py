@@ -169,6 +169,7 @@ def _tell(road: _Work, choice: Choice, found: Mapping[str, Past]) -> None:
         for service, release in of_host.items():
             now = ", ".join(sorted(past.running(service))) or "nothing"
             there = "its image is on the host" if release.id in past.held else "its image has to be brought again"
+            there = "its container is still there" if release.id in past.kept(service) else there
             ways.setdefault(f"{service}: from {now} to {_described(release)}; {there}", []).append(name)
     for name, stays in choice.stays.items():
         for service, why in stays.items():

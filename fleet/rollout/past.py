@@ -81,7 +81,12 @@ class Past:
 
     def running(self, service: str) -> frozenset[str]:
         """The releases of the containers that serve it, or would if they were started."""
-        ours = (one for one in self.containers if one.service == service and not one.candidate)
+        ours = (one for one in self.containers if one.service == service and not (one.candidate or one.kept))
+        return frozenset(one.labels.get(f"{LABEL}release", "") for one in ours) - {""}
+
+    def kept(self, service: str) -> frozenset[str]:
+        """The releases of which a container waits, stopped."""
+        ours = (one for one in self.containers if one.service == service and one.kept)
         return frozenset(one.labels.get(f"{LABEL}release", "") for one in ours) - {""}
 
 

@@ -30,7 +30,7 @@ from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.prepare import Prepared, context_for, prepare
-from fleet.serving.steps import ServingPlan
+from fleet.serving.steps import Remove, ServingPlan
 from fleet.transport import Connector, Session
 
 IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, roughly; only a gate's estimate
@@ -140,7 +140,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         (*_refused(host, wishes), *_obstacles(session, facts, steps)),
         fixes,
         by_hand,
-        _removals(session, client, releases, tuning),
+        _removals(session, client, releases, tuning, serving),
     )
     return Site(host, session, client, facts, findings, prepared, plan)
 
@@ -198,13 +198,18 @@ def weight(releases: Mapping[str, Release], steps: Collection[Step]) -> ImageFac
 
 
 def _removals(
-    session: Session, client: docker.DockerClient, releases: Mapping[str, Release], tuning: Tuning
+    session: Session,
+    client: docker.DockerClient,
+    releases: Mapping[str, Release],
+    tuning: Tuning,
+    serving: ServingPlan,
 ) -> tuple[RemoveImage, ...]:
     if tuning.keep is None:
         return ()
     known = {release.id: release for release in releases.values()}
     past = look_back(session, {release.name for release in known.values()}, known)
-    images, used = read_images(client, session.host.name)
+    going = {step.name for change in serving.changes for step in change.commit if isinstance(step, Remove)}
+    images, used = read_images(client, session.host.name, going)
     return surplus(past, images, used, releases, tuning.keep)
 
 

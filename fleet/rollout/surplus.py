@@ -68,11 +68,21 @@ def surplus(
     return tuple(steps)
 
 
-def read_images(client: docker.DockerClient, host: str) -> tuple[tuple[Listed, ...], frozenset[str]]:
-    """The engine's images, and the IDs of those that some container uses. Raises HostError."""
+def read_images(
+    client: docker.DockerClient, host: str, going: Collection[str] = ()
+) -> tuple[tuple[Listed, ...], frozenset[str]]:
+    """The engine's images, and the IDs of those that some container uses. Raises HostError.
+
+    Containers of the names in `going` will be gone by the time that images are removed.
+    """
     try:
         images = tuple(Listed.of(entry) for entry in client.api.images())
-        return images, frozenset(str(entry.get("ImageID", "")) for entry in client.api.containers(all=True))
+        staying = [
+            entry
+            for entry in client.api.containers(all=True)
+            if not {name.lstrip("/") for name in entry.get("Names") or ()} & set(going)
+        ]
+        return images, frozenset(str(entry.get("ImageID", "")) for entry in staying)
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise HostError(host, f"the images could not be read: {error}") from error
 

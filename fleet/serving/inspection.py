@@ -12,6 +12,7 @@ from fleet.serving.spec import LABEL, SCHEMA, ContainerSpec, Volume, gpu_minors
 
 Json = Mapping[str, Any]
 CANDIDATE = "-new"  # a container carries this behind its name until it has answered
+KEPT = "-previous"  # and this, stopped, once the next release has answered in its place
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class Inspection:
     @property
     def candidate(self) -> bool:
         return self.owned and self.name.endswith(CANDIDATE)
+
+    @property
+    def kept(self) -> bool:
+        """Is it there for a roll-back only?"""
+        return self.owned and self.name.endswith(KEPT)
 
     @property
     def service(self) -> str:
@@ -235,8 +241,9 @@ def overlap(one: frozenset[int] | None, two: frozenset[int] | None) -> bool:
 
 
 def replica_of(container: Inspection) -> str:
-    """The name of the replica that one of our containers is or is to become."""
-    return container.name.removesuffix(CANDIDATE) if container.candidate else container.name
+    """The name of the replica that one of our containers is, was, or is to become."""
+    name = container.name
+    return name.removesuffix(CANDIDATE).removesuffix(KEPT) if container.candidate or container.kept else name
 
 
 def spec_gpus(spec: ContainerSpec) -> frozenset[int] | None:

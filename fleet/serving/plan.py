@@ -3,7 +3,8 @@
 A new container is created beside the old one under NAME-new with restart=no, and carries in a label what it
 replaces. Then the old ones are held (restart=no) and stopped, the new one is started, waited for and verified. Only
 then the old ones go and the new one takes the name. So NAME-new always means "not proved yet", and a held container
-is one that has to come back if its successor fails.
+is one that has to come back if its successor fails. The container of the release before stays as NAME-previous, stopped
+and with restart=no, and a roll-back starts it again; there is never more than one of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from fleet.serving.command import memory_share
 from fleet.serving.diff import Difference, Recreate, Same, Update, compare
 from fleet.serving.draining import NONE, Drains
-from fleet.serving.inspection import CANDIDATE, Held, Inspection, listening, overlap, replica_of, spec_gpus
-from fleet.serving.spec import ContainerSpec
+from fleet.serving.inspection import CANDIDATE, KEPT, Held, Inspection, listening, overlap, replica_of, spec_gpus
+from fleet.serving.spec import LABEL, ContainerSpec
 from fleet.serving.steps import (
     Change,
     Create,
@@ -100,7 +101,8 @@ def differences(spec: ContainerSpec, real: Inspection, written: frozenset[str]) 
 
 def plan_stop(found: Iterable[Inspection], services: frozenset[str], drains: Drains = NONE) -> ServingPlan:
     """Stop the containers of these services (all where empty); they stay, and the next deploy starts them again."""
-    ours = [one for one in found if one.owned and (not services or one.service in services)]
+    mine = [one for one in found if one.owned and (not services or one.service in services)]
+    ours = [one for one in mine if one.alive or not one.kept]
     changes = tuple(
         Change(
             one.name,
@@ -234,8 +236,14 @@ def _replace(
         steps += work.drains.out(one, f"{name} replaces it")
     if spec.secrets_file and spec.secrets_file not in work.written:
         steps.append(WriteSecrets(spec.service, spec.secrets_file, "the values are new or have changed"))
+    previous = work.real.get(spec.name + KEPT)
     if candidate is None:
-        steps.append(Create(spec, name, held, why))
+        if previous is not None and not previous.alive and not differences(spec, previous, work.written):
+            steps.append(Rename(previous.name, name, "it has run as just this before"))
+            del work.real[previous.name]
+            previous = None
+        else:
+            steps.append(Create(spec, name, held, why))
     for one in blockers:
         reason = f"{name} replaces it"
         if one.restart != "no":
@@ -251,12 +259,33 @@ def _replace(
     if (candidate is None or candidate.restart != spec.restart) and spec.restart != "no":
         commit.append(SetRestart(name, spec.restart, "it has answered"))
     commit += work.drains.back(spec, "it has answered")
-    commit += [Remove(one.name, f"{name} has answered in its place") for one in blockers]
+    keeps = current is not None and current in blockers and _worth_keeping(spec, current, previous)
+    commit += [
+        Remove(one.name, f"{name} has answered in its place") for one in blockers if one is not current or not keeps
+    ]
+    if keeps:
+        if previous is not None and previous not in blockers:
+            commit.append(Remove(previous.name, f"{spec.name} is kept instead"))
+        commit.append(Rename(spec.name, spec.name + KEPT, "kept stopped, for a roll-back"))
     commit.append(Rename(name, spec.name, "it has answered"))
     said = why if candidate is None else f"taken up where an earlier run was cut off: {why}"
     work.changes.append(Change(spec.name, said, tuple(steps), tuple(commit), _put_back(work, spec, held, blockers)))
     for one in blockers:
         work.real.pop(one.name, None)
+
+
+def _worth_keeping(spec: ContainerSpec, current: Inspection, previous: Inspection | None) -> bool:
+    """Is it a release before that served? Not with secrets that are no more, nor where it had replaced a stranger:
+    its label would have that one replaced again.
+    """
+    return (
+        current.owned
+        and _held(current).running
+        and current.labels.get(f"{LABEL}release") != spec.image.release
+        and current.secrets_file in ("", spec.secrets_file)
+        and all(held.name == spec.name for held in current.replaces)
+        and (previous is None or previous.owned)
+    )
 
 
 def _put_back(
@@ -310,7 +339,7 @@ def _blockers(work: _Work, spec: ContainerSpec, known: frozenset[str] = frozense
     """
     found = []
     for one in work.real.values():
-        if not one.alive or one.name in known or replica_of(one) == spec.name:
+        if not one.alive or one.name in known or (replica_of(one) == spec.name and not one.kept):
             continue
         reasons = []
         if spec.port in listening(one) and (spec.network == "host" or spec.published):
@@ -322,7 +351,7 @@ def _blockers(work: _Work, spec: ContainerSpec, known: frozenset[str] = frozense
         holds = f"holds the {' and the '.join(reasons)} of {spec.name}"
         if one.owned and replica_of(one) in work.wanted:
             other = work.wanted[replica_of(one)]
-            if differences(other, one, work.written):
+            if one.kept or differences(other, one, work.written):
                 found.append(one)
             else:
                 work.problems.append(f"{one.name} {holds}, though it runs as wanted: two services want the same")

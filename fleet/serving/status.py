@@ -27,7 +27,7 @@ class Row:
     gpus: str
     port: int
     drift: tuple[str, ...] = ()
-    role: str = "serving"  # serving | candidate | held | orphan | missing
+    role: str = "serving"  # serving | candidate | held | kept | orphan | missing
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "drift": list(self.drift)}
@@ -63,9 +63,19 @@ def _row(
     written: frozenset[str],
     now: datetime,
 ) -> Row:
-    drift = tuple(map(str, differences(spec, one, written))) if spec else ()
+    drift = tuple(map(str, differences(spec, one, written))) if spec and not one.kept else ()
     held = one.restart == "no" and one.policy != "no" and not one.candidate
-    role = "orphan" if spec is None else "candidate" if one.candidate else "held" if held else "serving"
+    role = (
+        "orphan"
+        if spec is None
+        else "kept"
+        if one.kept
+        else "candidate"
+        if one.candidate
+        else "held"
+        if held
+        else "serving"
+    )
     health = {True: "ok", False: "no answer", None: "-"}[healthy.get(one.name)]
     return Row(
         host=host,

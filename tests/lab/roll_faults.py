@@ -356,7 +356,7 @@ def _(world: World) -> None:
 )
 def _(world: World) -> None:
     before = world.serving(ONE)
-    world.sh(ONE, "docker image prune --all --force")
+    world.fleet.prune(ONE)
     world.fleet.lab.break_("docker-disk-full", ONE)
     try:
         world.roll(world.wants(release="b"), (ONE,)).fails("n1")
@@ -369,7 +369,7 @@ def _(world: World) -> None:
 @fault("registry gone mid-roll", "stopped as the release is brought", "the old container serves, and why is said")
 def _(world: World) -> None:
     before = world.serving(ONE)
-    world.sh(ONE, "docker image prune --all --force")
+    world.fleet.prune(ONE)
     node = world.fleet.lab.node("registry")
     try:
         told = world.roll(

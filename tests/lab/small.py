@@ -39,8 +39,14 @@ class Site:
         return self.docker(host, "ps", "--no-trunc", "--quiet", "--filter", "name=^chat-0$")
 
     def containers(self, host: str) -> set[str]:
-        """All containers, stopped ones too."""
-        return set(self.docker(host, "ps", "--all", "--format", "{{.Names}}").split())
+        """All containers, stopped ones too, but not those that are kept for a roll-back."""
+        names = self.docker(host, "ps", "--all", "--format", "{{.Names}}").split()
+        return {name for name in names if not name.endswith("-previous")}
+
+    def prune(self, host: str) -> None:
+        """So that the next roll has to bring its image and to make its container again."""
+        self.docker(host, "rm", "chat-0-previous", check=False)
+        self.docker(host, "image", "prune", "--all", "--force")
 
     def sh(self, host: str, script: str) -> str:
         return self.lab.node(host).exec(("sh", "-c", script)).stdout.strip()

@@ -70,16 +70,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             for host in hosts:
                 steps = [step["what"] for step in planned["hosts"][host]["steps"] if step["changes"]]
                 made.plans[host, release] = steps
-                prune(fleet, host)
+                fleet.prune(host)
                 made.well[host, release] = fleet.state(host)
                 made.clean[host] = fleet.left(host)
                 made.serves[host] = release
         yield made
-
-
-def prune(fleet: Fleet, host: str) -> None:
-    """So that the next roll has to bring its image again."""
-    fleet.docker(host, "image", "prune", "--all", "--force")
 
 
 def begin(
@@ -136,7 +131,7 @@ def settle(story: Story, host: str, release: str) -> None:
     code, document = story.wants(release).ask("deploy", "--limit", host)
     assert (code, document["failed"]) == (0, {})
     story.serves[host] = release
-    prune(fleet, host)
+    fleet.prune(host)
     assert fleet.state(host) == story.well[host, release]
     assert fleet.left(host) == story.clean[host]
     assert fleet.sh(host, f"ls {ROUTED}") == ROUTED

@@ -39,7 +39,12 @@ def mark(fleet: Fleet, host: str) -> str:
 
 
 def everything(fleet: Fleet) -> list[list[str]]:
-    return [[*fleet.state(host), fleet.sh(host, "find /var/lib/fleet /root/.local -type f | sort")] for host in HOSTS]
+    script = "docker ps -a --format '{{.ID}} {{.Names}}'; find /var/lib/fleet /root/.local -type f | sort"
+    return [[*fleet.state(host), fleet.sh(host, script)] for host in HOSTS]
+
+
+def identity(fleet: Fleet, name: str) -> list[str]:
+    return [fleet.docker(host, "inspect", "-f", "{{.Id}}", name) for host in HOSTS]
 
 
 def told(fleet: Fleet) -> dict[str, list[dict[str, Any]]]:
@@ -68,19 +73,27 @@ def test_the_next_release_serves_elsewhere_and_the_first_is_remembered(fleet: Fl
     assert states(fleet) == [("runs", True, False), ("before", True, True)]
     shown = fleet.wants("b").run("releases").stdout
     assert shown.count("goes here") == len(HOSTS)
-    assert "on the host" in shown
+    assert shown.count("on the host, container kept") == len(HOSTS)
+    rows = fleet.wants("b", env={"ROUND": "second"}, port=MOVED).ask("status")[1]["hosts"]
+    assert {(row["name"], row["state"], row["role"]) for row in rows[ONE]} == {
+        ("chat-0", "running", "serving"),
+        ("chat-0-previous", "exited", "kept"),
+    }
+    code, again = fleet.wants("b", env={"ROUND": "second"}, port=MOVED).ask("deploy")
+    assert (code, [host["changed"] for host in again["hosts"].values()]) == (0, [0, 0])
 
 
 def test_check_shows_the_way_back_and_changes_nothing(fleet: Fleet) -> None:
     before = everything(fleet)
     done = fleet.wants("b", env={"ROUND": "second"}, port=MOVED).run("rollback", "--check")
     assert done.returncode == 0, done.stderr
-    assert "its image is on the host" in done.stdout
-    assert "create chat-0-new" in done.stdout
+    assert "its container is still there" in done.stdout
+    assert "rename chat-0-previous to chat-0-new" in done.stdout
     assert everything(fleet) == before
 
 
 def test_the_first_release_serves_again_with_its_own_settings_and_no_registry(fleet: Fleet) -> None:
+    kept = identity(fleet, "chat-0-previous")
     fleet.lab.node("registry").stop_service("registry")
     try:
         done = fleet.wants("b", env={"ROUND": "second"}, port=MOVED).run("rollback")
@@ -88,6 +101,7 @@ def test_the_first_release_serves_again_with_its_own_settings_and_no_registry(fl
         fleet.lab.node("registry").start_service("registry")
     assert done.returncode == 0, done.stderr
     assert marks(fleet) == ["a first", "a first"]
+    assert identity(fleet, "chat-0") == kept
     assert [fleet.answers(host) for host in HOSTS] == [True, True]
     assert [answers(fleet.address(host), port=MOVED) for host in HOSTS] == [False, False]
     assert "rolls forward again" in done.stderr
@@ -136,8 +150,7 @@ def test_an_image_that_is_gone_comes_from_the_registry(fleet: Fleet) -> None:
     deployed = fleet.wants("b", env={"ROUND": "third"}).run("deploy")
     assert deployed.returncode == 0, deployed.stderr
     first = next(row for row in told(fleet)[TWO] if row["next"])
-    for container in fleet.containers(TWO) - {"chat-0"}:
-        fleet.docker(TWO, "rm", container)
+    fleet.docker(TWO, "rm", "chat-0-previous")
     images = fleet.docker(TWO, "images", "--quiet", "--no-trunc", "--filter", f"reference={first['name']}")
     fleet.docker(TWO, "rmi", "--force", *set(images.split()))
     assert [row["image"] for row in told(fleet)[TWO] if row["next"]] == [False]

@@ -90,7 +90,7 @@ def test_no_secret_is_found_anywhere_after_a_roll_that(
     monkeypatch.setenv("PLANTED_KEY", KEY)
     secrets = list(planted.values())
     for host in HOSTS:
-        fleet.docker(host, "image", "prune", "--all", "--force")
+        fleet.prune(host)
     fails = {"STANDIN_FAIL": "no_hip_gpus"} if outcome == "fails" else {}
     controller = wants(fleet, "b" if fails else "a", **fails)
     with watched(secrets) as seen:

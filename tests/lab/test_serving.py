@@ -89,7 +89,9 @@ class Site:
 
     @property
     def names(self) -> list[str]:
-        return sorted(one["Names"][0].lstrip("/") for one in self.client.api.containers(all=True))
+        """All but those that are kept for a roll-back."""
+        names = (one["Names"][0].lstrip("/") for one in self.client.api.containers(all=True))
+        return sorted(name for name in names if not name.endswith("-previous"))
 
     def clear(self) -> None:
         for entry in self.client.api.containers(all=True):

@@ -51,7 +51,7 @@ def test_out_comes_before_anything_is_touched_and_back_when_the_new_one_has_answ
         "verify chat-0-new by a real answer on port 8000",
         "set restart=unless-stopped on chat-0-new",
         "put chat-0 back into its router: `lb back` on this controller",
-        "remove chat-0",
+        "rename chat-0 to chat-0-previous",
         "rename chat-0-new to chat-0",
     ]
 
@@ -173,7 +173,7 @@ def test_a_good_roll_calls_out_first_and_back_before_the_old_one_goes(
     api, error = run(monkeypatch, tmp_path, roll())
     assert error is None
     assert api.calls[0] == "lb out"
-    assert api.calls.index("lb back") < api.calls.index("remove chat-0")
+    assert api.calls.index("lb back") < api.calls.index("rename chat-0")
 
 
 def test_a_failing_out_hook_touches_nothing_and_is_undone_by_its_counterpart(

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from fleet.inventory.settings import Service
 from fleet.secret import Secret
-from fleet.serving.inspection import CANDIDATE, Held, Inspection, predict
+from fleet.serving.inspection import CANDIDATE, Held, Inspection, predict, replica_of
 from fleet.serving.plan import plan, plan_stop
 from fleet.serving.spec import ContainerSpec
-from fleet.serving.steps import Remove, ServingPlan, SetRestart, Start, Stop, Verify
+from fleet.serving.steps import Remove, Rename, ServingPlan, SetRestart, Start, Stop, Verify
 from tests.unit.serving.make import built, image, service, serving, specs, stranger
 from tests.unit.serving.simulator import Engine, Killed
 
@@ -51,7 +51,7 @@ def test_a_changed_service_holds_and_stops_the_old_one_after_the_new_one_could_b
         "wait until chat-0-new is ready",
         "verify chat-0-new by a real answer on port 8000",
         "set restart=unless-stopped on chat-0-new",
-        "remove chat-0",
+        "rename chat-0 to chat-0-previous",
         "rename chat-0-new to chat-0",
     ]
     assert made.replaces
@@ -75,32 +75,98 @@ def test_a_failing_new_container_does_not_start_an_old_one_that_was_down() -> No
     assert engine.containers["chat-0"].state == "exited"
 
 
+KEPT = serving(OLD, name="chat-0-previous", restart="no", state="exited")
+
+
+def test_only_the_release_before_is_kept_and_a_change_of_settings_alone_keeps_it() -> None:
+    third = built(service(), of=image("r3")).spec
+    changed = built(service(env={"A": "1"}), of=image("r3")).spec
+    engine = Engine().put(serving(OLD))
+    for wanted, kept in ((NEW, OLD), (third, NEW), (changed, NEW)):
+        assert not engine.run(again(engine, wanted))
+        assert sorted(engine.containers) == ["chat-0", "chat-0-previous"]
+        assert engine.containers["chat-0-previous"].labels["io.fleet.spec"] == kept.hash
+        assert again(engine, wanted).changes == ()
+        assert again(engine, wanted, prune=True).changes == ()
+
+
+def test_going_back_starts_the_kept_container_again_and_keeps_the_other() -> None:
+    engine = Engine().put(replace(serving(OLD), id="the first"))
+    engine.run(again(engine, NEW))
+    made = again(engine, OLD)
+    assert words(made)[0] == "rename chat-0-previous to chat-0-new"
+    assert not engine.run(made)
+    assert engine.containers["chat-0"].id == "the first"
+    assert engine.containers["chat-0-previous"].labels["io.fleet.release"] == "r2"
+    assert again(engine, OLD).changes == ()
+
+
+def test_a_kept_container_that_is_not_right_any_more_is_made_anew() -> None:
+    made = plan([built(service(env={"A": "1"}), of=image("r1")).spec], [serving(NEW), KEPT])
+    assert words(made)[0] == "create chat-0-new from vllm-rocm:r1"
+    assert "remove chat-0-previous" in words(made)
+
+
+def test_a_kept_container_that_fails_now_goes_and_the_serving_one_comes_back() -> None:
+    engine = Engine(sick=lambda one: one.image_id == OLD.image.config_digest).put(serving(NEW), KEPT)
+    assert engine.run(again(engine, OLD)) == ["chat-0"]
+    assert list(engine.containers.values()) == [serving(NEW)]
+
+
+@pytest.mark.parametrize("steps", range(14))
+def test_a_way_back_that_is_cut_off_ends_as_wanted_by_either_command(steps: int) -> None:
+    for wanted in (OLD, NEW):
+        engine = Engine(steps_left=steps).put(serving(NEW), KEPT)
+        with contextlib.suppress(Killed):
+            engine.run(again(engine, OLD))
+        engine.steps_left = 1_000
+        assert not engine.run(again(engine, wanted))
+        assert again(engine, wanted).changes == ()
+        serves = engine.containers["chat-0"]
+        assert (serves.state, serves.labels["io.fleet.spec"]) == ("running", wanted.hash)
+        assert set(engine.containers) <= {"chat-0", "chat-0-previous"}
+
+
+def test_what_served_with_secrets_of_another_file_or_in_a_strangers_place_is_not_kept() -> None:
+    spec = built(service(secrets={"HF_TOKEN": Secret("x", literal="s")})).spec
+    taken = replace(serving(OLD), labels={**OLD.labels, "io.fleet.replaces": '[["by-hand", "always", true]]'})
+    for wanted, found in ((NEW, taken), (NEW, replace(serving(spec), labels=OLD.labels))):
+        made = plan([wanted], [found])
+        assert words(made)[-2:] == ["remove chat-0", "rename chat-0-new to chat-0"]
+
+
+def test_a_kept_container_that_somebody_started_gives_way() -> None:
+    engine = Engine().put(serving(NEW, state="exited"), replace(KEPT, state="running"))
+    assert not engine.run(again(engine, NEW))
+    assert list(engine.containers) == ["chat-0"]
+
+
 HELD = Held("chat-0", "unless-stopped", running=True)
 HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
     "new created but not started, old still serves": (
         [serving(OLD), predict(NEW, name="chat-0-new", held=(HELD,))],
         ["set restart=no on chat-0", "stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs",
-         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "remove chat-0", "rename"],
+         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "old held but still running": (
         [serving(OLD, restart="no"), predict(NEW, name="chat-0-new", held=(HELD,))],
         ["stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs", "start chat-0-new", "wait", "verify",
-         "set restart=unless-stopped on chat-0-new", "remove chat-0", "rename"],
+         "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "old held and stopped, new not started": (
         [serving(OLD, restart="no", state="exited"), predict(NEW, name="chat-0-new", held=(HELD,))],
         ["wait until VRAM is free on all GPUs", "start chat-0-new", "wait", "verify",
-         "set restart=unless-stopped on chat-0-new", "remove chat-0", "rename"],
+         "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "both there, new running and unproved": (
         [serving(OLD, restart="no", state="exited"),
          predict(NEW, name="chat-0-new", held=(HELD,), state="running")],
-        ["wait", "verify", "set restart=unless-stopped on chat-0-new", "remove chat-0", "rename"],
+        ["wait", "verify", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "new proved, old not yet removed": (
         [serving(OLD, restart="no", state="exited"),
          predict(NEW, name="chat-0-new", held=(HELD,), state="running", restart="unless-stopped")],
-        ["wait", "verify", "remove chat-0", "rename"],
+        ["wait", "verify", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "old removed, new not yet renamed": (
         [predict(NEW, name="chat-0-new", held=(HELD,), state="running", restart="unless-stopped")],
@@ -119,7 +185,7 @@ HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
          predict(built(service(), of=image("r3")).spec, name="chat-0-new", held=(HELD,), state="running")],
         ["save the logs of chat-0-new", "stop chat-0-new (grace 60 s)", "wait until VRAM is free on all GPUs",
          "remove chat-0-new", "create chat-0-new from vllm-rocm:r2", "wait until VRAM is free on all GPUs",
-         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "remove chat-0", "rename"],
+         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "the old one is wanted again": (
         [serving(NEW, restart="no", state="exited"),
@@ -141,7 +207,7 @@ def test_each_half_state_is_taken_up_where_it_was_cut_off(state: str) -> None:
     engine = Engine().put(*containers)
     assert not engine.run(made)
     assert again(engine, NEW).changes == ()
-    assert list(engine.containers) == ["chat-0"]
+    assert set(engine.containers) - {"chat-0-previous"} == {"chat-0"}
 
 
 @pytest.mark.parametrize("state", [name for name, (found, _) in HALF_STATES.items() if found[0].name == "chat-0"])
@@ -213,7 +279,7 @@ def test_an_orphan_on_our_gpus_is_a_problem_until_prune_replaces_it() -> None:
     assert "chat-1 holds the GPUs of chat-0" in again(engine, NEW).problems[0]
     assert not engine.run(again(engine, NEW, prune=True))
     assert again(engine, NEW).changes == ()
-    assert list(engine.containers) == ["chat-0"]
+    assert sorted(engine.containers) == ["chat-0", "chat-0-previous"]
 
 
 def test_replicas_that_trade_gpus_never_hold_one_together() -> None:
@@ -242,7 +308,7 @@ def test_no_step_of_a_plan_forces_anything_on_gpu_work() -> None:
     made = plan([NEW], [serving(OLD)])
     steps = [step for change in made.changes for step in (*change.steps, *change.commit)]
     stops = [n for n, step in enumerate(steps) if isinstance(step, Stop)]
-    removes = [n for n, step in enumerate(steps) if isinstance(step, Remove)]
+    removes = [n for n, step in enumerate(steps) if isinstance(step, Remove | Rename)]
     proved = next(n for n, step in enumerate(steps) if isinstance(step, Verify))
     assert max(stops) < proved < min(removes)
     assert all(step.grace >= 60 for step in steps if isinstance(step, Stop))
@@ -298,8 +364,12 @@ def test_after_any_history_one_good_run_ends_as_wanted_and_the_next_plan_is_empt
     assert not engine.run(again(engine, *wanted, prune=True))
     after = again(engine, *wanted)
     assert (after.changes, after.problems, after.notes) == ((), (), ())
-    assert sorted(engine.containers) == [spec.name for spec in wanted]
-    assert all(one.state == "running" and not one.name.endswith(CANDIDATE) for one in engine.containers.values())
+    serves = {name: one for name, one in engine.containers.items() if not one.kept}
+    assert sorted(serves) == [spec.name for spec in wanted]
+    assert all(one.state == "running" and not one.name.endswith(CANDIDATE) for one in serves.values())
+    kept = [one for one in engine.containers.values() if one.kept]
+    assert {replica_of(one) for one in kept} <= set(serves)
+    assert all(one.restart == "no" and not one.alive for one in kept)
 
 
 @settings(max_examples=1500, deadline=None)

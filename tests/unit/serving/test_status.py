@@ -16,22 +16,25 @@ def test_a_serving_replica_shows_release_age_health_and_gpus() -> None:
     assert (row.model, row.gpus, row.port, row.role, row.drift) == ("Llama-3.1-8B", "all", 8000, "serving", ())
 
 
-def test_drift_orphans_candidates_held_and_missing_ones_are_told_apart() -> None:
+def test_drift_orphans_candidates_held_kept_and_missing_ones_are_told_apart() -> None:
     other = built(service("other", port=9000, replicas=2)).spec
     old = built(service(), of=image("r0")).spec
     found = [
         replace(serving(old), restart="no", state="exited"),
         predict(SPEC, name="chat-0-new", state="running"),
+        predict(old, name="chat-0-previous", state="exited"),
         replace(serving(built(service("gone", replicas=2)).spec)),
     ]
     shown = {row.name: row for row in rows("n1", [SPEC, other], found, healthy={}, written=frozenset(), now=NOW)}
     assert {name: row.role for name, row in shown.items()} == {
         "chat-0": "held",
         "chat-0-new": "candidate",
+        "chat-0-previous": "kept",
         "gone-0": "orphan",
         "other-0": "missing",
     }
     assert shown["chat-0"].drift[0].startswith("image: r0")
+    assert shown["chat-0-previous"].drift == ()
     assert shown["chat-0"].age_s is None
     assert shown["gone-0"].gpus == "renderD128,renderD136,renderD144,renderD152"
 
