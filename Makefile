@@ -18,9 +18,9 @@ test: setup check
 vllm: setup
 	$(BIN)/pytest tests/vllm -m vllm
 
-# A roll killed before and after, and cut off during, every step of its plan: most of an hour.
+# A roll killed before and after, and cut off during, every step of its plan, and sideloads at every share: most of an hour.
 matrix: setup
-	$(BIN)/pytest tests/lab/test_crash.py -m matrix
+	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_resume.py -m matrix
 
 # Every fault of tests/lab/roll_faults.py in the middle of a roll, and the table of them in docs/.
 faults: setup
