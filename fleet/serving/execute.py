@@ -150,7 +150,7 @@ def _remove(step: Remove, context: Context) -> None:
     if found is None:
         return
     context.client.api.remove_container(step.name, v=True)
-    state_dir, files = observe.read_state(context.session)
+    state_dir, files, _ = observe.read_state(context.session)
     in_use = {one.secrets_file for one in observe.observe(context.session, context.client).containers}
     file = found.secrets_file
     if file in files and file not in in_use and posixpath.dirname(file) == f"{state_dir}/secrets":

@@ -68,6 +68,7 @@ def prepare(
         settle=settle,
         drains=Drains.of_settings(settings),
         aside=frozenset(settings.services) - frozenset(images),
+        drained=observed.drained,
     )
     made = replace(made, notes=(*wanted.notes, *made.notes), problems=(*wanted.problems, *made.problems))
     return Prepared(observed, wanted, made)

@@ -185,7 +185,7 @@ def undone(story: Story, host: str) -> list[str]:
     """The steps that put the old container back, in the words of a roll whose new one does not start."""
     assert story.wants(story.next(host), env=BROKEN).run("deploy", "--limit", host).returncode == 1
     steps = [step["what"] for step in story.fleet.journal()["hosts"][host]["steps"]]
-    failed = next(number for number, what in enumerate(steps) if what.startswith("wait until chat"))
+    failed = next(number for number, what in enumerate(steps) if what.startswith("wait until chat-0-new is ready"))
     settle(story, host, story.serves[host])
     return steps[failed + 1 :]
 
