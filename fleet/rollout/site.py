@@ -13,11 +13,12 @@ from fleet.delivery.progress import STALL
 from fleet.delivery.send import Sender
 from fleet.engine import docker_client
 from fleet.errors import HostError
-from fleet.facts import Facts, collect
+from fleet.facts import Facts
 from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.preflight import Finding, check, needs_of
 from fleet.preflight.needs import ImageFacts
+from fleet.preflight.settled import settled
 from fleet.prepare import Fix
 from fleet.prepare import by_hand as fixes_by_hand
 from fleet.prepare import plan as plan_fixes
@@ -114,10 +115,8 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     """Read everything anew over an open session and plan. Changes nothing."""
     host = session.host
     releases, tuning = wishes.releases.get(host.name, {}), wishes.tuned(host.name)
-    before = clock()
     take_over = tuple(wishes.take_over)
-    facts = collect(session, needs_of(host, None, before, take_over=take_over))
-    now = (before + clock()) / 2
+    facts, now = settled(session, needs_of(host, None, clock(), take_over=take_over), clock)
     client = docker_client(session, timeout=STALL)
     if facts.docker.state != "running":
         needs = needs_of(host, None, now, take_over=take_over)

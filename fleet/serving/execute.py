@@ -55,7 +55,7 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
                 apply(step, context)
             context.guard.disarm()
         except BaseException as error:
-            left = undo(change, begun, context, _do)
+            left = undo(change, begun, context, _do, waited=isinstance(error, vram.DirtyError))
             if left.well:
                 with suppress(HostError):  # a lost link: the host puts back by itself
                     context.guard.disarm()
