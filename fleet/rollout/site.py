@@ -18,7 +18,6 @@ from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.preflight import Finding, check, needs_of
 from fleet.preflight.needs import ImageFacts
-from fleet.preflight.settled import settled
 from fleet.prepare import Fix
 from fleet.prepare import by_hand as fixes_by_hand
 from fleet.prepare import plan as plan_fixes
@@ -32,6 +31,7 @@ from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.prepare import Prepared, context_for, prepare
 from fleet.serving.steps import ServingPlan
+from fleet.settled import settled
 from fleet.transport import Connector, Session
 
 IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, roughly; only a gate's estimate

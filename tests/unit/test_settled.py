@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from fleet.preflight.needs import Needs
-from fleet.preflight.settled import PAUSES, settled
 from fleet.preflight.vram import dirty
+from fleet.settled import PAUSES, settled
 from tests.unit.facts.test_parse import Said, Session
 
-CLEAN = (Path(__file__).parents[2] / "data/probe/live-mi300x8.txt").read_text("utf-8")
+CLEAN = (Path(__file__).parents[1] / "data/probe/live-mi300x8.txt").read_text("utf-8")
 TAKEN = CLEAN.replace("mem_info_vram_used:299892736", "mem_info_vram_used:185866000000", 1)
 
 
