@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable
 
 from fleet.facts import Facts, collect
-from fleet.facts.collect import ScriptSession
 from fleet.preflight.needs import Needs
 from fleet.preflight.vram import dirty
+from fleet.shell import Scripted
 
 PAUSES = (1.0, 2.0, 4.0)  # seconds between looks; only a host that seems to leak pays for them
 
 
 def settled(
-    session: ScriptSession,
+    session: Scripted,
     needs: Needs,
     clock: Callable[[], float] = time.time,
     *,

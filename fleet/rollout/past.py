@@ -21,6 +21,7 @@ from fleet.rollout.lineage import Lineage, lineages
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.spec import LABEL
+from fleet.shell import STATE_DIR
 from fleet.transport import Session
 
 if TYPE_CHECKING:  # a look at a host reads its past too
@@ -33,10 +34,7 @@ SETTINGS = (
     "hardened", "network", "ipc", "shm_size", "ulimits", "volumes", "restart", "stop_grace",
 )  # fmt: skip
 
-_PLACE = """
-if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
-"""
-READ_SERVED = f"""{_PLACE}
+READ_SERVED = f"""{STATE_DIR}
 for place in "$dir" /var/lib/fleet; do
   for file in "$place"/releases/*.json "$place"/releases/served/*.json; do
     [ -r "$file" ] && tr -d '\\n' < "$file" && echo
@@ -46,7 +44,7 @@ done
 exit 0
 """
 # The records come behind it by standard input, because arguments can be seen by everybody on the host.
-LEAVE_SERVED = f"""{_PLACE}
+LEAVE_SERVED = f"""{STATE_DIR}
 mkdir -p "$dir/releases/served" || exit 1
 umask 077
 put() {{

@@ -10,15 +10,13 @@ import docker.errors
 import requests
 
 from fleet.errors import HostError
-from fleet.serving.host import Shell
 from fleet.serving.inspection import CANDIDATE, Inspection, parse
 from fleet.serving.spec import LABEL
+from fleet.shell import STATE_DIR, Shell
 
-STATE = """
-if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
-echo "$dir"
+STATE = f"""{STATE_DIR}echo "$dir"
 for file in "$dir"/secrets/*; do [ -f "$file" ] && sha256sum "$file"; done
-for file in "$dir"/drained/*; do [ -f "$file" ] && echo "drained ${file##*/}"; done
+for file in "$dir"/drained/*; do [ -f "$file" ] && echo "drained ${{file##*/}}"; done
 exit 0
 """
 VRAM = """

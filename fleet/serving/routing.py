@@ -13,6 +13,7 @@ from fleet.serving.api import Api
 from fleet.serving.context import Context
 from fleet.serving.follow import address_of
 from fleet.serving.steps import DrainBack, DrainIdle, DrainOut, Hook
+from fleet.shell import STATE_DIR
 
 TAIL = 12  # lines of a hook's output that an error shows
 QUIET = 2  # looks in a row that must find nothing under way: a router may send one request more
@@ -21,9 +22,7 @@ COUNTED = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 
 # A mark for the next run: a controller that vanishes after the hook would leave a replica that serves nobody.
-MARK = """
-if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
-case $1 in
+MARK = f"""{STATE_DIR}case $1 in
   out) mkdir -p "$dir/drained" && : >"$dir/drained/$2" ;;
   in) rm -f "$dir/drained/$2" ;;
 esac
