@@ -45,7 +45,7 @@ def pasts(
 
     def ask(host: Host) -> Past:
         names = {image.name for image in (host.settings.image, *_images(host)) if image and image.name}
-        with connector.connect(host) as session:
+        with connector.visiting(host) as session:
             return look_back(session, names, known)
 
     answers = fan_out(hosts, ask, forks=forks)

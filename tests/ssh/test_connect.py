@@ -3,12 +3,14 @@
 import socket
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleet.errors import HostError, UnreachableError
+from fleet.inventory.model import Become
 from fleet.transport import Connector, dial, fan_out
 from fleet.transport.known_hosts import fingerprint
 from tests.ssh.conftest import Keys
@@ -251,6 +253,37 @@ def test_a_bastion_with_an_unknown_key_is_refused(site: Site, connector: Connect
     known_hosts.write_text(known_hosts.read_text().splitlines(keepends=True)[0])
     with pytest.raises(UnreachableError, match=f"bastion .*host key of .*{site.bastion.port} is not known"):
         connector.connect(site.hosts(1)[0])
+
+
+def test_a_visit_leaves_its_connection_to_the_next_who_wants_the_host(
+    sshd: Sshd, keys: Keys, connector: Connector
+) -> None:
+    host = sshd.host(key_file=str(keys.user))
+    with connector.visiting(host) as first:
+        assert first.run(("true",)).exit_code == 0
+    later = replace(host, variables={"of": "another day"})
+    second = connector.connect(later)
+    assert second is first
+    assert second.host is later
+    assert connector.connect(host) is not first  # it is in use now
+    assert sshd.accepted == 2
+
+
+def test_a_visits_connection_that_was_lost_or_belongs_to_another_login_is_not_used(
+    sshd: Sshd, keys: Keys, connector: Connector
+) -> None:
+    host = sshd.host(key_file=str(keys.user))
+    with connector.visiting(host) as lost:
+        pass
+    lost.close()
+    with connector.visiting(host) as other:
+        assert other is not lost
+    assert connector.connect(host, anew=True) is not other
+    with connector.visiting(host) as plain:
+        pass
+    become = replace(host, connection=replace(host.connection, become=Become(True)))
+    assert connector.connect(become) is not plain
+    assert not plain.alive
 
 
 def test_closing_the_connector_ends_commands_at_once(sshd: Sshd, keys: Keys, known_hosts: Path) -> None:
