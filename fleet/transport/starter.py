@@ -1,6 +1,7 @@
 """Starting commands on a connection: a channel for each, within what the server allows, and past sudo's question."""
 
 import shlex
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,17 @@ from fleet.transport.terminal import open_terminal
 REFUSED = (0.2, 0.5, 1.0)  # seconds to wait after a refused channel
 OPEN_TIMEOUT = 30.0  # seconds for the server to open a channel
 SUDO_TIMEOUT = 60.0  # seconds for sudo to ask, or to start the command
+
+
+class _Patient(threading.Event):
+    """What paramiko waits on for the answer to a request, without any limit. A channel that closes just before it begins
+    to wait is not noticed there, so the wait ends by itself; without the answer that counts as a refusal.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not super().wait(OPEN_TIMEOUT if timeout is None else timeout):
+            self.set()
+        return True
 
 
 @dataclass
@@ -54,6 +66,7 @@ class Starter:
     def execute(self, command: Sequence[str], argv: Sequence[str], *, terminal: bool = False) -> Channel:
         what = describe(argv)
         raw = self._open_session(what)
+        raw.event = _Patient()
         try:
             if terminal:
                 open_terminal(raw)
