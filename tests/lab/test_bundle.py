@@ -4,6 +4,8 @@ The tests of this module are one story and run in their order.
 """
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,14 @@ pytestmark = pytest.mark.lab
 
 DEV = NodeSpec("mi300x-cpx-01", base="trixie", profile="mi300x-8-cpx", user="dev", containerd_store=True)
 SERVING = (MI300X.name, DEV.name)  # an engine of 20.10 that pulls, and one of 26.1 that is sideloaded
+# A way out of a node's network namespace that leads nowhere and counts what is sent on it.
+TRAP = """
+set -e
+ip link add outside type veth peer name nowhere
+ip link set outside up addrgenmode none arp off
+ip link set nowhere up addrgenmode none arp off
+ip route add default dev outside
+"""
 SIGNED = ("--allowed-signers", "../signers")
 
 
@@ -78,3 +88,72 @@ def test_skopeo_and_docker_load_open_it_without_us(site: Site) -> None:
         assert found["Id"] == (release.manifest_digest if host == DEV.name else release.config_digest)
         assert found["RootFS"]["Layers"] == list(release.diff_ids)
         site.sh(host, f"rm /tmp/images.tar; docker rmi {release.local_name}")
+
+
+@pytest.fixture(scope="module")
+def trap(site: Site) -> None:
+    """From here on every namespace of the lab has a route to outside, on which a packet is seen."""
+    for node in site.lab.nodes:
+        assert inside(site, node.name, "sh", "-c", TRAP).returncode == 0
+    before = packets(site)
+    inside(site, BASTION.name, "busybox", "nc", "-w", "1", "192.0.2.1", "53")
+    assert packets(site)[BASTION.name] > before[BASTION.name]  # the trap catches
+
+
+def inside(site: Site, node: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    """A command of this machine in the network of one of the lab's nodes, as the operator at the site."""
+    folder = site.folder / "site"
+    folder.mkdir(exist_ok=True)
+    network = ("nsenter", "-t", str(site.lab.node(node).pid), "-n")
+    environment = {**os.environ, "PIP_CONFIG_FILE": "/dev/null"}
+    return subprocess.run((*network, *argv), capture_output=True, text=True, check=False, cwd=folder, env=environment)
+
+
+def packets(site: Site) -> dict[str, int]:
+    """How many were sent towards outside, by node."""
+    shown = {node.name: inside(site, node.name, "ip", "-j", "-s", "link", "show", "outside") for node in site.lab.nodes}
+    return {name: json.loads(one.stdout)[0]["stats64"]["tx"]["packets"] for name, one in shown.items()}
+
+
+def fleet(site: Site, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command that was installed from the bundle, with the inventory that came in it."""
+    sources = [word for path in site.controller.inventories for word in ("-i", f"inventories/{path.name}")]
+    return inside(site, BASTION.name, "../venv/bin/fleet", verb, *sources, *words)
+
+
+def test_a_site_that_is_cut_off_is_deployed_from_the_bundle_alone(site: Site, trap: None) -> None:
+    before = packets(site)
+    installed = inside(site, BASTION.name, "sh", "../disk/tool/install.sh", "../venv")
+    assert installed.returncode == 0, installed.stderr
+    shutil.copytree(site.folder / "disk/site/inventory", site.folder / "site/inventories")
+    deploy = ("deploy", "--bundle", "../disk", "--allowed-signers", "../signers")
+
+    blob = max((site.folder / "disk/images/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused = fleet(site, *deploy)
+    assert refused.returncode == 2
+    assert f"{blob.name} is damaged" in refused.stderr
+    blob.write_bytes(content)
+    planned = fleet(site, *deploy, "--check")
+    assert planned.returncode == 0, planned.stderr
+    assert "3 blobs of ../disk would be loaded into .fleet/store" in planned.stdout
+    assert not (site.folder / "site/.fleet/store").exists()
+    assert not (site.folder / "site/.fleet/runs").exists()
+    assert all(site.docker(host, "images", "-q") == "" for host in SERVING)
+
+    done = fleet(site, *deploy, "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["failed"]) == (0, {})
+    assert all("Paris" in document["hosts"][host]["proofs"]["chat-0"]["answer"] for host in SERVING)
+    release = release_of(site.folder / "disk")
+    for host in SERVING:
+        found = json.loads(site.docker(host, "image", "inspect", release.local_name))[0]
+        assert found["RootFS"]["Layers"] == list(release.diff_ids)
+
+    again = json.loads(fleet(site, *deploy, "--json").stdout)
+    assert {name: host["changed"] for name, host in again["hosts"].items()} == dict.fromkeys(SERVING, 0)
+    assert again["images"]["changed"] == []
+    plain = json.loads(fleet(site, "deploy", "--json").stdout)  # the site knows its releases by now
+    assert {name: host["changed"] for name, host in plain["hosts"].items()} == dict.fromkeys(SERVING, 0)
+    assert packets(site) == before
