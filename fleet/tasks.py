@@ -71,6 +71,15 @@ _AGAIN = {
     "resume": "Go on where a killed run stopped: its id, or nothing for the last one.",
     "only_failed": "Only the hosts that failed or were not reached in the last run.",
 }
+_ALLOWED = "Whose signature counts: an allowed_signers file of OpenSSH."
+_UNSIGNED = "Ask for no signature; checksums are compared all the same."
+_STORE = "The site's blob store (default .fleet/store)."
+_BUNDLE = {
+    "bundle": "Take the releases from this bundle alone, after checking it whole: nothing is built and nothing looked up.",
+    "store": _STORE,
+    "allowed_signers": _ALLOWED,
+    "unsigned": _UNSIGNED,
+}
 _LISTS = {
     "stages": "Only these stages, with commas between.",
     "list_stages": "Show the plays and their stages, and do nothing.",
@@ -84,7 +93,8 @@ _LISTS = {
     optional=("resume",),
     prune="Remove containers of ours that no service asks for.",
     take_over=_TAKE_OVER,
-    shared={**_LISTS, **_AGAIN, **_ROLL},
+    late=_BUNDLE,
+    shared={**_LISTS, **_AGAIN, **_ROLL, **_BUNDLE},
 )
 def deploy(
     options: Options,
@@ -97,16 +107,23 @@ def deploy(
     only_failed: bool = False,
     lock_wait: str = "",
     include_quarantined: bool = False,
+    bundle: str = "",
+    store: str = "",
+    allowed_signers: str = "",
+    unsigned: bool = False,
 ) -> int:
     """Check the hosts, build the image once, bring it to them, serve, and prove that every replica answers.
 
-    Runs playbooks/deploy.yaml: the canary first, then batch after batch.
+    Runs playbooks/deploy.yaml, with --bundle playbooks/airgap.yaml: the canary first, then batch after batch.
     """
+    from fleet.verbs.cargo import PLAYBOOK, cargo_of
     from fleet.verbs.order import Order
     from fleet.verbs.roll import roll
 
+    cargo = cargo_of(bundle, store, allowed_signers, unsigned=unsigned)
     order = Order(
         "deploy",
+        PLAYBOOK if cargo else "deploy",
         prune=prune,
         take_over=_words(take_over),
         stages=_words(stages),
@@ -116,6 +133,7 @@ def deploy(
         only_failed=only_failed,
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
+        cargo=cargo,
     )
     return roll(options, order)
 
@@ -143,7 +161,8 @@ def plan(options: Options, prune: bool = False, take_over: str = "", stages: str
     example="invoke play prepare.yaml -i prod --check",
     optional=("resume",),
     file="A playbook, or a name below playbooks/.",
-    shared={**_LISTS, **_AGAIN, **_ROLL},
+    late=_BUNDLE,
+    shared={**_LISTS, **_AGAIN, **_ROLL, **_BUNDLE},
 )
 def play(
     options: Options,
@@ -155,11 +174,17 @@ def play(
     only_failed: bool = False,
     lock_wait: str = "",
     include_quarantined: bool = False,
+    bundle: str = "",
+    store: str = "",
+    allowed_signers: str = "",
+    unsigned: bool = False,
 ) -> int:
     """Run a playbook: ordered stages for host patterns, with batches and limits."""
+    from fleet.verbs.cargo import cargo_of
     from fleet.verbs.order import Order
     from fleet.verbs.roll import roll
 
+    cargo = cargo_of(bundle, store, allowed_signers, unsigned=unsigned)
     order = Order(
         "play",
         file,
@@ -170,6 +195,7 @@ def play(
         only_failed=only_failed,
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
+        cargo=cargo,
     )
     return roll(options, order)
 
@@ -425,11 +451,6 @@ def audit(options: Options, service: str = "", last: int = 50) -> int:
     return show_audit(options, service=service, last=last)
 
 
-_ALLOWED = "Whose signature counts: an allowed_signers file of OpenSSH."
-_UNSIGNED = "Ask for no signature; checksums are compared all the same."
-_STORE = "The site's blob store (default .fleet/store)."
-
-
 @verb(
     *HOSTS, "accept_new", "json", "verbose",
     example="invoke bundle.create -i site -o /media/disk/bundle --sign-key ~/.ssh/release --volume-size 32G",
@@ -472,7 +493,8 @@ def bundle_verify(
     options: Options, folder: str, store: str = "", have: str = "", allowed_signers: str = "", unsigned: bool = False
 ) -> int:
     """Check signature, checksums and completeness; with an inventory, say whether that site could be deployed from it."""
-    from fleet.verbs.bundle import Trust, verify_bundle
+    from fleet.verbs.bundle import verify_bundle
+    from fleet.verbs.cargo import Trust
 
     return verify_bundle(options, folder, store, have, Trust(allowed_signers, unsigned))
 
@@ -490,7 +512,8 @@ def bundle_load(
     options: Options, folder: str, store: str = "", allowed_signers: str = "", unsigned: bool = False
 ) -> int:
     """Check a bundle and put its releases into the site's store, where deploys find them."""
-    from fleet.verbs.bundle import Trust, load_bundle
+    from fleet.verbs.bundle import load_bundle
+    from fleet.verbs.cargo import Trust
 
     return load_bundle(options, folder, store, Trust(allowed_signers, unsigned))
 

@@ -144,9 +144,9 @@ def obtain(
             if straight is not None and order.image.source is not None:
                 stock.notes.append(f"{order.image.name}: {straight.words()}")
             continue
-        _keep(stock, order, found, found.release, workshop)
+        take_in(stock, order, found, found.release, workshop)
         if publish and order.registry is not None and order.published:
-            _publish(stock, order.registry, found, found.release, workshop, dry=dry, moving=moving)
+            push_missing(stock, order.registry, found, found.release, workshop, dry=dry, moving=moving)
     if lock != before and not dry:
         locks.write(inventory.lock_path, lock)
     return stock
@@ -178,7 +178,8 @@ def _wants(settings: Settings, image: Image) -> bool:
     return any(one is not None and replace(one, name=image.name) == image for one in own)
 
 
-def _keep(stock: Stock, order: Order, produced: Produced | Outlook, release: Release, workshop: Workshop) -> None:
+def take_in(stock: Stock, order: Order, produced: Produced | Outlook, release: Release, workshop: Workshop) -> None:
+    """Give the release to everybody who asked for it, and its record to the hosts where no registry of ours has it."""
     if isinstance(produced, Produced) and produced.changes:
         stock.changes.append(f"made {release.local_name}: {produced.why}")
     else:
@@ -190,7 +191,7 @@ def _keep(stock: Stock, order: Order, produced: Produced | Outlook, release: Rel
             stock.records.setdefault(host, {})[produced.key] = release
 
 
-def _publish(
+def push_missing(
     stock: Stock,
     registry: Registry,
     produced: Produced | Outlook,

@@ -10,7 +10,6 @@ from docker.errors import DockerException
 
 from fleet.bundle import check, contents, create, have, plan, site, tool
 from fleet.bundle import load as loading
-from fleet.bundle.check import Bundle
 from fleet.bundle.manifest import Want
 from fleet.bundle.store import SiteStore
 from fleet.cli import Options
@@ -32,6 +31,7 @@ from fleet.rollout.releases import image_of, obtain, orders
 from fleet.survey import each
 from fleet.transport import Session
 from fleet.verbs import secrets
+from fleet.verbs.cargo import Trust, damage
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
 
 
@@ -45,20 +45,6 @@ class Wishes:
     since: str = ""
     volume_size: str = ""
     sign_key: str = ""
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whose signature counts; `unsigned` says that none is asked for."""
-
-    allowed_signers: str
-    unsigned: bool
-
-    def require(self) -> None:
-        if bool(self.allowed_signers) == self.unsigned:
-            raise UsageError(
-                "whose signature counts?", hint="--allowed-signers FILE, or --unsigned to do without; not both"
-            )
 
 
 def create_bundle(options: Options, wishes: Wishes) -> int:
@@ -116,7 +102,7 @@ def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: 
     """Is every byte as it was signed, and could the site be deployed from it?"""
     trust.require()
     bundle = check.open_bundle(Path(folder), trust.allowed_signers)
-    wrong = _damage(bundle, options)
+    wrong = damage(bundle, options)
     lacking: tuple[str, ...] = ()
     notes: list[str] = []
     if not wrong:
@@ -144,7 +130,7 @@ def load_bundle(options: Options, folder: str, store: str, trust: Trust) -> int:
     """Check everything, then put the blobs into the store; nothing is loaded when anything is wrong."""
     trust.require()
     bundle = check.open_bundle(Path(folder), trust.allowed_signers)
-    wrong = _damage(bundle, options)
+    wrong = damage(bundle, options)
     target = SiteStore(Path(store or ROOT / "store"))
     found = contents.records(bundle) if not wrong else ()
     lacking = contents.lacking(bundle.manifest, contents.distinct(found), target.digests(), nodes=True)
@@ -160,19 +146,6 @@ def load_bundle(options: Options, folder: str, store: str, trust: Trust) -> int:
     else:
         report.show_loaded(target.root, loaded)
     return 0
-
-
-def _damage(bundle: Bundle, options: Options) -> tuple[str, ...]:
-    with narrator(options).moving("bundle", f"read {bundle.path}", bundle.manifest.size) as at:
-        done = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal done
-            done += count
-            at(done)
-
-        wrong = check.problems(bundle, on_bytes)
-    return wrong or contents.disagreeing(bundle, contents.distinct(contents.records(bundle)))
 
 
 def list_bundle(options: Options, folder: str) -> int:
