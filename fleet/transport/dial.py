@@ -1,7 +1,6 @@
 """Opens one connection: socket, key exchange, host key, log-in. Knows which failures are worth another try."""
 
 import contextlib
-import functools
 import logging
 import os
 import random
@@ -185,7 +184,10 @@ def _classified(target: Target, guard: HostKeyGuard, error: BaseException, secon
     return Dropped(said)
 
 
-@functools.cache
 def _config() -> fabric.Config:
-    """Only fabric's defaults: no fabric.yaml, and no second reader of ~/.ssh/config."""
+    """Only fabric's defaults: no fabric.yaml, and no second reader of ~/.ssh/config.
+
+    One for each connection: a Connection writes into its Config, which merges itself anew, and whoever looks into a
+    shared one meanwhile finds it half empty.
+    """
     return fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fabric
 import pytest
 
 from fleet.errors import HostError, UnreachableError
@@ -48,6 +49,23 @@ def test_many_hosts_accepted_at_once_are_written_once_each(sshd: Sshd, keys: Key
         results = fan_out(hosts, lambda host: connector.connect(host).run(("true",)).ok, forks=6)
     assert set(results.values()) == {True}
     assert file.read_text().count("\n") == 1
+
+
+def test_connections_that_are_made_at_once_share_nothing_that_one_of_them_writes(
+    sshd: Sshd, keys: Keys, known_hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[fabric.Config] = []
+
+    class Noted(fabric.Config):
+        def __init__(self, **options: Any) -> None:
+            made.append(self)
+            super().__init__(**options)
+
+    monkeypatch.setattr(fabric, "Config", Noted)
+    hosts = [sshd.host(f"n{number}", key_file=str(keys.user)) for number in range(4)]
+    with Connector(known_hosts=known_hosts) as connector:
+        assert set(fan_out(hosts, lambda host: connector.connect(host).alive, forks=4).values()) == {True}
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize("accept_new", [False, True])
