@@ -56,7 +56,7 @@ def test_connections_that_are_made_at_once_share_nothing_that_one_of_them_writes
 ) -> None:
     made: list[fabric.Config] = []
 
-    class Noted(fabric.Config):
+    class Noted(fabric.Config):  # type: ignore[misc]  # fabric has no types
         def __init__(self, **options: Any) -> None:
             made.append(self)
             super().__init__(**options)
