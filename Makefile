@@ -12,7 +12,7 @@ demo: setup
 	@echo "The lab stays up: invoke status -i lab, invoke lab.break kfd-0600 mi300x-01, invoke lab.down"
 
 test: setup check
-	$(BIN)/pytest -n 2 --dist loadfile tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
 
 # The real vLLM on CPU against the same test as the stand-in. The first time it downloads and packs for some minutes.
 vllm: setup
