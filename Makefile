@@ -22,7 +22,7 @@ vllm: setup
 matrix: setup
 	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_resume.py -m matrix
 
-# Every fault of tests/lab/roll_faults.py in the middle of a roll, and the table of them in docs/.
+# Every fault of tests/lab/faults in the middle of a roll, and the table of them in docs/.
 faults: setup
 	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -rP
 
