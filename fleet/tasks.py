@@ -322,6 +322,19 @@ def staging(options: Options) -> int:
 
 
 @verb(
+    *CONNECT,
+    example="invoke images -i prod --limit mi300x-01",
+    late=("all",),
+    all="List foreign images that nothing uses, too.",
+)
+def images(options: Options, all: bool = False) -> int:  # noqa: A002  the flag's name
+    """Show which image is which on every host, by digest: its names, its release, and the containers made from it."""
+    from fleet.verbs.census import show_images
+
+    return show_images(options, everything=all)
+
+
+@verb(
     *CHANGE,
     example="invoke serve -i prod --limit mi300x-01",
     prune="Remove containers of ours that no service asks for.",
@@ -578,6 +591,7 @@ def _collection() -> Collection:
         push,
         sideload,
         staging,
+        images,
         serve,
         stop,
         verify,

@@ -21,10 +21,11 @@ from fleet.preflight.needs import ImageFacts
 from fleet.prepare import Fix
 from fleet.prepare import by_hand as fixes_by_hand
 from fleet.prepare import plan as plan_fixes
+from fleet.rollout.census import read as read_images
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
 from fleet.rollout.past import look_back
-from fleet.rollout.surplus import RemoveImage, read_images, surplus
+from fleet.rollout.surplus import RemoveImage, surplus
 from fleet.seam import Bare, Seam
 from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.inspection import Inspection
@@ -203,7 +204,8 @@ def _removals(
         return ()
     known = {release.id: release for release in releases.values()}
     past = look_back(session, {release.name for release in known.values()}, known)
-    images, used = read_images(client, session.host.name)
+    images, users = read_images(client, session.host.name)
+    used = {user.image for user in users}
     return surplus(past, images, used, releases, tuning.keep)
 
 

@@ -6,7 +6,6 @@ names only those that it gave them. The engine is never forced: what any contain
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import docker
 import docker.errors
@@ -14,6 +13,7 @@ import requests
 
 from fleet.errors import HostError
 from fleet.image.release import Release
+from fleet.rollout.census import Listed
 from fleet.rollout.past import Past
 
 KEEP = 2  # the newest releases of a service that stay, the one that serves counted
@@ -31,20 +31,6 @@ class RemoveImage:
     @property
     def what(self) -> str:
         return f"remove image {self.name}"
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One image as the engine lists it."""
-
-    id: str
-    references: tuple[str, ...]  # NAME:TAG and NAME@sha256:…
-    size: int
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> "Listed":
-        references = (*(entry.get("RepoTags") or ()), *(entry.get("RepoDigests") or ()))
-        return cls(str(entry["Id"]), references, int(entry.get("Size") or 0))
 
 
 def surplus(
@@ -66,15 +52,6 @@ def surplus(
                 why = "no service runs it or would go back to it"
                 steps.append(RemoveImage(release.local_name, names, image.size, why))
     return tuple(steps)
-
-
-def read_images(client: docker.DockerClient, host: str) -> tuple[tuple[Listed, ...], frozenset[str]]:
-    """The engine's images, and the IDs of those that some container uses. Raises HostError."""
-    try:
-        images = tuple(Listed.of(entry) for entry in client.api.images())
-        return images, frozenset(str(entry.get("ImageID", "")) for entry in client.api.containers(all=True))
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise HostError(host, f"the images could not be read: {error}") from error
 
 
 def remove(step: RemoveImage, client: docker.DockerClient, host: str) -> None:

@@ -97,3 +97,25 @@ def test_the_way_back_is_still_there(fleet: Fleet) -> None:
     assert fleet.wants("a").run("rollback").returncode == 0
     for host in HOSTS:
         assert "MARK=c" in fleet.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")
+
+
+def test_images_tell_which_is_which_though_a_name_was_given_to_another(fleet: Fleet) -> None:
+    for host in HOSTS:
+        running = fleet.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0")
+        other = min(ours(fleet, host).keys() - {running})
+        fleet.docker(host, "tag", other, running)
+        try:
+            code, document = fleet.wants("c").ask("images")
+            assert (code, document["failed"]) == (0, {})
+            seen = document["hosts"][host]
+            (runs,) = [one for one in seen if any(user["name"] == "chat-0" for user in one["containers"])]
+            assert runs["release"]["local_name"] == running
+            assert runs["lost_names"] == [running]
+            (wrong,) = [one for one in seen if running in one["names"]]
+            assert wrong["release"]["local_name"] == other
+            assert "and this is another image" in " ".join(wrong["remarks"])
+            assert any("somebody/else:1" in one["names"] for one in seen)
+            table = fleet.wants("c").run("images", "--limit", host).stdout
+            assert f"{running} is the name of release" in " ".join(table.split())
+        finally:
+            fleet.docker(host, "tag", runs["id"], running)
