@@ -334,6 +334,14 @@ def images(options: Options, all: bool = False) -> int:  # noqa: A002  the flag'
     return show_images(options, everything=all)
 
 
+@verb(*CONNECT, example="invoke drift -i prod --json")
+def drift(options: Options) -> int:
+    """Show where hosts differ from the inventory, and from most of their group. Exit 1 when something does."""
+    from fleet.verbs.drift import show_drift
+
+    return show_drift(options)
+
+
 @verb(
     *CHANGE,
     example="invoke serve -i prod --limit mi300x-01",
@@ -592,6 +600,7 @@ def _collection() -> Collection:
         sideload,
         staging,
         images,
+        drift,
         serve,
         stop,
         verify,
