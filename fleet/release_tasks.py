@@ -37,4 +37,27 @@ def diff(options: Options, before: str, after: str) -> int:
     return diff_releases(options, before, after)
 
 
-namespace = Collection("releases", list_, show, diff)
+@verb(
+    *CONNECT,
+    "check",
+    example="invoke releases.pin 3f9c1a -i prod --reason 'the one of the benchmark'",
+    name="pin",
+    release=_RELEASE,
+    reason="Why; shown by releases.show.",
+)
+def pin(options: Options, release: str, reason: str = "") -> int:
+    """Keep a release: the stage prune leaves its image on these hosts, whatever controller runs it."""
+    from fleet.verbs.pins import set_pin
+
+    return set_pin(options, release, pin=True, reason=reason)
+
+
+@verb(*CONNECT, "check", example="invoke releases.unpin 3f9c1a -i prod", name="unpin", release=_RELEASE)
+def unpin(options: Options, release: str) -> int:
+    """Let the stage prune remove a release again when no service runs it or would go back to it."""
+    from fleet.verbs.pins import set_pin
+
+    return set_pin(options, release, pin=False)
+
+
+namespace = Collection("releases", list_, show, diff, pin, unpin)

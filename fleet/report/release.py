@@ -17,20 +17,21 @@ from fleet.rollout.past import Past
 
 @dataclass(frozen=True)
 class Place:
-    """One host: does it hold the image, and what the release was or is there, by service."""
+    """One host: does it hold the image, what the release was or is there, by service, and why it is pinned (None: not)."""
 
     image: bool
     rows: tuple[Row, ...]
+    pinned: str | None = None
 
 
 def places(release: Release, found: Mapping[str, Past]) -> dict[str, Place]:
-    """The hosts that hold, run or ran it. Pure."""
+    """The hosts that hold, run or ran it, or pin it. Pure."""
     told = {}
     for host, past in found.items():
         services = sorted({*past.lineages, *(one.service for one in past.containers)})
         mine = tuple(row for row in rows(past, services, {release.id: release}) if row.release == release.id)
-        if mine or release.id in past.held:
-            told[host] = Place(release.id in past.held, mine)
+        if mine or release.id in past.held or release.id in past.pinned:
+            told[host] = Place(release.id in past.held, mine, past.pinned.get(release.id))
     return told
 
 
@@ -51,15 +52,18 @@ def show(release: Release, where: Mapping[str, Place]) -> None:
     for host, place in where.items():
         image = "image on the host" if place.image else "image not on the host"
         states = [f"{row.service}: {row.state}{', a roll-back goes here' if row.next else ''}" for row in place.rows]
-        terminal.host_line(host, "; ".join([image, *states]))
+        pin = [] if place.pinned is None else [f"pinned: {place.pinned}" if place.pinned else "pinned"]
+        terminal.host_line(host, "; ".join([image, *states, *pin]))
     if not where:
         terminal.out().print("none of the asked hosts holds, runs or ran it")
 
 
 def document(release: Release, where: Mapping[str, Place]) -> dict[str, object]:
-    """`{release: RECORD, hosts: {HOST: {image, services: […]}}}`, rows as in `releases`."""
+    """`{release: RECORD, hosts: {HOST: {image, services: […], pinned}}}`, rows as in `releases`."""
     told = rows_document({host: place.rows for host, place in where.items()})
-    hosts = {host: {"image": place.image, "services": told[host]} for host, place in where.items()}
+    hosts = {
+        host: {"image": place.image, "services": told[host], "pinned": place.pinned} for host, place in where.items()
+    }
     return {"release": {**to_json(release), "id": release.id, "size": release.size}, "hosts": hosts}
 
 

@@ -40,7 +40,7 @@ def show_releases(options: Options, services: frozenset[str]) -> int:
 
 def show_release(options: Options, text: str) -> int:
     """What one release is, and which of the hosts hold, run or ran it. Changes nothing."""
-    (release,), found, failed = _known(options, (text,))
+    (release,), found, failed = known_releases(options, (text,))
     where = one_report.places(release, found)
     if options.json:
         terminal.show_json({**one_report.document(release, where), "failed": errors.document(failed)})
@@ -52,7 +52,7 @@ def show_release(options: Options, text: str) -> int:
 
 def diff_releases(options: Options, before: str, after: str) -> int:
     """What the second release has otherwise than the first, by their records. Changes nothing."""
-    (old, new), _, failed = _known(options, (before, after))
+    (old, new), _, failed = known_releases(options, (before, after))
     found, told = differences(old, new), layers(old, new)
     if options.json:
         document = one_report.difference_document(old, new, found, told)
@@ -63,7 +63,9 @@ def diff_releases(options: Options, before: str, after: str) -> int:
     return 1 if failed else 0
 
 
-def _known(options: Options, texts: Sequence[str]) -> tuple[tuple[Release, ...], dict[str, Past], dict[str, HostError]]:
+def known_releases(
+    options: Options, texts: Sequence[str]
+) -> tuple[tuple[Release, ...], dict[str, Past], dict[str, HostError]]:
     """The releases that these words mean, to the hosts or to this controller. Raises UsageError."""
     hosts = serving(selected(options))
     with connected(options) as connector:
