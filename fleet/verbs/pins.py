@@ -2,10 +2,11 @@
 
 import getpass
 import platform
+import re
 import time
 
 from fleet.cli import Options
-from fleet.errors import HostError
+from fleet.errors import HostError, UsageError
 from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.report import errors, terminal
@@ -40,6 +41,8 @@ def set_pin(options: Options, text: str, *, pin: bool, reason: str = "") -> int:
 
 
 def _step(release: Release, *, pin: bool, reason: str) -> SetPin:
+    if not re.fullmatch("[0-9a-f]{12}", release.id):  # it comes from a record, and becomes a file's name
+        raise UsageError(f"the record of {release.name} names no digest: {release.manifest_digest!r}")
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in some containers

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
+from fleet.errors import FleetError
 from fleet.image.release import Release
 from fleet.report.release import places
 from fleet.rollout.compare import Difference, Layers, differences, layers
 from fleet.rollout.lineage import Lineage, Served
-from fleet.rollout.past import Past
+from fleet.rollout.past import Past, understand
+from fleet.rollout.pins import pinned_in
 
 OLD = Release(
     "vllm-rocm",
@@ -53,3 +57,11 @@ def test_a_host_is_named_when_it_holds_or_ran_the_release() -> None:
         "holds": (True, []),
         "ran": (False, ["before"]),
     }
+
+
+def test_pins_are_read_among_other_records_and_are_no_releases() -> None:
+    lines = ['{"schema": 1, "pinned": "aaaaaaaaaaaa", "why": "by me"}', "torn {", '{"schema": 1, "name": "x"}']
+    assert pinned_in(lines, "a record") == {"aaaaaaaaaaaa": "by me"}
+    assert understand(lines, "a record") == ({}, {})
+    with pytest.raises(FleetError):
+        pinned_in(['{"schema": 99, "pinned": "aaaaaaaaaaaa"}'], "a record")
