@@ -165,6 +165,11 @@ def duration(text: str, flag: str) -> float:
     return float(number) * unit
 
 
+def words(text: str) -> frozenset[str]:
+    """`a,b` as both; nothing for an empty text."""
+    return frozenset(word for word in text.split(",") if word)
+
+
 def _configured(context: Context) -> Mapping[str, Any]:
     fleet = context.config.get("fleet", {})
     return {str(key).replace("-", "_"): value for key, value in fleet.items()}

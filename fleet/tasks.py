@@ -5,8 +5,9 @@ Imports of the library stand inside the tasks: `invoke --list` answers before pa
 
 from invoke.collection import Collection
 
-from fleet.cli import CHANGE, CONNECT, HOSTS, Options, duration, verb
+from fleet.cli import CHANGE, CONNECT, HOSTS, Options, duration, verb, words
 from fleet.lab.tasks import namespace as lab
+from fleet.release_tasks import namespace as releases
 
 
 @verb(*HOSTS, "json", example="invoke inventory -i prod --limit 'mi300x:!vault'", default=True, name="show")
@@ -125,8 +126,8 @@ def deploy(
         "deploy",
         PLAYBOOK if cargo else "deploy",
         prune=prune,
-        take_over=_words(take_over),
-        stages=_words(stages),
+        take_over=words(take_over),
+        stages=words(stages),
         list_stages=list_stages,
         list_hosts=list_hosts,
         resume=_latest(resume),
@@ -152,7 +153,7 @@ def plan(options: Options, prune: bool = False, take_over: str = "", stages: str
     from fleet.verbs.order import Order
     from fleet.verbs.roll import roll
 
-    order = Order("plan", prune=prune, take_over=_words(take_over), stages=_words(stages))
+    order = Order("plan", prune=prune, take_over=words(take_over), stages=words(stages))
     return roll(replace(options, check=True), order)
 
 
@@ -188,7 +189,7 @@ def play(
     order = Order(
         "play",
         file,
-        stages=_words(stages),
+        stages=words(stages),
         list_stages=list_stages,
         list_hosts=list_hosts,
         resume=_latest(resume),
@@ -225,23 +226,11 @@ def rollback(
     return work(
         options,
         to=to,
-        services=_words(service),
+        services=words(service),
         prune=prune,
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
     )
-
-
-@verb(
-    *CONNECT,
-    example="invoke releases -i prod --service chat",
-    service="Only this service. Several with commas between.",
-)
-def releases(options: Options, service: str = "") -> int:
-    """Show what each host runs and ran, whether it answered, and what `rollback` goes back to."""
-    from fleet.verbs.releases import show_releases
-
-    return show_releases(options, _words(service))
 
 
 @verb(*CONNECT, example="invoke unlock -i prod --limit mi300x-01")
@@ -364,7 +353,7 @@ def serve(
         "serve",
         stages=frozenset({"preflight", "serve", "verify"}),
         prune=prune,
-        take_over=_words(take_over),
+        take_over=words(take_over),
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
     )
@@ -376,7 +365,7 @@ def stop(options: Options, service: str = "") -> int:
     """Stop containers gracefully; they stay, and the next deploy starts them again."""
     from fleet.verbs.services import stop as work
 
-    return work(options, sorted(_words(service)))
+    return work(options, sorted(words(service)))
 
 
 @verb(
@@ -569,10 +558,6 @@ def bundle_have(options: Options, output: str = "", store: str = "") -> int:
     return have_file(options, output, store)
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(word for word in text.split(",") if word)
-
-
 def _latest(resume: str | bool) -> str:
     """`--resume` alone comes from Invoke as True."""
     return "last" if resume is True else str(resume or "")
@@ -593,7 +578,6 @@ def _collection() -> Collection:
         plan,
         play,
         rollback,
-        releases,
         unlock,
         build,
         push,
@@ -618,6 +602,7 @@ def _collection() -> Collection:
     root.add_collection(runs)
     root.add_collection(maintenance)
     root.add_collection(bundle)
+    root.add_collection(releases)
     root.add_collection(lab, name="lab")
     return root
 

@@ -38,7 +38,7 @@ def surplus(
 ) -> tuple[RemoveImage, ...]:
     """The images to remove once `wanted` (by service) serves. `used` are the IDs of every container's image. Pure.
 
-    Stays: what is wanted, what any container was made from, what a service would go back to, and the `keep` newest that
+    Stays: what is wanted or pinned, what any container was made from, what a service would go back to, and the `keep` newest that
     answered as each service.
     """
     needed = _needed(past, wanted, keep)
@@ -70,7 +70,7 @@ def remove(step: RemoveImage, client: docker.DockerClient, host: str) -> None:
 
 
 def _needed(past: Past, wanted: Mapping[str, Release], keep: int) -> set[str]:
-    needed = {release.id for release in wanted.values()}
+    needed = {*past.pinned, *(release.id for release in wanted.values())}
     for service, lineage in past.lineages.items():
         release = wanted.get(service)
         running = {release.id} if release is not None else past.running(service)

@@ -47,6 +47,10 @@ def test_what_any_container_was_made_from_stays() -> None:
     assert removed(used=frozenset({A.config_digest})) == []
 
 
+def test_what_is_pinned_stays() -> None:
+    assert removed(past=replace(PAST, pinned={A.id: ""}), wanted=D) == [B.local_name]
+
+
 def test_what_this_tool_never_brought_stays() -> None:
     assert removed(past=replace(PAST, touched=frozenset())) == []
 
