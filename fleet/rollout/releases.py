@@ -90,15 +90,8 @@ def orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
 
 def relay_orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
     """Every distinct image of a registry that one of the hosts may have to run as a relay, once. Pure."""
-    wanted = registry_images(hosts).items()
-    return tuple(Order(image, None, "", "", False, tuple((name, "") for name in names)) for image, names in wanted)
-
-
-def with_relays(stock: Stock) -> dict[str, dict[str, Release]]:
-    """All releases by host and service, the registries of relays under the service ""."""
-    names = {**stock.releases, **stock.relays}
-    relays = {host: {"": release} for host, release in stock.relays.items()}
-    return {name: {**stock.releases.get(name, {}), **relays.get(name, {})} for name in names}
+    wanted = {image: tuple((name, "") for name in names) for image, names in registry_images(hosts).items()}
+    return tuple(Order(image, None, "", "", False, by) for image, by in wanted.items())
 
 
 def image_of(settings: Settings, own: Image | None, host: str, service: str) -> Image:

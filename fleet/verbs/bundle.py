@@ -26,7 +26,7 @@ from fleet.inventory.model import Host
 from fleet.report import bundle as report
 from fleet.report import terminal
 from fleet.rollout.relays import registry_images
-from fleet.rollout.releases import Stock, image_of, obtain, orders, with_relays
+from fleet.rollout.releases import Stock, image_of, obtain, orders
 from fleet.survey import each
 from fleet.transport import Session
 from fleet.verbs import secrets
@@ -62,12 +62,12 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
     say = narrator(options, loud=terminal.err().is_terminal)
     with connected(options) as connector:
         stock = obtain(inventory, hosts, connector, ROOT, say=say.line, publish=False, moving=say.moving)
-        for release in {one.id: one for of in with_relays(stock).values() for one in of.values()}.values():
+        everything = create.with_relays(stock.releases, stock.relays)
+        found = {one.id: one for of_host in everything.values() for one in of_host.values()}
+        for release in found.values():
             ensure_layout(stock.workshops[release.id], release)
     files |= site.site_files(inventory)  # after obtain, which may have moved the lock
-    everything = with_relays(stock)
     images = create.carried(everything, stock.store)
-    found = {one.id: one for of_host in everything.values() for one in of_host.values()}
     files |= create.record_files(tuple(found.values()), ROOT)
     terms = create.Terms(Path(wishes.target), volume, wishes.sign_key, since)
     with contextlib.ExitStack() as stack:
