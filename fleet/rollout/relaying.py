@@ -30,7 +30,7 @@ from fleet.rollout.site import image_steps
 from fleet.transport import fan_out
 
 START = 60.0  # seconds for the registry to answer
-STALL, TRIES = 60.0, 2  # of a pull from a relay: there is another way
+STALL, TRIES = 20.0, 2  # of a pull from a relay: there is another way, and the engine's own tries take a minute
 
 Roads = Callable[[Outcome], Way]
 
@@ -48,7 +48,7 @@ class Relays:
         self._run, self._everybody, self._claims, self._roads = run, everybody, claims, roads
         self._ca = SiteCa(run.root)
         self._circles: dict[str, Circle] = {}
-        for group in relayplan.groups(everybody):
+        for group in relayplan.groups(everybody) if run.wishes.relays else ():
             waiting = {name for name in group.names if name in needy and relays.needs(relayplan.own(everybody[name]))}
             circle = Circle(group, waiting)
             self._circles |= dict.fromkeys(waiting, circle)

@@ -15,7 +15,7 @@ from fleet.rollout.site import Site, Wishes
 def arrange(found: Mapping[str, Outcome], wishes: Wishes) -> None:
     """Give the hosts' plans the steps that they go by while a relay serves, or a note why they do not."""
     taken: set[str] = set()
-    for group in groups(found):
+    for group in groups(found) if wishes.relays else ():
         needy = [name for name in group.names if found[name].error is None and relays.needs(own(found[name]))]
         able = {name for name in group.order if unable(found[name], wishes) == ""} - taken
         name = relays.pick(group, able)

@@ -65,8 +65,9 @@ def _key(host: Host, setting: Relay) -> str:
     origins = host.origins
     place = origins.get("fleet.relay.host") or origins.get("fleet.relay")
     if place is None:
-        said = [at for path, at in origins.items() if path.startswith("fleet.relay.") and path != "fleet.relay.address"]
-        place = min(said, default=None)
+        said = {path: at for path, at in origins.items() if path.startswith("fleet.relay.")}
+        place = min((at for path, at in said.items() if path != "fleet.relay.address"), default=None)
+        place = place or min(said.values(), default=None)
     return str(place)
 
 
@@ -77,7 +78,7 @@ def registry_images(hosts: Iterable[Host]) -> dict[Image, tuple[str, ...]]:
     for group in groups(by_name.values()):
         for name in group.order:
             image = _setting(group, by_name[name]).image
-            found[image] = (*found.get(image, ()), name)
+            found[image] = tuple(dict.fromkeys((*found.get(image, ()), name)))
     return found
 
 
