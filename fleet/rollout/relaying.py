@@ -22,6 +22,7 @@ from fleet.delivery.way import Way
 from fleet.engine import engine_errors
 from fleet.errors import FleetError, HostError
 from fleet.image.release import Release
+from fleet.inventory.model import Host
 from fleet.rollout import relayplan, relays
 from fleet.rollout.claims import Claims
 from fleet.rollout.relaycircle import Circle, Up, admit
@@ -53,6 +54,7 @@ class Relays:
             circle = Circle(group, waiting)
             self._circles |= dict.fromkeys(waiting, circle)
         self._late: dict[str, list[Step]] = {}  # by host, what is undone at the end
+        self._taken: set[str] = set()  # hosts that serve or were tried
         self._guard = threading.Lock()
         self._over = False
 
@@ -64,19 +66,10 @@ class Relays:
         self.undo(self._late)
 
     def first(self, names: Iterable[str]) -> list[str]:
-        """The names with one host of each group before the others: who waits for a relay holds up nobody else."""
-        seen: list[Circle] = []
-        later = []
-        now = []
-        for name in names:
-            circle = self._circles.get(name)
-            if circle is not None and circle in seen:
-                later.append(name)
-                continue
-            now.append(name)
-            if circle is not None:
-                seen.append(circle)
-        return [*now, *later]
+        """The names with one host of each group before its others: who waits for a relay holds up nobody else."""
+        names = list(names)
+        leaders = {id(self._circles[name]): name for name in reversed(names) if name in self._circles}
+        return sorted(names, key=lambda name: name in self._circles and name not in leaders.values())
 
     def bring(self, outcome: Outcome, own: tuple[Step, ...]) -> tuple[Step, ...]:
         """Carry out a host's steps, through its relay where there is one; returns those that were done."""
@@ -94,9 +87,8 @@ class Relays:
         """Take relays down and their CA away; what fails is said, and is seen by the next run."""
         chosen = [site_of(self._everybody[name]).host for name, steps in late.items() if steps]
 
-        def end(host: object) -> int:
-            name = str(getattr(host, "name", ""))
-            return carry_out(late[name], self._roads(self._everybody[name]))
+        def end(host: Host) -> int:
+            return carry_out(late[host.name], self._roads(self._everybody[host.name]))
 
         found = fan_out(chosen, end, forks=self._run.forks)
         failed = {name: error for name, error in found.items() if isinstance(error, HostError)}
@@ -182,15 +174,7 @@ class Relays:
             while not self._over:
                 if circle.failed and len(circle.waiting) < 2:
                     return None  # to fill another store for one host is to send as much as to the host itself
-                serving = {one.up.post.host for one in self._circles.values() if one.up is not None}
-                able = {
-                    name
-                    for name in circle.group.order
-                    if name in self._everybody
-                    and name not in circle.failed | serving
-                    and not relayplan.unable(self._everybody[name], self._run.wishes)
-                }
-                name = relays.pick(circle.group, able, circle.waiting if circle.failed else ())
+                name = self._choose(circle)
                 if not name:
                     return None
                 try:
@@ -201,6 +185,17 @@ class Relays:
                 else:
                     return circle.up
             return None
+
+    def _choose(self, circle: Circle) -> str:
+        """The next to try, "" where nobody is left. No host serves two groups."""
+        with self._guard:
+            able = relayplan.able(circle.group, self._everybody, self._run.wishes) - circle.failed - self._taken
+            name = relays.pick(circle.group, able, circle.waiting if circle.failed else ())
+            self._taken |= {name} if name else set()
+        passed = relayplan.passed_over(circle.group, self._everybody, self._run.wishes)
+        if passed and not circle.failed:
+            self._run.say(name, passed)
+        return name
 
     def _bring_up(self, outcome: Outcome, circle: Circle) -> Up:
         """Image, container, then the blobs of everything that its group needs."""

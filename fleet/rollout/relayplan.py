@@ -17,8 +17,7 @@ def arrange(found: Mapping[str, Outcome], wishes: Wishes) -> None:
     taken: set[str] = set()
     for group in groups(found) if wishes.relays else ():
         needy = [name for name in group.names if found[name].error is None and relays.needs(own(found[name]))]
-        able = {name for name in group.order if unable(found[name], wishes) == ""} - taken
-        name = relays.pick(group, able)
+        name = relays.pick(group, able(group, found, wishes) - taken)
         if not needy:
             continue
         if not name:
@@ -28,7 +27,10 @@ def arrange(found: Mapping[str, Outcome], wishes: Wishes) -> None:
         taken.add(name)
         place = relays.post(group, site_of(found[name]).host, wishes.fingerprint)
         releases = coming(found, wishes, needy)
+        passed = passed_over(group, found, wishes)
         for one in dict.fromkeys((name, *needy)):
+            if passed:
+                _note(found[one], passed)
             _route(found[one], place, releases, wishes, needy=one in needy)
 
 
@@ -58,6 +60,20 @@ def unable(outcome: Outcome, wishes: Wishes) -> str:
     if not site.ground.directory:
         return f"nothing can be stored in {site.host.settings.staging_dir}"
     return "" if is_root(site) else "only root may be a relay"
+
+
+def able(group: Group, found: Mapping[str, Outcome], wishes: Wishes) -> set[str]:
+    """The hosts of a group that can be its relay."""
+    return {name for name in group.order if name in found and not unable(found[name], wishes)}
+
+
+def passed_over(group: Group, found: Mapping[str, Outcome], wishes: Wishes) -> str:
+    """Why the host that was named is not the relay, "" where it is, or where none was named."""
+    named = group.setting.host
+    if named == relays.AUTO:
+        return ""
+    why = unable(found[named], wishes) if named in found and group.first else "it takes no part in this run"
+    return f"{named} cannot be the relay: {why}" if why else ""
 
 
 def is_root(site: Site) -> bool:
