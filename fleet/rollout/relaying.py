@@ -211,17 +211,18 @@ class Relays:
             way = apply(step, way)
         if not place.keep:
             self._later(outcome.host, relays.ending(site.ground or Ground()))
-        image = run.wishes.relays[outcome.host].local_name
-        way = apply(relays.starting(place, image), replace(way, access=access))
+        start = relays.starting(place, run.wishes.relays[outcome.host].local_name)
+        way = apply(start, replace(way, access=access))
         if self._over:  # it came up behind the back of who took everything down
             apply(relays.ending(site.ground or Ground()), way)
             raise HostError(outcome.host, "the run is at its end")
         self._await(outcome, up)
         for fill in relays.fills(self._coming(circle), site.ground or Ground(), relayplan.way_of(site)):
             way = apply(fill, way)
-        why = silence(site_of(outcome).session, place.address, place.port, up.registry)
-        if why:
-            raise HostError(outcome.host, why)
+        if why := silence(site_of(outcome).session, place.address, place.port, up.registry):
+            run.say(outcome.host, f"the relay went while its store was filled: {why}; starting it again")
+            apply(start, replace(way, access=access))
+            self._await(outcome, up)
         with self._guard:
             waiting = ", ".join(sorted(circle.waiting - {outcome.host}))
         run.say(outcome.host, f"is the relay at {place.registry} for {waiting or 'itself'}")

@@ -1,12 +1,17 @@
 """Who shares a relay, who is it, and what everybody does then instead of what they would have done."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fleet.bundle.contents import unserved
+from fleet.bundle.manifest import Manifest, Want
+from fleet.bundle.plan import fingerprint
 from fleet.delivery.plan import Keep, Load, PlaceCa, Pull, Step, Sweep, Tag
 from fleet.delivery.relay import Distrust, Ground, StopRelay
 from fleet.delivery.staging import StagedImage, Staging
+from fleet.image.lock import Lock
 from fleet.image.release import Release
 from fleet.inventory import load
 from fleet.inventory.model import Host
@@ -101,6 +106,15 @@ def test_one_image_of_the_registry_is_ordered_for_all_that_may_serve(tmp_path: P
     (order,) = relay_orders(every)
     assert (order.image, order.published, order.wanted_by) == (image, False, (("a", ""), ("b", "")))
     assert relay_orders(every[:1]) == ()
+
+
+def test_a_bundle_without_the_registry_is_not_enough_for_a_site_with_relays(tmp_path: Path) -> None:
+    every = hosts(tmp_path, "all: {hosts: {a: , b: }, vars: {fleet: {relay: {image: {archive: reg.tar}}}}}")
+    want = Want("a", "", fingerprint(Image("fleet-relay", archive="/elsewhere/reg.tar")), RELEASE.id)
+    made = Manifest("", "", "", (), (), (want,))
+    assert unserved(made, (RELEASE,), every, Lock(), Lock()) == ()
+    (lacking,) = unserved(replace(made, wants=()), (RELEASE,), every, Lock(), Lock())
+    assert lacking == "a, b: the image of the relay's registry (fleet-relay) is not in the bundle"
 
 
 def test_a_sideload_becomes_a_pull_from_the_relay() -> None:
