@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Self
 
 from fleet.delivery.execute import apply, carry_out
-from fleet.delivery.plan import Step
-from fleet.delivery.relay import Distrust, Ground, StopRelay
+from fleet.delivery.plan import PlaceCa, Step
+from fleet.delivery.relay import Ground
 from fleet.delivery.relay_effects import ended
 from fleet.delivery.relay_probe import silence
 from fleet.delivery.site_ca import SiteCa
@@ -25,7 +25,7 @@ from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.rollout import relayplan, relays
 from fleet.rollout.claims import Claims
-from fleet.rollout.relaycircle import Circle, Up, admit
+from fleet.rollout.relaycircle import Circle, Traces, Up, admit
 from fleet.rollout.run import Outcome, Run, site_of
 from fleet.rollout.site import image_steps
 from fleet.transport import fan_out
@@ -53,17 +53,15 @@ class Relays:
             waiting = {name for name in group.names if name in needy and relays.needs(relayplan.own(everybody[name]))}
             circle = Circle(group, waiting)
             self._circles |= dict.fromkeys(waiting, circle)
-        self._late: dict[str, list[Step]] = {}  # by host, what is undone at the end
+        self._traces = Traces()
         self._taken: set[str] = set()  # hosts that serve or were tried
         self._guard = threading.Lock()
-        self._over = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over = True
-        self.undo(self._late)
+        self.undo(self._traces.close())
 
     def first(self, names: Iterable[str]) -> list[str]:
         """The names with one host of each group before its others: who waits for a relay holds up nobody else."""
@@ -88,7 +86,8 @@ class Relays:
         chosen = [site_of(self._everybody[name]).host for name, steps in late.items() if steps]
 
         def end(host: Host) -> int:
-            return carry_out(late[host.name], self._roads(self._everybody[host.name]))
+            with self._traces.ending(host.name):
+                return carry_out(late[host.name], self._roads(self._everybody[host.name]))
 
         found = fan_out(chosen, end, forks=self._run.forks)
         failed = {name: error for name, error in found.items() if isinstance(error, HostError)}
@@ -102,6 +101,8 @@ class Relays:
             up = self._relay(circle)
             site = site_of(outcome)
             ground = site.ground or Ground()
+            if up is None and self._traces.over:
+                raise HostError(name, "the run is at its end")
             if up is None:
                 self._run.say(name, "there is no relay, so the image comes as if none had been asked for")
                 break
@@ -109,12 +110,14 @@ class Relays:
                 self._run.say(name, relayplan.no_root(site, up.post))
                 break
             steps = relays.through(own, wishes.releases.get(name, {}), up.post, ground, name)
-            if not up.post.keep and relayplan.is_root(site):
-                self._later(name, relays.forgetting(up.post))
+            trust = [step for step in steps if isinstance(step, PlaceCa)]
+            passing = not up.post.keep and relayplan.is_root(site)
             try:
-                carry_out(steps, self._way(outcome, up))
+                with self._traces.making(name, relays.forgetting(up.post) if passing else None):
+                    carry_out(trust, self._way(outcome, up))
+                carry_out([step for step in steps if step not in trust], self._way(outcome, up))
             except HostError as error:
-                if self._over or not site_of(outcome).session.alive:
+                if self._traces.over or not site_of(outcome).session.alive:
                     raise
                 if self._serves(circle, up, error):
                     message = f"could not get the image from relay {up.post.host}, which answers: {error.message}"
@@ -146,12 +149,6 @@ class Relays:
             tries=TRIES,
         )
 
-    def _later(self, name: str, step: StopRelay | Distrust) -> None:
-        with self._guard:
-            steps = self._late.setdefault(name, [])
-            if step not in steps:
-                steps.append(step)
-
     def _serves(self, circle: Circle, up: Up, error: HostError) -> bool:
         """After a failed pull: is the relay well? Where it is not, it is the group's no more."""
         with circle.lock:
@@ -171,7 +168,7 @@ class Relays:
         with circle.lock:
             if circle.up is not None:
                 return circle.up
-            while not self._over:
+            while not self._traces.over:
                 if circle.failed and len(circle.waiting) < 2:
                     return None  # to fill another store for one host is to send as much as to the host itself
                 name = self._choose(circle)
@@ -209,19 +206,17 @@ class Relays:
         way = replace(self._roads(outcome), access=access)
         for step in site.registry_image:
             way = apply(step, way)
-        if not place.keep:
-            self._later(outcome.host, relays.ending(site.ground or Ground()))
         start = relays.starting(place, run.wishes.relays[outcome.host].local_name)
-        way = apply(start, replace(way, access=access))
-        if self._over:  # it came up behind the back of who took everything down
-            apply(relays.ending(site.ground or Ground()), way)
-            raise HostError(outcome.host, "the run is at its end")
+        undo = None if place.keep else relays.ending(site.ground or Ground())
+        with self._traces.making(outcome.host, undo):
+            way = apply(start, replace(way, access=access))
         self._await(outcome, up)
         for fill in relays.fills(self._coming(circle), site.ground or Ground(), relayplan.way_of(site)):
             way = apply(fill, way)
         if why := silence(site_of(outcome).session, place.address, place.port, up.registry):
             run.say(outcome.host, f"the relay went while its store was filled: {why}; starting it again")
-            apply(start, replace(way, access=access))
+            with self._traces.making(outcome.host, undo):
+                apply(start, replace(way, access=access))
             self._await(outcome, up)
         with self._guard:
             waiting = ", ".join(sorted(circle.waiting - {outcome.host}))
