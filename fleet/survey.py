@@ -16,7 +16,8 @@ from fleet.facts import Facts
 from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.preflight import Finding, check, needs_of
-from fleet.rollout.site import Wishes, image_steps, weight
+from fleet.rollout.images import weight
+from fleet.rollout.site import Wishes, image_steps
 from fleet.settled import settled
 from fleet.transport import Connector, Session, fan_out
 

@@ -13,13 +13,13 @@ from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.workshop import Outlook, Workshop
 from fleet.inventory.model import Host
-from fleet.rollout.releases import Say, Stock, orders, push_missing, take_in
+from fleet.rollout.releases import Say, Stock, orders, push_missing, relay_orders, take_in
 
 
 def wanted(manifest: Manifest, found: Sequence[Record], hosts: Sequence[Host]) -> tuple[Release, ...]:
     """The releases of a bundle that these hosts ask for, each once. Pure."""
     images = {want.image: want.release for want in manifest.wants}
-    asked = {images.get(fingerprint(order.image)) for order in orders(hosts)}
+    asked = {images.get(fingerprint(order.image)) for order in (*orders(hosts), *relay_orders(hosts))}
     return tuple({one.release.id: one.release for one in found if one.release.id in asked}.values())
 
 
@@ -41,7 +41,7 @@ def supply(
     stock = Stock(Store(root))
     workshop = Workshop(stock.store, Here(), None, say)
     images = {want.image: want.release for want in manifest.wants}
-    for order in orders(hosts):
+    for order in (*orders(hosts), *relay_orders(hosts)):
         release_id = images[fingerprint(order.image)]
         for record in (one for one in found if one.release.id == release_id):
             outlook = Outlook(record.release, record.key, Lock(), "", f"from bundle {manifest.id}")

@@ -3,9 +3,11 @@
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from fleet import playbook
 from fleet.cli import Options
+from fleet.delivery.site_ca import SiteCa
 from fleet.errors import HostError, UsageError
 from fleet.inventory.model import Inventory
 from fleet.journal import (
@@ -22,6 +24,7 @@ from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.goback import arrange
 from fleet.rollout.looks import survey
+from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.roll import Scene, conduct
 from fleet.rollout.run import Outcome, Run, never_reached
@@ -41,7 +44,10 @@ def roll(options: Options, order: Order) -> int:
     inventory, chosen = inventory_and_hosts(options)
     programme = assign(plays, inventory, chosen, stages=order.stages)
     if order.sideload:
-        moved = (replace(host, settings=replace(host.settings, delivery="sideload")) for host in programme.hosts)
+        # Straight from here, whatever the inventory says.
+        moved = (
+            replace(host, settings=replace(host.settings, delivery="sideload", relay=None)) for host in programme.hosts
+        )
         programme = replace(programme, hosts=tuple(moved))
     programme = replace(
         programme, prune=programme.prune or order.prune, take_over=programme.take_over | order.take_over
@@ -79,6 +85,9 @@ def _run(
         everybody = tuple(inventory.hosts.values())
         road = arrange(order.back, programme.hosts, everybody, connector, ROOT, forks=options.forks, say=say.line)
         programme, stock, refused = replace(programme, hosts=road.hosts), road.stock, dict(road.refused)
+    ca = SiteCa(ROOT)
+    if stock.relays and not options.check:
+        ca.ensure(datetime.now(UTC))
     wishes = Wishes(
         stock.releases,
         certificates({host.name: host for host in programme.hosts}) if "distribute" in programme.stages else {},
@@ -89,10 +98,13 @@ def _run(
         tuning=programme.tuning,
         partial=order.back is not None,
         refused=refused,
+        relays=stock.relays if "distribute" in programme.stages else {},
+        fingerprint=ca.fingerprint,
     )
     run = Run(connector, wishes, ROOT, options.forks, say.host, moving=say.moving)
     with terminal.counting("looking", len(programme.hosts)) as done:
         found = survey(run, programme.hosts, done)
+    arrange_relays(found, wishes)
     programme, gone = _quarantine(order, programme, found)
     skipped += gone
     if "distribute" not in programme.stages and "serve" in programme.stages:

@@ -442,7 +442,7 @@ def test_what_nobody_went_on_with_goes_when_it_is_old(
 def test_no_room_is_said_before_the_first_byte(
     connect: Connect, bin_: Path, place: Path, image: layout.LayoutImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fleet.delivery.sideload.SPARE", 1 << 60)
+    monkeypatch.setattr("fleet.delivery.persist.SPARE", 1 << 60)
     seen: list[int] = []
     with pytest.raises(HostError, match=r"free, and .* are needed"):
         carry_out((whole(image),), way_of(connect, bin_, place, image, seen))
