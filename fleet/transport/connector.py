@@ -82,7 +82,7 @@ class Connector:
                 session.close()
                 raise UnreachableError(host.name, "interrupted while connecting")
             self._sessions.add(session)
-        watch(connection.transport, session.requests, target.alive_interval, target.alive_count)
+        watch(connection.transport, session.requests, target.alive_interval, target.alive_count, session.given_up)
         return session
 
     @contextlib.contextmanager

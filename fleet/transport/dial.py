@@ -19,6 +19,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 from fleet.errors import UnreachableError
 from fleet.transport.hostkey import HostKeyGuard
 from fleet.transport.login import Login
+from fleet.transport.orderly import OrderlyTransport
 from fleet.transport.target import Target
 
 BANNER_TIMEOUT = 20.0  # seconds
@@ -117,7 +118,7 @@ def shake_hands(target: Target, sock: Any, guard: HostKeyGuard) -> fabric.Connec
     """Key exchange, host key and log-in over a connected socket. Raises Dropped, Silent or UnreachableError."""
 
     def factory(sock: Any, **options: Any) -> paramiko.Transport:
-        transport = paramiko.Transport(sock, **options)
+        transport = OrderlyTransport(sock, **options)
         security = transport.get_security_options()
         available = set(security.ciphers)
         security.ciphers = tuple(cipher for cipher in CIPHERS if cipher in available)

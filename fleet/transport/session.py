@@ -182,8 +182,13 @@ class Session:
     def alive(self) -> bool:
         return bool(self._connection.is_connected)
 
+    def given_up(self, why: str) -> None:
+        """Have commands that find the connection lost say `why`."""
+        self._starter.reason = why
+
     def close(self) -> None:
         """End the connection at once; running commands see it as lost."""
+        self._starter.reason = self._starter.reason or "we closed it"
         drop(self._transport)
         if self._on_close is not None:
             self._on_close(self)

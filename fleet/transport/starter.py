@@ -41,6 +41,7 @@ class Starter:
     become: Become
     transport: paramiko.Transport
     slots: Slots = field(default_factory=Slots)
+    reason: str = ""  # why the connection is no more, where we know better than the library
 
     @property
     def becomes(self) -> bool:
@@ -144,11 +145,20 @@ class Starter:
                 )
 
     def lost(self, what: str, error: BaseException | None = None) -> NoReturn:
+        reason = self.reason or _last_words(self.transport)
         raise HostError(
             self.name,
-            f"the connection was lost during {what}",
+            f"the connection was lost during {what}" + (f": {reason}" if reason else ""),
             hint="the host may have gone on with it; look before you repeat it",
         ) from error
+
+
+def _last_words(transport: paramiko.Transport) -> str:
+    """What ended the library's reader: a reset, a broken packet. Nothing for a plain end of the stream."""
+    error = transport.saved_exception
+    if error is None or isinstance(error, (EOFError, paramiko.ChannelException)):
+        return ""
+    return str(error) or type(error).__name__
 
 
 def describe(argv: Sequence[str]) -> str:

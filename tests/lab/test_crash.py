@@ -85,9 +85,9 @@ def prune(fleet: Fleet, host: str) -> None:
 def begin(
     story: Story, controller: Controller, moment: str, host: str, what: str, lease: float
 ) -> subprocess.Popen[str]:
-    address = story.fleet.address(host)
+    lab = story.fleet.lab.name
     words = controller.argv("deploy", "--limit", host)[1:]
-    argv = (sys.executable, "-m", "tests.lab.crash_driver", moment, host, what, str(lease), address, *words)
+    argv = (sys.executable, "-m", "tests.lab.crash_driver", moment, host, what, str(lease), lab, *words)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         argv, cwd=controller.directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -114,7 +114,7 @@ def crash(story: Story, controller: Controller, moment: str, host: str, what: st
         assert within(10, lambda: fleet.answers(host)), f"{host} stopped serving when its lock ended"
         assert time.monotonic() - began < lease + 15
     finally:
-        mend(fleet.address(host))
+        mend(fleet.lab.node(host))
         if moment == "during":
             finish(process)
 

@@ -321,4 +321,4 @@ def test_closing_the_connector_ends_commands_at_once(sshd: Sshd, keys: Keys, kno
             thread.join(0.01)
     thread.join(3)
     assert not thread.is_alive()
-    assert "lost during `sleep 30`" in ended[0].message
+    assert "lost during `sleep 30`: we closed it" in ended[0].message
