@@ -12,17 +12,17 @@ demo: setup
 	@echo "The lab stays up: invoke status -i lab, invoke lab.break kfd-0600 mi300x-01, invoke lab.down"
 
 test: setup check
-	$(BIN)/pytest -n 2 --dist loadfile tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
 
 # The real vLLM on CPU against the same test as the stand-in. The first time it downloads and packs for some minutes.
 vllm: setup
 	$(BIN)/pytest tests/vllm -m vllm
 
-# A roll killed before and after, and cut off during, every step of its plan: most of an hour.
+# A roll killed before and after, and cut off during, every step of its plan, and sideloads at every share: most of an hour.
 matrix: setup
-	$(BIN)/pytest tests/lab/test_crash.py -m matrix
+	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_resume.py -m matrix
 
-# Every fault of tests/lab/roll_faults.py in the middle of a roll, and the table of them in docs/.
+# Every fault of tests/lab/faults in the middle of a roll, and the table of them in docs/.
 faults: setup
 	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -rP
 
@@ -31,7 +31,7 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n 2 tests/unit
 
 format: .venv/.installed
 	$(BIN)/ruff format .

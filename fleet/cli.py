@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import FrameType, MappingProxyType
 from typing import Any, cast
@@ -73,12 +73,14 @@ def verb(
     name: str | None = None,
     default: bool = False,
     optional: tuple[str, ...] = (),
+    late: Collection[str] = (),
     shared: Mapping[str, str] = MappingProxyType({}),
     **flag_help: str,
 ) -> Callable[[Callable[..., int | None]], Task[Any]]:
     """An Invoke task of a function of its own flags and, if it names them, `options`; `common` says which it takes.
 
-    Flags in `optional` may stand without a value, and are True then. `shared` are help texts that verbs have in common.
+    Flags in `optional` may stand without a value, and are True then. Those in `late` take the short letters that the common
+    flags leave. `shared` are help texts that verbs have in common.
     """
 
     def decorate(body: Callable[..., int | None]) -> Task[Any]:
@@ -103,9 +105,10 @@ def verb(
         hosts = [flag for flag in flags if flag.name in HOSTS]
         rest = [flag for flag in flags if flag.name not in HOSTS]
         context_parameter = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name not in late]
+        last = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name in late]
         positional = tuple(p.name for p in own if p.default is inspect.Parameter.empty)
-        run.__signature__ = inspect.Signature([context_parameter, *hosts, *keyword_only, *rest])  # type: ignore[attr-defined]  # typeshed has no such attribute on functions; inspect documents it
+        run.__signature__ = inspect.Signature([context_parameter, *hosts, *keyword_only, *rest, *last])  # type: ignore[attr-defined]  # typeshed has no such attribute on functions; inspect documents it
         run.__name__ = name or body.__name__
         run.__doc__ = f"{(body.__doc__ or '').strip()}\n\nExample: {example}"
         texts = {flag.replace("_", "-"): HELP[flag.replace("_", "-")] for flag in common}
@@ -160,6 +163,11 @@ def duration(text: str, flag: str) -> float:
     if not number.isdigit():
         raise UsageError(f"{flag} {text!r} is no time", hint="for example 90s, 5m or 1h")
     return float(number) * unit
+
+
+def words(text: str) -> frozenset[str]:
+    """`a,b` as both; nothing for an empty text."""
+    return frozenset(word for word in text.split(",") if word)
 
 
 def _configured(context: Context) -> Mapping[str, Any]:

@@ -28,6 +28,7 @@ from fleet.transport.channel import ChannelReader
 DIAL = ("docker", "system", "dial-stdio")
 BASE_URL = "http+docker://ssh"  # docker-py finds an attached stream at `.channel` under this address
 BLOCK = 1 << 18  # bytes per write of a streamed body
+ANSWER = 60.0  # seconds for a question whose answer is read whole
 IDLE = 1  # channels kept open between calls; sshd allows few
 
 # Why dial-stdio brought no engine, told by exit codes; DOCKER_HOST may name another socket.
@@ -86,6 +87,10 @@ def engine_errors(session: Session, doing: str) -> Iterator[None]:
         raise HostError(host, f"{doing}: the connection to the engine broke") from error
 
 
+class _NoAnswerError(HostError):
+    """The engine said nothing within the limit."""
+
+
 class _Api(APIClient):
     """docker-py's client with our way to the engine mounted before its first request."""
 
@@ -123,6 +128,18 @@ class _Api(APIClient):
         return self._terminals[container]
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """A question whose answer is lost on the way is asked once more, on a channel of its own."""
+        question = request.method == "GET" and not options.get("stream")
+        if question:
+            options["timeout"] = _shorter(options.get("timeout"))
+        try:
+            return self._send(request, options)
+        except _NoAnswerError:
+            if not question:
+                raise
+        return self._send(request, options)
+
+    def _send(self, request: requests.PreparedRequest, options: Mapping[str, Any]) -> requests.Response:
         host = self._session.host.name
         what = f"{request.method} {request.path_url.partition('?')[0]}"
         try:
@@ -131,9 +148,16 @@ class _Api(APIClient):
             limit = options.get("timeout")
             seconds = min(limit) if isinstance(limit, tuple) else limit
             message = f"the Docker engine gave no answer to {what} in {seconds:g} s"
-            raise HostError(host, message, hint="is the host overloaded? journalctl -u docker -n 50") from error
+            raise _NoAnswerError(host, message, hint="is the host overloaded? journalctl -u docker -n 50") from error
         except requests.exceptions.ConnectionError as error:
             raise HostError(host, f"the connection to the Docker engine broke during {what}") from error
+
+
+def _shorter(limit: Any) -> Any:
+    """At most ANSWER of each part of a time limit."""
+    if isinstance(limit, tuple):
+        return tuple(min(part, ANSWER) for part in limit)
+    return ANSWER if limit is None else min(limit, ANSWER)
 
 
 class _Adapter(HTTPAdapter):

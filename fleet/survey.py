@@ -12,11 +12,13 @@ from typing import TypeVar
 from fleet.delivery.progress import STALL
 from fleet.engine import docker_client
 from fleet.errors import HostError
-from fleet.facts import Facts, collect
+from fleet.facts import Facts
 from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.preflight import Finding, check, needs_of
-from fleet.rollout.site import Wishes, image_steps, weight
+from fleet.rollout.images import weight
+from fleet.rollout.site import Wishes, image_steps
+from fleet.settled import settled
 from fleet.transport import Connector, Session, fan_out
 
 T = TypeVar("T")
@@ -58,9 +60,7 @@ def each(
 def look(session: Session, releases: Releases = nothing_known) -> Answer:
     """Facts and findings of one host. The gate goes by the releases that are known, else by what the inventory says."""
     host = session.host
-    before = time.time()
-    facts = collect(session, needs_of(host, None, before))
-    now = (before + time.time()) / 2
+    facts, now = settled(session, needs_of(host, None, time.time()))
     image = None
     known = releases(host)
     if known and facts.docker.state == "running":

@@ -5,8 +5,9 @@ Imports of the library stand inside the tasks: `invoke --list` answers before pa
 
 from invoke.collection import Collection
 
-from fleet.cli import CHANGE, CONNECT, HOSTS, Options, duration, verb
+from fleet.cli import CHANGE, CONNECT, HOSTS, Options, duration, verb, words
 from fleet.lab.tasks import namespace as lab
+from fleet.release_tasks import namespace as releases
 
 
 @verb(*HOSTS, "json", example="invoke inventory -i prod --limit 'mi300x:!vault'", default=True, name="show")
@@ -71,6 +72,15 @@ _AGAIN = {
     "resume": "Go on where a killed run stopped: its id, or nothing for the last one.",
     "only_failed": "Only the hosts that failed or were not reached in the last run.",
 }
+_ALLOWED = "Whose signature counts: an allowed_signers file of OpenSSH."
+_UNSIGNED = "Ask for no signature; checksums are compared all the same."
+_STORE = "The site's blob store (default .fleet/store)."
+_BUNDLE = {
+    "bundle": "Take the releases from this bundle alone, after checking it whole: nothing is built and nothing looked up.",
+    "store": _STORE,
+    "allowed_signers": _ALLOWED,
+    "unsigned": _UNSIGNED,
+}
 _LISTS = {
     "stages": "Only these stages, with commas between.",
     "list_stages": "Show the plays and their stages, and do nothing.",
@@ -84,7 +94,8 @@ _LISTS = {
     optional=("resume",),
     prune="Remove containers of ours that no service asks for.",
     take_over=_TAKE_OVER,
-    shared={**_LISTS, **_AGAIN, **_ROLL},
+    late=_BUNDLE,
+    shared={**_LISTS, **_AGAIN, **_ROLL, **_BUNDLE},
 )
 def deploy(
     options: Options,
@@ -97,25 +108,33 @@ def deploy(
     only_failed: bool = False,
     lock_wait: str = "",
     include_quarantined: bool = False,
+    bundle: str = "",
+    store: str = "",
+    allowed_signers: str = "",
+    unsigned: bool = False,
 ) -> int:
     """Check the hosts, build the image once, bring it to them, serve, and prove that every replica answers.
 
-    Runs playbooks/deploy.yaml: the canary first, then batch after batch.
+    Runs playbooks/deploy.yaml, with --bundle playbooks/airgap.yaml: the canary first, then batch after batch.
     """
+    from fleet.verbs.cargo import PLAYBOOK, cargo_of
     from fleet.verbs.order import Order
     from fleet.verbs.roll import roll
 
+    cargo = cargo_of(bundle, store, allowed_signers, unsigned=unsigned)
     order = Order(
         "deploy",
+        PLAYBOOK if cargo else "deploy",
         prune=prune,
-        take_over=_words(take_over),
-        stages=_words(stages),
+        take_over=words(take_over),
+        stages=words(stages),
         list_stages=list_stages,
         list_hosts=list_hosts,
         resume=_latest(resume),
         only_failed=only_failed,
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
+        cargo=cargo,
     )
     return roll(options, order)
 
@@ -134,7 +153,7 @@ def plan(options: Options, prune: bool = False, take_over: str = "", stages: str
     from fleet.verbs.order import Order
     from fleet.verbs.roll import roll
 
-    order = Order("plan", prune=prune, take_over=_words(take_over), stages=_words(stages))
+    order = Order("plan", prune=prune, take_over=words(take_over), stages=words(stages))
     return roll(replace(options, check=True), order)
 
 
@@ -143,7 +162,8 @@ def plan(options: Options, prune: bool = False, take_over: str = "", stages: str
     example="invoke play prepare.yaml -i prod --check",
     optional=("resume",),
     file="A playbook, or a name below playbooks/.",
-    shared={**_LISTS, **_AGAIN, **_ROLL},
+    late=_BUNDLE,
+    shared={**_LISTS, **_AGAIN, **_ROLL, **_BUNDLE},
 )
 def play(
     options: Options,
@@ -155,21 +175,28 @@ def play(
     only_failed: bool = False,
     lock_wait: str = "",
     include_quarantined: bool = False,
+    bundle: str = "",
+    store: str = "",
+    allowed_signers: str = "",
+    unsigned: bool = False,
 ) -> int:
     """Run a playbook: ordered stages for host patterns, with batches and limits."""
+    from fleet.verbs.cargo import cargo_of
     from fleet.verbs.order import Order
     from fleet.verbs.roll import roll
 
+    cargo = cargo_of(bundle, store, allowed_signers, unsigned=unsigned)
     order = Order(
         "play",
         file,
-        stages=_words(stages),
+        stages=words(stages),
         list_stages=list_stages,
         list_hosts=list_hosts,
         resume=_latest(resume),
         only_failed=only_failed,
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
+        cargo=cargo,
     )
     return roll(options, order)
 
@@ -199,23 +226,11 @@ def rollback(
     return work(
         options,
         to=to,
-        services=_words(service),
+        services=words(service),
         prune=prune,
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
     )
-
-
-@verb(
-    *CONNECT,
-    example="invoke releases -i prod --service chat",
-    service="Only this service. Several with commas between.",
-)
-def releases(options: Options, service: str = "") -> int:
-    """Show what each host runs and ran, whether it answered, and what `rollback` goes back to."""
-    from fleet.verbs.releases import show_releases
-
-    return show_releases(options, _words(service))
 
 
 @verb(*CONNECT, example="invoke unlock -i prod --limit mi300x-01")
@@ -296,6 +311,27 @@ def staging(options: Options) -> int:
 
 
 @verb(
+    *CONNECT,
+    example="invoke images -i prod --limit mi300x-01",
+    late=("all",),
+    all="List foreign images that nothing uses, too.",
+)
+def images(options: Options, all: bool = False) -> int:  # noqa: A002  the flag's name
+    """Show which image is which on every host, by digest: its names, its release, and the containers made from it."""
+    from fleet.verbs.census import show_images
+
+    return show_images(options, everything=all)
+
+
+@verb(*CONNECT, example="invoke drift -i prod --json")
+def drift(options: Options) -> int:
+    """Show where hosts differ from the inventory, and from most of their group. Exit 1 when something does."""
+    from fleet.verbs.drift import show_drift
+
+    return show_drift(options)
+
+
+@verb(
     *CHANGE,
     example="invoke serve -i prod --limit mi300x-01",
     prune="Remove containers of ours that no service asks for.",
@@ -317,7 +353,7 @@ def serve(
         "serve",
         stages=frozenset({"preflight", "serve", "verify"}),
         prune=prune,
-        take_over=_words(take_over),
+        take_over=words(take_over),
         lock_wait=duration(lock_wait, "--lock-wait"),
         include_quarantined=include_quarantined,
     )
@@ -329,7 +365,7 @@ def stop(options: Options, service: str = "") -> int:
     """Stop containers gracefully; they stay, and the next deploy starts them again."""
     from fleet.verbs.services import stop as work
 
-    return work(options, sorted(_words(service)))
+    return work(options, sorted(words(service)))
 
 
 @verb(
@@ -425,11 +461,6 @@ def audit(options: Options, service: str = "", last: int = 50) -> int:
     return show_audit(options, service=service, last=last)
 
 
-_ALLOWED = "Whose signature counts: an allowed_signers file of OpenSSH."
-_UNSIGNED = "Ask for no signature; checksums are compared all the same."
-_STORE = "The site's blob store (default .fleet/store)."
-
-
 @verb(
     *HOSTS, "accept_new", "json", "verbose",
     example="invoke bundle.create -i site -o /media/disk/bundle --sign-key ~/.ssh/release --volume-size 32G",
@@ -472,7 +503,8 @@ def bundle_verify(
     options: Options, folder: str, store: str = "", have: str = "", allowed_signers: str = "", unsigned: bool = False
 ) -> int:
     """Check signature, checksums and completeness; with an inventory, say whether that site could be deployed from it."""
-    from fleet.verbs.bundle import Trust, verify_bundle
+    from fleet.verbs.bundle import verify_bundle
+    from fleet.verbs.cargo import Trust
 
     return verify_bundle(options, folder, store, have, Trust(allowed_signers, unsigned))
 
@@ -490,7 +522,8 @@ def bundle_load(
     options: Options, folder: str, store: str = "", allowed_signers: str = "", unsigned: bool = False
 ) -> int:
     """Check a bundle and put its releases into the site's store, where deploys find them."""
-    from fleet.verbs.bundle import Trust, load_bundle
+    from fleet.verbs.bundle import load_bundle
+    from fleet.verbs.cargo import Trust
 
     return load_bundle(options, folder, store, Trust(allowed_signers, unsigned))
 
@@ -525,10 +558,6 @@ def bundle_have(options: Options, output: str = "", store: str = "") -> int:
     return have_file(options, output, store)
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(word for word in text.split(",") if word)
-
-
 def _latest(resume: str | bool) -> str:
     """`--resume` alone comes from Invoke as True."""
     return "last" if resume is True else str(resume or "")
@@ -549,12 +578,13 @@ def _collection() -> Collection:
         plan,
         play,
         rollback,
-        releases,
         unlock,
         build,
         push,
         sideload,
         staging,
+        images,
+        drift,
         serve,
         stop,
         verify,
@@ -572,6 +602,7 @@ def _collection() -> Collection:
     root.add_collection(runs)
     root.add_collection(maintenance)
     root.add_collection(bundle)
+    root.add_collection(releases)
     root.add_collection(lab, name="lab")
     return root
 

@@ -15,6 +15,7 @@ from fleet.image.lock import Lock
 from fleet.image.release import Release, loads
 from fleet.inventory.model import Host
 from fleet.report.units import size
+from fleet.rollout.relays import registry_images
 from fleet.rollout.releases import image_of
 
 _SMALL = 8 << 20  # bytes of a record, manifest or config
@@ -104,6 +105,9 @@ def unserved(
             image = image_of(host.settings, service.image, host.name, service.name)
             if images.get(fingerprint(image)) not in known:
                 found.append(f"{host.name}: the image of service {service.name} ({image.name}) is not in the bundle")
+    for image, names in registry_images(hosts).items():
+        if images.get(fingerprint(image)) not in known:
+            found.append(f"{', '.join(names)}: the image of the relay's registry ({image.name}) is not in the bundle")
     pairs = (("commits", lock.commits, made.commits), ("images", lock.images, made.images))
     for part, ours, theirs in (*pairs, ("archives", lock.archives, made.archives)):
         found += [

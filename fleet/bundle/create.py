@@ -57,6 +57,14 @@ def carried(releases: Mapping[str, Mapping[str, Release]], store: Store) -> tupl
     )
 
 
+def with_relays(
+    releases: Mapping[str, Mapping[str, Release]], relays: Mapping[str, Release]
+) -> dict[str, dict[str, Release]]:
+    """All releases by host and service, the registries of relays (by host) under the service ""."""
+    extra = {host: {"": release} for host, release in relays.items()}
+    return {host: {**releases.get(host, {}), **extra.get(host, {})} for host in {**releases, **extra}}
+
+
 def record_files(releases: Sequence[Release], root: Path) -> dict[str, bytes]:
     """The releases' records under every content key that this controller knows them by, and the memos of these keys."""
     wanted = {one.manifest_digest: one for one in releases}

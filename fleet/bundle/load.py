@@ -35,10 +35,7 @@ def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store
 
     Each of these also becomes a layout of `cache` (hard links where they can be), with its record. Raises FleetError.
     """
-    here, known_keys = store.digests(), memos(bundle)
-    new = tuple(
-        one for one in bundle.manifest.files if one.path.startswith(_BLOBS) and f"sha256:{one.sha256}" not in here
-    )
+    new, known_keys = new_blobs(bundle, store), memos(bundle)
     _room(store, new)
     with moving("store", f"load {bundle.path}", sum(one.size for one in new)) as at:
         done = 0
@@ -64,6 +61,14 @@ def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store
     for memo, key in known_keys.items():
         cache.know_key(memo, key)
     return Loaded(len(new), whole, tuple(one for one in releases if one not in whole))
+
+
+def new_blobs(bundle: Bundle, store: SiteStore) -> tuple[Entry, ...]:
+    """The blobs of a bundle that the store lacks."""
+    here = store.digests()
+    return tuple(
+        one for one in bundle.manifest.files if one.path.startswith(_BLOBS) and f"sha256:{one.sha256}" not in here
+    )
 
 
 def _room(store: SiteStore, new: Sequence[Entry]) -> None:

@@ -19,6 +19,7 @@ VOLUME = "VOLUME.json"
 LAYOUT = "images"  # the OCI layout; MANIFEST.json and its manifest.json are one name on exFAT and NTFS
 FOLDERS = (LAYOUT, "releases", "site", "models", "tool")
 MAX_BYTES = 64 << 20  # of a MANIFEST.json
+MAX_VOLUMES = 999  # their directories count in three digits
 _HEX = frozenset("0123456789abcdef")
 
 T = TypeVar("T")
@@ -158,6 +159,8 @@ def path_problem(path: str) -> str:
 
 def _problems(manifest: Manifest) -> list[str]:
     found = [problem for one in manifest.files if (problem := path_problem(one.path))]
+    if not 1 <= manifest.volumes <= MAX_VOLUMES:
+        found.append(f"{manifest.volumes} volumes cannot be, 1 to {MAX_VOLUMES} can")
     seen: set[str] = set()
     for one in manifest.files:
         if one.path in seen:

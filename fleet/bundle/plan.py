@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.bundle.have import Have
-from fleet.bundle.manifest import LAYOUT, Absent, Entry
+from fleet.bundle.manifest import LAYOUT, MAX_VOLUMES, Absent, Entry
 from fleet.errors import UsageError
 from fleet.image import docker_archive, reference
 from fleet.image.layout import OCI_INDEX, Blob, LayoutImage
@@ -103,6 +103,8 @@ def split(entries: Iterable[Entry], volume_size: int) -> tuple[Entry, ...]:
             free.append(room)
         free[number] -= one.size
         placed.append(replace(one, volume=number + 1))
+    if len(free) > MAX_VOLUMES:
+        raise UsageError(f"--volume-size {size(volume_size)} makes {len(free)} volumes, more than {MAX_VOLUMES}")
     return tuple(placed)
 
 

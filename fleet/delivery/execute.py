@@ -10,6 +10,8 @@ from docker.errors import DockerException
 
 from fleet.delivery.plan import Keep, Load, PlaceCa, Pull, Step, Sweep, Tag, ca_path
 from fleet.delivery.pull import pull
+from fleet.delivery.relay import Distrust, Fill, StartRelay, StopRelay
+from fleet.delivery.relay_effects import distrust, fill, start, stop
 from fleet.delivery.sideload import clear, sideload
 from fleet.delivery.way import Way
 from fleet.errors import HostError
@@ -40,7 +42,9 @@ def apply(step: Step, way: Way, *, more: bool = False) -> Way:
     return last[0]
 
 
-def _do(step: PlaceCa | Pull | Load | Tag | Sweep, way: Way, *, more: bool) -> Way:
+def _do(
+    step: PlaceCa | Pull | Load | Tag | Sweep | Fill | StartRelay | StopRelay | Distrust, way: Way, *, more: bool
+) -> Way:
     match step:
         case PlaceCa():
             _place_ca(step, way)
@@ -53,6 +57,14 @@ def _do(step: PlaceCa | Pull | Load | Tag | Sweep, way: Way, *, more: bool) -> W
             way.client.api.tag(step.image, repository, tag, force=True)
         case Sweep():
             clear(step, way)
+        case Fill():
+            return fill(step, way)
+        case StartRelay():
+            start(step, way)
+        case StopRelay():
+            stop(step, way)
+        case Distrust():
+            distrust(step, way)
     return way
 
 
@@ -71,4 +83,4 @@ def _pull(step: Pull, way: Way) -> None:
     if registry is not None and registry.username is not None and registry.password is not None:
         auth = {"username": registry.username.reveal(), "password": registry.password.reveal()}
     with way.slot(step.registry), way.moving(way.host, f"pull {step.repository}", step.size) as at:
-        pull(way.client, way.host, step, auth, at=at, stall=way.stall)
+        pull(way.client, way.host, step, auth, at=at, stall=way.stall, tries=way.tries)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.delivery.holdings import Holdings
+from fleet.delivery.relay import Distrust, Fill, StartRelay, StopRelay
 from fleet.delivery.staging import Staging
 from fleet.report.units import size as size_words
 
@@ -44,12 +45,13 @@ class Keep:
 
 @dataclass(frozen=True)
 class Pull:
-    """The host pulls by digest from `repository` itself."""
+    """The host pulls by digest from `repository` itself; `relay` is the host that serves it, where one does."""
 
     repository: str  # registry.corp:5000/vllm-rocm
     digest: str
     size: int  # bytes at most; layers that the host has are not pulled again
     why: str
+    relay: str = ""
     changes = True
 
     @property
@@ -62,7 +64,7 @@ class Pull:
 
     @property
     def way(self) -> str:
-        return f"from {self.registry}"
+        return f"from relay {self.relay}" if self.relay else f"from {self.registry}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Sweep:
         return f"remove what is staged of {self.name} in {self.directory}"
 
 
-Step = Keep | Pull | Load | Tag | PlaceCa | Sweep
+Step = Keep | Pull | Load | Tag | PlaceCa | Sweep | Fill | StartRelay | StopRelay | Distrust
 
 
 def ca_path(registry: str) -> str:

@@ -80,22 +80,23 @@ def pull(
     *,
     at: At = lambda _done: None,
     stall: float = STALL,
+    tries: int = TRIES,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = _jitter,
 ) -> None:
     """Pull `step.repository@step.digest`; `auth` is `{username, password}`. Raises HostError when it cannot be had.
 
-    `stall` is in seconds without progress; a stalled try is given up and counts as one of the tries.
+    `stall` is in seconds without progress; a stalled try is given up and counts as one of the `tries`.
     """
     progress = Progress()
     pause = PAUSE
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, tries + 1):
         error = _once(client, step, auth, progress, at, stall, clock)
         if not error:
             return
         final = _final(error)
-        if final or attempt == TRIES:
+        if final or attempt == tries:
             tried = f" (tried {attempt} times)" if attempt > 1 else ""
             hint = final or f"can the host reach {step.registry}? The same command goes on with the layers that it has"
             raise HostError(host, f"could not pull {step.repository}@{step.digest}: {error}{tried}", hint=hint)

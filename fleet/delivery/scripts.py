@@ -7,7 +7,7 @@ MARK = "fleet-staging"
 SHORT, WRONG, NO_PLACE = 65, 66, 67  # exit codes
 
 # Is $1 a directory that nobody but us and root can have exchanged or written?
-_SAFE = r"""
+SAFE = r"""
 me=$(id -u)
 safe() {
   [ -d "$1" ] && [ ! -h "$1" ] || return 1
@@ -21,7 +21,7 @@ safe() {
 # A user who is not root may find the directory made by a colleague: then one beside it, on the same disk, under the
 # user's number, else one in /var/tmp.
 LOOK = (
-    _SAFE
+    SAFE
     + r"""
 exec 2>/dev/null </dev/null
 LC_ALL=C; export LC_ALL
@@ -76,7 +76,7 @@ sweep() {
 # $1 directory, $2 minutes to keep others, $3 config (hex), $4 image name. Standard input: what it needs.
 # A receiver whose connection broke may not have noticed. It is ended, or it would finish a blob under our hands.
 BEGIN = (
-    _SAFE
+    SAFE
     + _SWEEP
     + r"""
 umask 077
@@ -148,7 +148,7 @@ exit "$code"
 # $1 directory, $2 minutes to keep others, $3 not empty: more images follow that may share blobs, then the configs (hex)
 # of images that are done with.
 END = (
-    _SAFE
+    SAFE
     + _SWEEP
     + r"""
 safe "$1" && safe "$1/sideload" || exit 0

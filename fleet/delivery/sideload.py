@@ -8,35 +8,24 @@ does not list the image: then the other layers are sent as well.
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import requests
 import urllib3
 from docker.errors import DockerException
 
 from fleet.delivery import scripts
+from fleet.delivery.persist import minutes, persist, stage
 from fleet.delivery.plan import Load, Sweep
-from fleet.delivery.send import LARGE, LinkError, Parcel, Sent
+from fleet.delivery.send import LinkError, Parcel, Sent
 from fleet.delivery.staging import Staging, hexes
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.image import docker_archive
 from fleet.image.layout import Blob, LayoutImage
-from fleet.report.units import size
 
 # An engine with the containerd store (26.1) unpacks a loaded image without a word; a ROCm image takes it minutes.
 UNPACK = 1800.0  # seconds
-TRIES = 5  # connections in a row over which nothing moved
 TRIES_OF_A_BLOB = 2
-SPARE = 64 << 20  # bytes that staging leaves free
-
-
-@dataclass
-class Count:
-    """Bytes handed to the connection in this run, and how many there were to send when it began."""
-
-    total: int
-    sent: int = 0
 
 
 def sideload(step: Load, way: Way, *, more: bool = False) -> Way:
@@ -47,46 +36,16 @@ def sideload(step: Load, way: Way, *, more: bool = False) -> Way:
     if way.layout is None:
         raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
     image = way.layout(step.name)
-    count, tries = Count(step.size), 0
-    if way.no_bulk and step.size >= LARGE:
-        way.say(f"{way.no_bulk}, so the bytes go over the first connection, which is slower than OpenSSH's client")
-    with way.moving(way.host, f"sideload {step.name} {step.way}", step.size) as at:
 
-        def sent(piece: int) -> None:
-            count.sent += piece
-            at(count.sent)
+    def bring(way: Way, sent: Sent, again: bool) -> None:
+        _bring(step, image, way, sent, again=again, more=more)
 
-        while True:
-            before = count.sent
-            try:
-                _bring(step, image, way, sent, again=bool(tries), more=more)
-            except LinkError as error:
-                tries = 1 if count.sent > before else tries + 1
-                if way.renew is None or tries >= TRIES:
-                    raise _given_up(step, count, error) from error
-                way.say(f"{step.what}: {error.message}, after {size(count.sent)}; going on over a new connection")
-                try:
-                    way = way.renew()
-                except HostError as worse:
-                    raise _given_up(step, count, error, worse) from worse
-            except HostError as error:
-                message = f"could not {step.what}: {error.message}"
-                raise HostError(way.host, message, hint=error.hint, tail=error.tail) from error
-            else:
-                return way
+    return persist(step, f"sideload {step.name} {step.way}", way, bring)
 
 
 def clear(step: Sweep, way: Way) -> None:
     """Remove a staged transfer."""
     way.sender.command(scripts.END, step.directory, minutes(way), "", *hexes((step.config,)))
-
-
-def minutes(way: Way) -> str:
-    """How long what is left of a failed transfer stays, as the scripts take it.
-
-    find counts whole minutes, so two are taken off: what a plan calls old is old for the script too.
-    """
-    return str(max(int(way.sideload.keep_seconds // 60) - 2, 0))
 
 
 def _bring(step: Load, image: LayoutImage, way: Way, sent: Sent, *, again: bool, more: bool) -> None:
@@ -117,7 +76,7 @@ def _stage_and_load(
     """Stage these layers and let the engine load them with the others; its complaint, empty when it had none."""
     parcels = [Parcel(one.digest, one.size, image.blob_path(one)) for one in layers]
     for _ in range(TRIES_OF_A_BLOB):
-        staging = _stage(image, step, parcels, way, sent)
+        staging = stage(image, step.name, parcels, way, sent)
         rest = io.BytesIO()
         docker_archive.write(image, step.name, rest, leave_out={layer.digest for layer in image.layers})
         rest.seek(0)
@@ -129,33 +88,6 @@ def _stage_and_load(
             way.sender.check(parcel)
         way.say(f"{step.name}: a layer is damaged on the host; sending what is wrong of it again")
     raise HostError(way.host, "a layer arrived damaged twice", hint="does the disk of the staging directory fail?")
-
-
-def _stage(image: LayoutImage, step: Load, parcels: Sequence[Parcel], way: Way, sent: Sent) -> Staging:
-    """Bring what is missing of these blobs into the staging directory."""
-    sender = way.sender
-    staging = sender.look(way.staging_dir)
-    _check_room(parcels, staging, way)
-    (config,) = hexes((image.config.digest,))
-    needs = "".join(f"{one.digest.removeprefix('sha256:')} {one.size}\n" for one in parcels)
-    begin = (staging.directory, minutes(way), config, step.name)
-    sender.command(scripts.BEGIN, *begin, stdin=io.BytesIO(needs.encode()))
-    if staging.parts:  # a receiver that lived until now may have finished one
-        staging = sender.look(way.staging_dir)
-    for parcel in parcels:
-        sender.send(staging.directory, parcel, staging, sent)
-    return staging
-
-
-def _check_room(parcels: Sequence[Parcel], staging: Staging, way: Way) -> None:
-    """Before the first byte: is there a place, and is there room for what is still to come?"""
-    if not staging.directory:
-        hint = "set fleet.staging_dir to a directory that is yours or that you can make"
-        raise HostError(way.host, f"nothing can be staged in {way.staging_dir}", hint=hint)
-    wanted = sum(one.size - staging.there(one.digest, one.size) for one in parcels)
-    if wanted and wanted + SPARE > staging.free:
-        message = f"{staging.directory} has {size(staging.free)} free, and {size(wanted + SPARE)} are needed"
-        raise HostError(way.host, message, hint="make room there, or choose another fleet.staging_dir")
 
 
 def _finish(image: LayoutImage, way: Way, staging: Staging, *, more: bool) -> None:
@@ -177,11 +109,3 @@ def _holds(way: Way, step: Load, image: LayoutImage) -> bool:
             raise HostError(way.host, f"the images could not be read: {error}") from error
         raise LinkError(way.host, "the connection was lost") from error
     return any(one["Id"] in wanted and step.name in (one.get("RepoTags") or ()) for one in listed)
-
-
-def _given_up(step: Load, count: Count, error: HostError, worse: HostError | None = None) -> HostError:
-    how_far = f"after {size(count.sent)} of {size(count.total)}"
-    why = f", and there was no new connection: {worse.message}" if worse else ""
-    message = f"could not {step.what}: {error.message} {how_far}{why}; the host keeps what arrived"
-    hint = "the same command goes on from there" + (f"; {worse.hint}" if worse and worse.hint else "")
-    return HostError(error.host, message, hint=hint, tail=error.tail)

@@ -8,6 +8,8 @@ from typing import BinaryIO, Protocol
 import docker
 
 from fleet.delivery.progress import STALL, Moving, silent
+from fleet.delivery.pull import TRIES
+from fleet.delivery.relay import Access
 from fleet.delivery.send import Sender
 from fleet.delivery.throttle import Throttle
 from fleet.image.layout import LayoutImage
@@ -48,6 +50,7 @@ class Way:
     moving: Moving = silent
     slot: Callable[[str], AbstractContextManager[object]] = lambda _registry: nullcontext()
     stall: float = STALL  # seconds, of a pull
+    tries: int = TRIES  # of a pull
     seam: Seam = field(default_factory=Bare)
     staging_dir: str = "/var/tmp/fleet"  # noqa: S108  the setting's own default
     sideload: Sideload = field(default_factory=Sideload)
@@ -56,6 +59,7 @@ class Way:
     renew: Callable[[], "Way"] | None = None
     bulk: Bulk | None = None
     no_bulk: str = ""
+    access: Access | None = None  # what a relay that is started here runs with
 
     @property
     def sender(self) -> Sender:

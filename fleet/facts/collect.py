@@ -2,16 +2,16 @@
 
 import secrets
 import subprocess
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from fleet.errors import FleetError, HostError
 from fleet.facts.frames import Frames, split
 from fleet.facts.model import Facts
 from fleet.facts.parse import parse
 from fleet.facts.words import scrub
+from fleet.shell import Scripted
 
 PROBE = files("fleet.facts").joinpath("probe.sh").read_text("utf-8")
 _LONGEST_NAME = 400
@@ -35,38 +35,12 @@ class ProbeNeeds(Protocol):
     def staging_dir(self) -> str: ...
 
 
-class _Output(Protocol):
-    @property
-    def exit_code(self) -> int: ...
-    @property
-    def stdout(self) -> str: ...
-    @property
-    def stderr(self) -> str: ...
-
-
-class ScriptSession(Protocol):
-    """The one thing that the probe wants of a fleet.transport.Session."""
-
-    @property
-    def host(self) -> Any: ...
-
-    def script(
-        self,
-        text: str,
-        *,
-        args: Sequence[str] = (),
-        sudo: bool = False,
-        timeout: float | None = None,
-        check: bool = True,
-    ) -> _Output: ...
-
-
-def collect(session: ScriptSession, needs: ProbeNeeds, *, timeout: float = 120.0) -> Facts:
+def collect(session: Scripted, needs: ProbeNeeds, *, timeout: float = 120.0) -> Facts:
     """Facts of a live host: one round trip, under sudo where `become` is set. Raises HostError."""
     return _parsed(session, _ask(session, needs, timeout))
 
 
-def capture(session: ScriptSession, needs: ProbeNeeds, directory: Path, *, timeout: float = 120.0) -> Facts:
+def capture(session: Scripted, needs: ProbeNeeds, directory: Path, *, timeout: float = 120.0) -> Facts:
     """Like collect, and leave the host as a tree in `directory` for `read_tree` to replay, docker and all.
 
     Secrets on command lines are blotted out before anything is written. Raises HostError, also when the directory holds
@@ -109,12 +83,12 @@ def _token() -> str:
     return f"@{secrets.token_hex(6)}"
 
 
-def _ask(session: ScriptSession, needs: ProbeNeeds, timeout: float) -> str:
+def _ask(session: Scripted, needs: ProbeNeeds, timeout: float) -> str:
     args = (_token(), "", needs.models_dir, needs.staging_dir)
     return session.script(PROBE, args=args, sudo=True, timeout=timeout, check=False).stdout
 
 
-def _parsed(session: ScriptSession, text: str) -> Facts:
+def _parsed(session: Scripted, text: str) -> Facts:
     try:
         return parse(text)
     except HostError:

@@ -15,6 +15,7 @@ from fleet.inventory.settings import (
     Image,
     Known,
     Registry,
+    Relay,
     Service,
     Settings,
     Sideload,
@@ -59,6 +60,8 @@ def settings_of(node: Node) -> Settings:
         special["gpus"] = _simple(Gpus, node.value["gpus"])
     if "sideload" in node.value:
         special["sideload"] = _simple(Sideload, node.value["sideload"])
+    if "relay" in node.value:
+        special["relay"] = _relay(node.value["relay"])
     if "registry" in node.value:
         special["registry"] = _registry(node.value["registry"], "fleet.registry")
     if "drain" in node.value:
@@ -114,6 +117,15 @@ def _image(node: Node, label: str, default: Image | None) -> Image:
     if "archive" in node.value:
         special["archive"] = path_of(node.value["archive"])
     return _simple(Image, node, special)
+
+
+def _relay(node: Node) -> Relay:
+    """A text is the host alone."""
+    if isinstance(node.value, str):
+        return Relay(node.value)
+    image = node.value.get("image")
+    special: dict[str, Any] = {"image": _image(image, "fleet.relay.image", Relay().image)} if image else {}
+    return _simple(Relay, node, special)
 
 
 def _registry(node: Node, label: str) -> Registry:

@@ -101,6 +101,11 @@ class _Resolver:
                     "fleet.builder", f"{settings.builder} is not in the inventory", hint
                 )
             )
+        relay = settings.relay
+        if relay and relay.host != "auto" and relay.host not in self._tree.hosts and self._whole:
+            place = clean.value["relay"].place
+            hint = "name a host of this inventory, or auto"
+            self.problems.append(place.problem("fleet.relay", f"{relay.host} is not in the inventory", hint))
         mine = {
             key: service for key, service in settings.services.items() if self._serves(host, key, service.hosts, clean)
         }

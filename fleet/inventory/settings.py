@@ -165,6 +165,21 @@ class Sideload:
 
 
 @dataclass(frozen=True)
+class Relay:
+    """One host of a group gets the images and serves them to the others. `host` is a host's name or `auto`.
+
+    `image` is that of CNCF Distribution, the registry. `address` is where the others reach the relay; empty is its
+    `ansible_host`.
+    """
+
+    host: str = "auto"
+    image: Image = Image("fleet-relay", prebuilt="registry:2")
+    address: str = ""
+    port: int = 5443
+    keep: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of `fleet:` for one host."""
 
@@ -176,6 +191,7 @@ class Settings:
     models_dir: str = "/srv/models"
     staging_dir: str = "/var/tmp/fleet"  # noqa: S108  survives a reboot, which a resumed transfer needs
     sideload: Sideload = Sideload()
+    relay: Relay | None = None
     services: Mapping[str, Service] = field(default_factory=dict)
     drain: Drain | None = None  # of every service without one of its own
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # finding id -> reason

@@ -53,6 +53,8 @@ def _images(fleet: Node) -> Iterator[Problem]:
     whole, services = _mapping(fleet), _mapping(_mapping(fleet).get("services"))
     named = [("fleet.image", whole["image"], False)] if "image" in whole else []
     inherited = "name" in _mapping(whole.get("image"))
+    if "image" in _mapping(whole.get("relay")):
+        named.append(("fleet.relay.image", whole["relay"].value["image"], True))
     for name, service in services.items():
         if "image" in _mapping(service):
             named.append((f"fleet.services.{name}.image", service.value["image"], inherited))
@@ -64,6 +66,9 @@ def _images(fleet: Node) -> Iterator[Problem]:
             said = f", not {' and '.join(kinds)}" if kinds else ""
             hint = f"`{kinds[0]}: null` drops an inherited one" if kinds else "for example source: {ref: v0.11.0}"
             yield image.place.problem(path, f"an image is exactly one of source, prebuilt and archive{said}", hint)
+        if path == "fleet.relay.image" and "source" in image.value:
+            hint = "for example prebuilt: registry:2"
+            yield image.value["source"].place.problem(path, "a relay's registry is not built from source", hint)
         if "name" not in image.value and not may_inherit:
             yield image.place.problem(path, "an image needs a name", "for example name: vllm-rocm")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fleet.errors import HostError
 from fleet.journal.header import SCHEMA, iso, parse, seconds_of
-from fleet.serving.host import Shell
+from fleet.shell import STATE_DIR, Shell
 
 # One printf of a shell's builtin is one write(2) as long as it fits its buffer, which POSIX's PIPE_BUF (512…4096)
 # bounds from below; O_APPEND then keeps lines of two controllers apart.
@@ -22,14 +22,12 @@ LINE = 2048  # bytes of what we say; the host adds its time and our address
 ROTATE = 8 << 20  # bytes; one older file is kept, so a host holds at most twice this
 READ = 20_000  # lines at most of each file
 
-PLACE = """
-place() {
-  dir=/var/lib/fleet
-  if [ "$(id -u)" != 0 ] && ! [ -w "$dir/audit.jsonl" ]; then
-    dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"
-  fi
+PLACE = f"""
+place() {{
+{STATE_DIR}
+  if [ -w /var/lib/fleet/audit.jsonl ]; then dir=/var/lib/fleet; fi
   file="$dir/audit.jsonl"
-}
+}}
 """
 # sudo clears SSH_CONNECTION, but the processes above us still have it, and root may look.
 APPEND = (

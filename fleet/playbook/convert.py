@@ -52,7 +52,7 @@ def stage_of(node: Node) -> Stage:
         case "prepare":
             return Prepare(tuple(given.get("only", ())))
         case "image":
-            return Image(given.get("update", False))
+            return Image(given.get("update", False), given.get("bundle", False))
         case "distribute":
             return Distribute()
         case "serve":

@@ -48,10 +48,14 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Image:
-    """Have the images: made, found or brought. `update` resolves floating refs anew and moves the lock."""
+    """Have the images: made, found or brought. `update` resolves floating refs anew and moves the lock.
+
+    `bundle`: they come from the run's bundle, and without one the play is refused.
+    """
 
     name: ClassVar[str] = "image"
     update: bool = False
+    bundle: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def show(console: Console, plans: Iterable[HostPlan], *, verbose: bool, diff: bo
         for fix in plan.by_hand:
             lines = escape("; ".join(fix.lines))
             console.print(f"  [dim]note: {escape(fix.what)}, as root: {lines}[/]", soft_wrap=True)
-        for note in plan.serving.notes:
+        for note in (*plan.notes, *plan.serving.notes):
             console.print(f"  [dim]note: {escape(note)}[/]", soft_wrap=True)
         for problem in plan.problems:
             console.print(f"  [bold red]cannot:[/] {escape(problem)}", soft_wrap=True)
@@ -49,7 +49,7 @@ def document(plan: HostPlan) -> dict[str, object]:
         "bytes": plan.size,
         "steps": [vars(line) for line in plan.lines],
         "by_hand": [{"what": fix.what, "lines": list(fix.lines)} for fix in plan.by_hand],
-        "notes": list(plan.serving.notes),
+        "notes": [*plan.notes, *plan.serving.notes],
         "problems": list(plan.problems),
         "blocked": [finding.to_json() for finding in plan.blocked],
     }

@@ -20,7 +20,7 @@ class Row:
     """One release of one service on one host. `at`: when it answered there last, in seconds since the epoch; 0: never.
 
     `state`: runs, unproved (runs, and no audit says that it answered), before, left (rolled away from). `image`: is it
-    still on the host; None where its record is gone. `next`: this is what a roll-back takes.
+    still on the host; None where its record is gone. `next`: this is what a roll-back takes. `pinned`: prune leaves it.
     """
 
     service: str
@@ -35,6 +35,7 @@ class Row:
     container: bool = False  # is a container of it kept, which only has to be started?
     settings: bool = False  # are those of that time known?
     next: bool = False
+    pinned: bool = False
 
 
 def rows(past: Past, services: Iterable[str], known: Mapping[str, Release]) -> tuple[Row, ...]:
@@ -79,6 +80,7 @@ def _row(
         container=release in past.kept(service),
         settings=(service, release) in past.records,
         next=next_,
+        pinned=release in past.pinned,
     )
 
 
@@ -104,7 +106,7 @@ def show(rows_of: Mapping[str, Iterable[Row]]) -> None:
                 escape(row.name or row.release),
                 f"[{_STYLES.get(row.state, 'dim')}]{row.state}[/]",
                 iso(row.at)[:19].replace("T", " ") if row.at else "never",
-                image,
+                f"{image}, pinned" if row.pinned else image,
                 escape(row.source),
                 escape(row.vllm),
                 "goes here" if row.next else "",

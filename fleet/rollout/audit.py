@@ -1,6 +1,6 @@
 """What a run did on a host, as lines in the host's own audit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fleet.delivery.plan import Load, Step, Tag
 from fleet.errors import HostError
@@ -9,12 +9,13 @@ from fleet.rollout.run import Outcome
 from fleet.rollout.site import Site
 
 
-def of_images(site: Site, result: int | HostError) -> list[AuditEntry]:
-    """One entry for each image that was brought; a failure is one entry for the host."""
+def of_images(steps: Iterable[Step], result: int | HostError) -> list[AuditEntry]:
+    """Of the steps that were carried out: one entry for each image that was brought; a failure is one entry for the host."""
     if isinstance(result, HostError):
         return [AuditEntry("", "", "bring", "failed", message=result.message)]
-    steps = [step for step in site.plan.images if step.changes]
-    return [AuditEntry("", "", "bring", "done", release=_release(step), message=step.what) for step in steps]
+    return [
+        AuditEntry("", "", "bring", "done", release=_release(step), message=step.what) for step in steps if step.changes
+    ]
 
 
 def _release(step: Step) -> str:

@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from fleet.delivery.execute import carry_out
+from fleet.delivery.plan import Step
 from fleet.delivery.progress import STALL
+from fleet.delivery.relay import Distrust, StopRelay
 from fleet.delivery.throttle import Throttle, least
 from fleet.delivery.way import Way
 from fleet.engine import docker_client
@@ -21,6 +22,7 @@ from fleet.rollout.audit import of_images
 from fleet.rollout.claims import Claims
 from fleet.rollout.images import pulls_from
 from fleet.rollout.records import leave
+from fleet.rollout.relaying import Relays
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
 from fleet.transport import fan_out
@@ -30,27 +32,58 @@ PAUSE = 3.0  # seconds between two tries, doubled each time
 LONGEST_PAUSE = 20.0
 
 
-def distribute(run: Run, outcomes: Mapping[str, Outcome], stock: Stock, claims: Claims) -> None:
+def distribute(
+    run: Run,
+    outcomes: Mapping[str, Outcome],
+    stock: Stock,
+    claims: Claims,
+    everybody: Mapping[str, Outcome] | None = None,
+) -> None:
     """Bring the images to every host that is ready for them, side by side, a registry's pulls bounded.
 
-    A host whose connection breaks in a sideload is connected and claimed anew.
+    A host whose connection breaks in a sideload is connected and claimed anew. Any of `everybody` (default: `outcomes`)
+    may be a relay; what is left of relays is removed at the end.
     """
+    everybody = outcomes if everybody is None else everybody
     chosen = [one for one in going(outcomes) if any(step.changes for step in site_of(one).plan.images)]
     slots = slots_of(registries_of(site_of(one).host, run.wishes.releases).values() for one in chosen)
     throttle = Throttle(least(site_of(one).host.settings.sideload.limit for one in chosen))
     roads = Roads(run, stock, claims, slots, throttle, threading.Lock())
+    done: dict[str, tuple[Step, ...]] = {}
 
     def bring(host: Host) -> int:
-        site = site_of(outcomes[host.name])
-        for step in site.plan.images:
+        outcome = outcomes[host.name]
+        own = tuple(step for step in site_of(outcome).plan.images if not _is_left(step))
+        for step in own:
             if step.changes and not step.size:  # what has a size is told as its bytes move
                 run.say(host.name, step.what)
-        return carry_out(site.plan.images, roads.to(outcomes[host.name]))
+        done[host.name] = relays.bring(outcome, own)
+        return sum(step.changes for step in done[host.name])
 
-    for name, result in fan_out([site_of(one).host for one in chosen], bring, forks=run.forks).items():
-        outcomes[name].deeds += of_images(site_of(outcomes[name]), result)
-        note(outcomes[name], result)
+    with Relays(run, everybody, [one.host for one in chosen], claims, roads.to) as relays:
+        hosts = [site_of(outcomes[name]).host for name in relays.first(one.host for one in chosen)]
+        for name, result in fan_out(hosts, bring, forks=run.forks).items():
+            outcomes[name].deeds += of_images(done.get(name, ()), result)
+            note(outcomes[name], result)
+    _remove_leftovers(chosen, relays)
     leave(run, outcomes, stock.records)
+
+
+def _is_left(step: Step) -> bool:
+    return isinstance(step, StopRelay | Distrust)
+
+
+def _remove_leftovers(chosen: Iterable[Outcome], relays: Relays) -> None:
+    """What an earlier run left of relays, behind everything else: a relay of this run may have stood in its place."""
+    late = {
+        one.host: steps
+        for one in chosen
+        if one.error is None and (steps := [step for step in site_of(one).plan.images if _is_left(step)])
+    }
+    failed = relays.undo(late)
+    for one in chosen:
+        if one.host in late:
+            note(one, failed.get(one.host, len(late[one.host])))
 
 
 def slots_of(registries: Iterable[Iterable[Registry]]) -> dict[str, threading.Semaphore]:
@@ -127,7 +160,11 @@ class Roads:
                 return self.to(outcome)
 
     def _layout(self, host: str, name: str) -> LayoutImage:
-        release = next(one for one in self.run.wishes.releases[host].values() if one.local_name == name)
+        known = (
+            *self.run.wishes.relays.values(),
+            *(one for of in self.run.wishes.releases.values() for one in of.values()),
+        )
+        release = next(one for one in known if one.local_name == name)
         with self.layouts:
             if self.stock.store.layout(release) is None:
                 self.run.say(host, f"fetching {name} to this controller first")

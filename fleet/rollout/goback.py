@@ -45,7 +45,7 @@ def pasts(
 
     def ask(host: Host) -> Past:
         names = {image.name for image in (host.settings.image, *_images(host)) if image and image.name}
-        with connector.connect(host) as session:
+        with connector.visiting(host) as session:
             return look_back(session, names, known)
 
     answers = fan_out(hosts, ask, forks=forks)
@@ -75,7 +75,7 @@ def named(text: str, releases: Mapping[str, Release]) -> Release:
         return found[0]
     told = [_described(one) for one in found or sorted(releases.values(), key=lambda one: (one.created, one.id))]
     if found:
-        raise UsageError(f"--to {text} may mean {len(found)} releases: {'; '.join(told)}", hint="say more of it")
+        raise UsageError(f"{text} may mean {len(found)} releases: {'; '.join(told)}", hint="say more of it")
     known = f"; known are {'; '.join(told)}" if told else ""
     raise UsageError(
         f"no release {text!r} is known on these hosts or to this controller{known}",

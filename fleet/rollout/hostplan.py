@@ -33,6 +33,8 @@ class HostPlan:
     fixes: tuple[Fix, ...] = ()  # of the stage prepare
     by_hand: tuple[Fix, ...] = ()  # fixes that wait for somebody who is root
     removals: tuple[RemoveImage, ...] = ()  # of the stage prune
+    relayed: tuple[delivery.Step, ...] = ()  # what is done instead of `images` while a relay serves
+    notes: tuple[str, ...] = ()  # why the images come another way than was asked for
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -45,7 +47,7 @@ class HostPlan:
     @property
     def lines(self) -> tuple[Line, ...]:
         """The steps in order, the no-ops too: they say why nothing happens."""
-        images = [Line(step.what, step.why, step.size, step.changes, step.way) for step in self.images]
+        images = [Line(step.what, step.why, step.size, step.changes, step.way) for step in self.relayed or self.images]
         kept = [Line(f"keep {text}", "", changes=False) for text in self.serving.kept]
         steps = [
             Line(step.what, step.why) for change in self.serving.changes for step in (*change.steps, *change.commit)
@@ -61,7 +63,7 @@ class HostPlan:
     @property
     def size(self) -> int:
         """Bytes to move to this host."""
-        return sum(step.size for step in self.images)
+        return sum(step.size for step in self.relayed or self.images)
 
     @property
     def replaces(self) -> bool:

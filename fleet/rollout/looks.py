@@ -35,7 +35,7 @@ def answer(
     def ask(host: Host) -> None:
         outcome = outcomes[host.name]
         site = site_of(outcome)
-        context = site.context(run.root, run.say if load else lambda _host, _line: None)
+        context = site.context(run.root, run.say)
         for spec in site.prepared.desired.specs if site.prepared else ():
             if spec.name not in outcome.proofs:
                 prove(spec.name, host.settings.services[spec.service], spec.port, context)

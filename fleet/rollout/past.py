@@ -18,9 +18,11 @@ from fleet.inventory.settings import Service
 from fleet.journal.audit import read_all
 from fleet.journal.header import SCHEMA, parse
 from fleet.rollout.lineage import Lineage, lineages
+from fleet.rollout.pins import pinned_in
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.spec import LABEL
+from fleet.shell import STATE_DIR
 from fleet.transport import Session
 
 if TYPE_CHECKING:  # a look at a host reads its past too
@@ -33,12 +35,9 @@ SETTINGS = (
     "hardened", "network", "ipc", "shm_size", "ulimits", "volumes", "restart", "stop_grace",
 )  # fmt: skip
 
-_PLACE = """
-if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
-"""
-READ_SERVED = f"""{_PLACE}
+READ_SERVED = f"""{STATE_DIR}
 for place in "$dir" /var/lib/fleet; do
-  for file in "$place"/releases/*.json "$place"/releases/served/*.json; do
+  for file in "$place"/releases/*.json "$place"/releases/served/*.json "$place"/releases/pinned/*.json; do
     [ -r "$file" ] && tr -d '\\n' < "$file" && echo
   done
   [ "$dir" = /var/lib/fleet ] && break
@@ -46,7 +45,7 @@ done
 exit 0
 """
 # The records come behind it by standard input, because arguments can be seen by everybody on the host.
-LEAVE_SERVED = f"""{_PLACE}
+LEAVE_SERVED = f"""{STATE_DIR}
 mkdir -p "$dir/releases/served" || exit 1
 umask 077
 put() {{
@@ -78,6 +77,7 @@ class Past:
     held: frozenset[str] = frozenset()
     containers: tuple[Inspection, ...] = ()
     touched: frozenset[str] = frozenset()  # releases that this tool brought here or served here, by the audit
+    pinned: Mapping[str, str] = field(default_factory=dict)  # release id -> why
 
     def running(self, service: str) -> frozenset[str]:
         """The releases of the containers that serve it, or would if they were started."""
@@ -96,9 +96,8 @@ def look_back(session: Session, names: Iterable[str], known: Mapping[str, Releas
     Raises HostError, also where the engine does not answer; FleetError for what a newer fleet wrote.
     """
     audit = read_all(session)
-    records, releases = understand(
-        session.script(READ_SERVED, sudo=True).stdout.splitlines(), f"a record of {session.host.name}"
-    )
+    told, where = session.script(READ_SERVED, sudo=True).stdout.splitlines(), f"a record of {session.host.name}"
+    records, releases = understand(told, where)
     everything = {**known, **releases}
     client = docker_client(session)
     digests = {digest for one in everything.values() for digest in (one.config_digest, one.manifest_digest)}
@@ -111,7 +110,8 @@ def look_back(session: Session, names: Iterable[str], known: Mapping[str, Releas
     }
     containers = tuple(one for one in observe(session, client).containers if one.owned)
     touched = frozenset(entry.release for entry in audit.entries) - {""}
-    return Past(lineages(audit.entries), records, everything, frozenset(held), containers, touched)
+    pins = pinned_in(told, where)
+    return Past(lineages(audit.entries), records, everything, frozenset(held), containers, touched, pins)
 
 
 def understand(lines: Iterable[str], where: str) -> tuple[dict[tuple[str, str], Record], dict[str, Release]]:

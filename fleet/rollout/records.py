@@ -19,19 +19,17 @@ from fleet.image.machine import There
 from fleet.image.release import Release, dumps, loads
 from fleet.inventory.model import Host
 from fleet.rollout.run import Outcome, Run, going, site_of
+from fleet.shell import STATE_DIR
 from fleet.transport import Connector, Session, fan_out
 
-_PLACE = """
-if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
-"""
 # Another login may have left the record where only root writes, and others may read.
-_READ = f"""{_PLACE}
+_READ = f"""{STATE_DIR}
 for file in "$dir/releases/$1.json" "/var/lib/fleet/releases/$1.json"; do
   [ -r "$file" ] && exec cat "$file"
 done
 exit 0
 """
-_LOOK = f"""{_PLACE}
+_LOOK = f"""{STATE_DIR}
 echo "$dir"
 for key in "$@"; do
   file="$dir/releases/$key.json"

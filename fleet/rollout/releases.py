@@ -24,6 +24,7 @@ from fleet.inventory.settings import Image, Registry, Settings
 from fleet.report.units import size
 from fleet.rollout.images import pulls_from, registry_of
 from fleet.rollout.records import HostRecords
+from fleet.rollout.relays import registry_images
 from fleet.transport import Connector
 
 Say = Callable[[str], None]
@@ -39,7 +40,7 @@ class Order:
     builder: str
     staging: str
     published: bool
-    wanted_by: tuple[tuple[str, str], ...]  # (host, service)
+    wanted_by: tuple[tuple[str, str], ...]  # (host, service); a registry for relays is for no service: ""
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Stock:
     notes: list[str] = field(default_factory=list)
     records: dict[str, dict[str, Release]] = field(default_factory=dict)
     workshops: dict[str, Workshop] = field(default_factory=dict)  # release id -> where its layout can be had
+    relays: dict[str, Release] = field(default_factory=dict)  # by host that may be a relay, the registry's image
 
     @property
     def origins(self) -> dict[str, str]:
@@ -84,6 +86,12 @@ def orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
                 wanted_by=(*before.wanted_by, (host.name, service.name)),
             )
     return tuple(found.values())
+
+
+def relay_orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
+    """Every distinct image of a registry that one of the hosts may have to run as a relay, once. Pure."""
+    wanted = {image: tuple((name, "") for name in names) for image, names in registry_images(hosts).items()}
+    return tuple(Order(image, None, "", "", False, by) for image, by in wanted.items())
 
 
 def image_of(settings: Settings, own: Image | None, host: str, service: str) -> Image:
@@ -123,7 +131,7 @@ def obtain(
     gfx = declared_gfx(inventory)
     hosts = tuple(hosts)
     machines: dict[str, Machine] = {}
-    for order in orders(hosts):
+    for order in (*orders(hosts), *relay_orders(hosts)):
         if order.builder not in machines:
             machines[order.builder] = _machine(inventory, order, connector)
         machine = machines[order.builder]
@@ -134,7 +142,7 @@ def obtain(
         workshop = replace(
             bare,
             straight=_bring(straight, stock.store),
-            hosts=_records(inventory, hosts, order, connector, say),
+            hosts=_records(inventory, hosts, order, connector, say) if order.wanted_by[0][1] else None,
             again=partial(bring_again, order.image, bare),
         )
         found = (look if dry else produce)(order.image, workshop, lock, gfx=gfx)
@@ -144,9 +152,9 @@ def obtain(
             if straight is not None and order.image.source is not None:
                 stock.notes.append(f"{order.image.name}: {straight.words()}")
             continue
-        _keep(stock, order, found, found.release, workshop)
+        take_in(stock, order, found, found.release, workshop)
         if publish and order.registry is not None and order.published:
-            _publish(stock, order.registry, found, found.release, workshop, dry=dry, moving=moving)
+            push_missing(stock, order.registry, found, found.release, workshop, dry=dry, moving=moving)
     if lock != before and not dry:
         locks.write(inventory.lock_path, lock)
     return stock
@@ -178,19 +186,23 @@ def _wants(settings: Settings, image: Image) -> bool:
     return any(one is not None and replace(one, name=image.name) == image for one in own)
 
 
-def _keep(stock: Stock, order: Order, produced: Produced | Outlook, release: Release, workshop: Workshop) -> None:
+def take_in(stock: Stock, order: Order, produced: Produced | Outlook, release: Release, workshop: Workshop) -> None:
+    """Give the release to everybody who asked for it, and its record to the hosts where no registry of ours has it."""
     if isinstance(produced, Produced) and produced.changes:
         stock.changes.append(f"made {release.local_name}: {produced.why}")
     else:
         stock.notes.append(f"{release.local_name}: {produced.why}")
     stock.workshops[release.id] = workshop
     for host, service in order.wanted_by:
+        if not service:
+            stock.relays[host] = release
+            continue
         stock.releases.setdefault(host, {})[service] = release
         if order.registry is None or not order.published:
             stock.records.setdefault(host, {})[produced.key] = release
 
 
-def _publish(
+def push_missing(
     stock: Stock,
     registry: Registry,
     produced: Produced | Outlook,

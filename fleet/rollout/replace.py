@@ -1,6 +1,7 @@
 """Replacing the containers of hosts, side by side, as far as the services' availability allows."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from fleet.serving.observe import running
 from fleet.serving.steps import Change, Stop
 from fleet.serving.verify import healthy
 from fleet.transport import fan_out
+from fleet.transport.fanout import AWAKE
 
 PUT_BACK = 150.0  # seconds: a stop with its grace, and the start of the old container
 
@@ -169,4 +171,6 @@ def _put_back(begun: Sequence[_Work], say: Say) -> None:
         work.context.cancelled.set()
         say(work.context.name, "interrupted: putting back what served before")
     for work in waiting:
-        work.done.wait(PUT_BACK)
+        until = time.monotonic() + PUT_BACK
+        while not work.done.wait(AWAKE) and time.monotonic() < until:
+            pass  # a second Ctrl-C is heeded between two waits

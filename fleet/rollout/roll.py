@@ -181,7 +181,7 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
             case "prepare":
                 prepare(run, hosts, scene.claims, only=getattr(stage, "only", ()))
             case "distribute":
-                distribute(run, hosts, scene.stock, scene.claims)
+                distribute(run, hosts, scene.stock, scene.claims, scene.found)
             case "serve":
                 serve(run, hosts, play.budget, scene.claims, failed)
             case "verify":

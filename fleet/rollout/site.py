@@ -8,32 +8,33 @@ import docker
 
 from fleet.delivery import observe as images
 from fleet.delivery.by_hand import place_ca
-from fleet.delivery.plan import NOTHING_STAGED, Load, PlaceCa, Step, ca_path
+from fleet.delivery.plan import NOTHING_STAGED, PlaceCa, Step, ca_path
 from fleet.delivery.progress import STALL
+from fleet.delivery.relay import Ground
 from fleet.delivery.send import Sender
 from fleet.engine import docker_client
 from fleet.errors import HostError
-from fleet.facts import Facts, collect
+from fleet.facts import Facts
 from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.preflight import Finding, check, needs_of
-from fleet.preflight.needs import ImageFacts
 from fleet.prepare import Fix
 from fleet.prepare import by_hand as fixes_by_hand
 from fleet.prepare import plan as plan_fixes
+from fleet.rollout.census import read as read_images
 from fleet.rollout.hostplan import HostPlan
-from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
+from fleet.rollout.images import Certificates, identity, plan_images, pulls_from, weight
 from fleet.rollout.past import look_back
-from fleet.rollout.surplus import RemoveImage, read_images, surplus
+from fleet.rollout.relayground import look_at_relays
+from fleet.rollout.surplus import RemoveImage, surplus
 from fleet.seam import Bare, Seam
 from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.prepare import Prepared, context_for, prepare
 from fleet.serving.steps import Remove, ServingPlan
+from fleet.settled import settled
 from fleet.transport import Connector, Session
-
-IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, roughly; only a gate's estimate
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Wishes:
     refused: Mapping[str, str] = field(default_factory=dict)  # by host, why it is left alone
     reveal: bool = True  # read secrets, to see whether their files are right
     tuning: Mapping[str, "Tuning"] = field(default_factory=dict)  # by host, what the playbook's plays ask of it
+    relays: Mapping[str, Release] = field(default_factory=dict)  # the registry's image of hosts that may be relays
+    fingerprint: str = ""  # sha256 of the site's CA
 
     def tuned(self, host: str) -> Tuning:
         return self.tuning.get(host, Tuning())
@@ -80,6 +83,8 @@ class Site:
     findings: tuple[Finding, ...]
     prepared: Prepared | None
     plan: HostPlan
+    ground: Ground | None = None  # of relays, where the host has to do with one
+    registry_image: tuple[Step, ...] = ()  # what brings the registry's image, should it be the relay
 
     def context(
         self, root: Path, say: Callable[[str, str], None], seam: Seam | None = None, guard: Guard | None = None
@@ -114,10 +119,8 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     """Read everything anew over an open session and plan. Changes nothing."""
     host = session.host
     releases, tuning = wishes.releases.get(host.name, {}), wishes.tuned(host.name)
-    before = clock()
     take_over = tuple(wishes.take_over)
-    facts = collect(session, needs_of(host, None, before, take_over=take_over))
-    now = (before + clock()) / 2
+    facts, now = settled(session, needs_of(host, None, clock(), take_over=take_over), clock)
     client = docker_client(session, timeout=STALL)
     if facts.docker.state != "running":
         needs = needs_of(host, None, now, take_over=take_over)
@@ -126,6 +129,10 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         plan = HostPlan(host.name, blocked=_fails(findings, tuning), fixes=fixes, by_hand=by_hand)
         return Site(host, session, client, facts, findings, None, plan)
     steps = image_steps(session, client, facts, releases, wishes)
+    ground, registry_image, left = look_at_relays(
+        session, client, facts, wishes.relays.get(host.name), wishes.fingerprint
+    )
+    steps += left
     findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over))
     complete = wishes.partial or set(releases) == set(host.settings.services)
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
@@ -142,7 +149,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         by_hand,
         _removals(session, client, releases, tuning, serving),
     )
-    return Site(host, session, client, facts, findings, prepared, plan)
+    return Site(host, session, client, facts, findings, prepared, plan, ground, registry_image)
 
 
 def image_steps(
@@ -162,7 +169,8 @@ def image_steps(
         containerd_store=facts.docker.image_store == "containerd",
     )
     certificates = Certificates(wishes.certificates, found)
-    staging = Sender.of(session).look(settings.staging_dir) if settings.delivery == "sideload" else NOTHING_STAGED
+    stages = settings.delivery == "sideload" or session.host.name in wishes.relays
+    staging = Sender.of(session).look(settings.staging_dir) if stages else NOTHING_STAGED
     return plan_images(
         settings, releases, holdings, certificates, bastions=session.via, origins=wishes.origins, staging=staging
     )
@@ -185,18 +193,6 @@ def _prepare(
     )
 
 
-def weight(releases: Mapping[str, Release], steps: Collection[Step]) -> ImageFacts | None:
-    """What the images ask of the host: all their gfx targets, and room only for what still has to come."""
-    if not releases:
-        return None
-    staged = sum(step.there for step in steps if isinstance(step, Load))
-    size = sum(step.size for step in steps) + staged
-    distinct = {release.id: release for release in releases.values()}.values()
-    gfx = set.intersection(*(set(release.gfx) for release in distinct))
-    rocm = sorted({release.rocm for release in distinct})
-    return ImageFacts(tuple(sorted(gfx)), rocm[-1] if len(rocm) == 1 else "", size, size * IMAGE_GROWTH, staged)
-
-
 def _removals(
     session: Session,
     client: docker.DockerClient,
@@ -208,8 +204,9 @@ def _removals(
         return ()
     known = {release.id: release for release in releases.values()}
     past = look_back(session, {release.name for release in known.values()}, known)
+    images, users = read_images(client, session.host.name)
     going = {step.name for change in serving.changes for step in change.commit if isinstance(step, Remove)}
-    images, used = read_images(client, session.host.name, going)
+    used = {user.image for user in users if user.name not in going}
     return surplus(past, images, used, releases, tuning.keep)
 
 

@@ -6,7 +6,6 @@ names only those that it gave them. The engine is never forced: what any contain
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import docker
 import docker.errors
@@ -14,6 +13,7 @@ import requests
 
 from fleet.errors import HostError
 from fleet.image.release import Release
+from fleet.rollout.census import Listed
 from fleet.rollout.past import Past
 
 KEEP = 2  # the newest releases of a service that stay, the one that serves counted
@@ -33,26 +33,12 @@ class RemoveImage:
         return f"remove image {self.name}"
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One image as the engine lists it."""
-
-    id: str
-    references: tuple[str, ...]  # NAME:TAG and NAME@sha256:…
-    size: int
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> "Listed":
-        references = (*(entry.get("RepoTags") or ()), *(entry.get("RepoDigests") or ()))
-        return cls(str(entry["Id"]), references, int(entry.get("Size") or 0))
-
-
 def surplus(
     past: Past, images: Sequence[Listed], used: Collection[str], wanted: Mapping[str, Release], keep: int
 ) -> tuple[RemoveImage, ...]:
     """The images to remove once `wanted` (by service) serves. `used` are the IDs of every container's image. Pure.
 
-    Stays: what is wanted, what any container was made from, what a service would go back to, and the `keep` newest that
+    Stays: what is wanted or pinned, what any container was made from, what a service would go back to, and the `keep` newest that
     answered as each service.
     """
     needed = _needed(past, wanted, keep)
@@ -66,25 +52,6 @@ def surplus(
                 why = "no service runs it or would go back to it"
                 steps.append(RemoveImage(release.local_name, names, image.size, why))
     return tuple(steps)
-
-
-def read_images(
-    client: docker.DockerClient, host: str, going: Collection[str] = ()
-) -> tuple[tuple[Listed, ...], frozenset[str]]:
-    """The engine's images, and the IDs of those that some container uses. Raises HostError.
-
-    Containers of the names in `going` will be gone by the time that images are removed.
-    """
-    try:
-        images = tuple(Listed.of(entry) for entry in client.api.images())
-        staying = [
-            entry
-            for entry in client.api.containers(all=True)
-            if not {name.lstrip("/") for name in entry.get("Names") or ()} & set(going)
-        ]
-        return images, frozenset(str(entry.get("ImageID", "")) for entry in staying)
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise HostError(host, f"the images could not be read: {error}") from error
 
 
 def remove(step: RemoveImage, client: docker.DockerClient, host: str) -> None:
@@ -103,7 +70,7 @@ def remove(step: RemoveImage, client: docker.DockerClient, host: str) -> None:
 
 
 def _needed(past: Past, wanted: Mapping[str, Release], keep: int) -> set[str]:
-    needed = {release.id for release in wanted.values()}
+    needed = {*past.pinned, *(release.id for release in wanted.values())}
     for service, lineage in past.lineages.items():
         release = wanted.get(service)
         running = {release.id} if release is not None else past.running(service)

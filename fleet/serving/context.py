@@ -14,10 +14,10 @@ from fleet.inventory.settings import Service
 from fleet.preflight import Finding
 from fleet.seam import Bare, Seam
 from fleet.serving.diagnose import diagnose
-from fleet.serving.host import Shell
 from fleet.serving.steps import Change, Step
 from fleet.serving.verify import Proof
 from fleet.serving.wait import Diagnosis
+from fleet.shell import Shell
 
 
 class Guard(Protocol):

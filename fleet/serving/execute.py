@@ -55,7 +55,7 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
                 apply(step, context)
             context.guard.disarm()
         except BaseException as error:
-            left = undo(change, begun, context, _do)
+            left = undo(change, begun, context, _do, waited=isinstance(error, vram.DirtyError))
             if left.well:
                 with suppress(HostError):  # a lost link: the host puts back by itself
                     context.guard.disarm()
@@ -74,27 +74,28 @@ def carry_out(plan: ServingPlan, context: Context) -> dict[str, Proof]:
 def prove(name: str, service: Service, port: int, context: Context) -> Proof:
     """Wait until a running replica is ready and verify it, changing nothing. Raises HostError."""
     try:
-        apply(Wait(name, service.name, port, "it runs already"), context)
-        apply(Verify(name, service.name, port, "it runs already"), context)
+        apply(Wait(name, service.name, port, "it runs already"), context, quiet=True)
+        apply(Verify(name, service.name, port, "it runs already"), context, quiet=True)
     except HostError as error:
         hint = error.hint or f"invoke logs {service.name} --limit {context.name}"
         raise HostError(error.host, error.message, hint=hint, tail=error.tail[-SHOWN:]) from error
     return context.proofs[name]
 
 
-def apply(step: Step, context: Context) -> None:
-    """Do one step. Raises HostError that says which step, on which host, and what the engine said."""
+def apply(step: Step, context: Context, *, quiet: bool = False) -> None:
+    """Do one step, and say so unless `quiet`. Raises HostError with the step, the host and what the engine said."""
     if context.cancelled.is_set():
         raise HostError(context.name, f"interrupted before: {step.what}", hint="run the same command again to go on")
     context.guard.check()
     try:
-        context.seam.perform(context.name, step, lambda: _do(step, context))
+        context.seam.perform(context.name, step, lambda: _do(step, context, None if quiet else ""))
     except BROKEN as error:
         raise _refused(step, context, error) from error
 
 
-def _do(step: Step, context: Context, mark: str = "") -> None:
-    context.say(f"{mark}{step.what}")  # by now it stands in the journal
+def _do(step: Step, context: Context, mark: str | None = "") -> None:
+    if mark is not None:
+        context.say(f"{mark}{step.what}")  # by now it stands in the journal
     api = context.client.api
     match step:
         case WriteSecrets():
@@ -150,7 +151,7 @@ def _remove(step: Remove, context: Context) -> None:
     if found is None:
         return
     context.client.api.remove_container(step.name, v=True)
-    state_dir, files = observe.read_state(context.session)
+    state_dir, files, _ = observe.read_state(context.session)
     in_use = {one.secrets_file for one in observe.observe(context.session, context.client).containers}
     file = found.secrets_file
     if file in files and file not in in_use and posixpath.dirname(file) == f"{state_dir}/secrets":

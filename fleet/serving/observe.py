@@ -10,14 +10,13 @@ import docker.errors
 import requests
 
 from fleet.errors import HostError
-from fleet.serving.host import Shell
 from fleet.serving.inspection import CANDIDATE, Inspection, parse
 from fleet.serving.spec import LABEL
+from fleet.shell import STATE_DIR, Shell
 
-STATE = """
-if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
-echo "$dir"
+STATE = f"""{STATE_DIR}echo "$dir"
 for file in "$dir"/secrets/*; do [ -f "$file" ] && sha256sum "$file"; done
+for file in "$dir"/drained/*; do [ -f "$file" ] && echo "drained ${{file##*/}}"; done
 exit 0
 """
 VRAM = """
@@ -34,16 +33,20 @@ _images: weakref.WeakKeyDictionary[docker.APIClient, dict[str, Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Observed:
-    """`secret_files` maps a path to the sha256 of its content; `state_dir` is where ours are kept on this host."""
+    """`secret_files` maps a path to the sha256 of its content; `state_dir` is where ours are kept on this host.
+
+    `drained` are replicas that were taken out of their router and not put back.
+    """
 
     containers: tuple[Inspection, ...]
     state_dir: str
     secret_files: Mapping[str, str] = field(default_factory=dict)
+    drained: frozenset[str] = frozenset()
 
 
 def observe(session: Shell, client: docker.DockerClient, names: Collection[str] = ()) -> Observed:
     """Our containers in every state, all living ones, and those that have one of `names`."""
-    state_dir, files = read_state(session)
+    state_dir, files, drained = read_state(session)
     try:
         listed = client.api.containers(all=True)
         wanted = {*names, *(name + CANDIDATE for name in names)}
@@ -57,7 +60,7 @@ def observe(session: Shell, client: docker.DockerClient, names: Collection[str] 
         found = [one for container in chosen if (one := inspect(client, container)) is not None]
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
         raise HostError(session.host.name, f"the containers could not be read: {error}") from error
-    return Observed(tuple(sorted(found, key=lambda one: one.name)), state_dir, files)
+    return Observed(tuple(sorted(found, key=lambda one: one.name)), state_dir, files, drained)
 
 
 def running(session: Shell, client: docker.DockerClient) -> tuple[tuple[str, int], ...]:
@@ -91,10 +94,14 @@ def _image(client: docker.DockerClient, digest: str) -> Mapping[str, Any] | None
     return known[digest]
 
 
-def read_state(session: Shell) -> tuple[str, dict[str, str]]:
-    """Where we keep secrets on this host, and the sha256 of each file there. Root's own place where we are root."""
+def read_state(session: Shell) -> tuple[str, dict[str, str], frozenset[str]]:
+    """Where we keep things on this host, the sha256 of each file of secrets there, and replicas that are drained.
+
+    Root's own place where we are root.
+    """
     first, *rest = session.script(STATE, sudo=True).stdout.splitlines()
-    return first, {path: digest for digest, _, path in (line.partition("  ") for line in rest) if path}
+    files = {path: digest for digest, _, path in (line.partition("  ") for line in rest) if path}
+    return first, files, frozenset(line.removeprefix("drained ") for line in rest if line.startswith("drained "))
 
 
 def read_vram(session: Shell) -> dict[int, tuple[int, int]]:

@@ -53,6 +53,7 @@ class _Work:
     held: dict[str, Held]  # what dropped candidates had replaced
     drains: Drains
     aside: frozenset[str]
+    drained: frozenset[str]
 
 
 def plan(
@@ -65,15 +66,29 @@ def plan(
     settle: float = 0.0,
     drains: Drains = NONE,
     aside: frozenset[str] = frozenset(),
+    drained: frozenset[str] = frozenset(),
 ) -> ServingPlan:
     """The steps of one host. `written` are the secrets files that already have the right content there.
 
     `found` are all containers of the host, stopped and foreign ones too. A replica counts as healthy after `settle`
-    seconds. Services in `aside` are left as they are.
+    seconds. Services in `aside` are left as they are. `drained` replicas were taken out of their router and not put back.
     """
     wanted = {spec.name: spec for spec in desired}
     work = _Work(
-        {one.name: one for one in found}, wanted, written, prune, take_over, settle, [], [], [], [], {}, drains, aside
+        {one.name: one for one in found},
+        wanted,
+        written,
+        prune,
+        take_over,
+        settle,
+        [],
+        [],
+        [],
+        [],
+        {},
+        drains,
+        aside,
+        drained,
     )
     work.problems += [
         f"{one.name} was made by a newer fleet (labels of schema {one.newer}): upgrade this one"
@@ -211,10 +226,15 @@ def _settled(work: _Work, spec: ContainerSpec, current: Inspection) -> None:
             freed = _freed(spec, f"{spec.name} was stopped", _needed(blockers))
             undo[:0] = [Stop(spec.name, spec.stop_timeout, "it did not answer"), freed]
         undo.insert(0, SaveLogs(spec.name, "it did not answer"))
+    out = current.state != "running" or spec.name in work.drained
+    back = work.drains.back(spec, "it has answered") if out else ()
+    if back and current.state == "running":
+        why.append("an earlier run left it out of its router")
+        steps.append(Wait(spec.name, spec.service, spec.port, why[-1]))
+        steps.append(Verify(spec.name, spec.service, spec.port, "only an answer proves that it serves"))
     if not steps:
         work.kept.append(f"{spec.name}: runs {spec.image.release} as wanted")
         return
-    back = work.drains.back(spec, "it has answered") if current.state != "running" else ()
     commit = (*back, *(Remove(old.name, f"{spec.name} serves in its place") for old in blockers))
     work.changes.append(Change(spec.name, "; ".join(why), tuple(steps), commit, tuple(undo)))
     for old in blockers:

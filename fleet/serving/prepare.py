@@ -14,12 +14,12 @@ from fleet.serving import secrets
 from fleet.serving.context import Context, Guard, Unguarded
 from fleet.serving.desired import Desired, SecretFiles, desired
 from fleet.serving.draining import Drains
-from fleet.serving.host import Shell
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import Observed, observe
 from fleet.serving.plan import plan
 from fleet.serving.spec import ImageIdentity
 from fleet.serving.steps import ServingPlan
+from fleet.shell import Shell
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def prepare(
         settle=settle,
         drains=Drains.of_settings(settings),
         aside=frozenset(settings.services) - frozenset(images),
+        drained=observed.drained,
     )
     made = replace(made, notes=(*wanted.notes, *made.notes), problems=(*wanted.problems, *made.problems))
     return Prepared(observed, wanted, made)

@@ -13,6 +13,7 @@ from fleet.serving.api import Api
 from fleet.serving.context import Context
 from fleet.serving.follow import address_of
 from fleet.serving.steps import DrainBack, DrainIdle, DrainOut, Hook
+from fleet.shell import STATE_DIR
 
 TAIL = 12  # lines of a hook's output that an error shows
 QUIET = 2  # looks in a row that must find nothing under way: a router may send one request more
@@ -20,10 +21,20 @@ PAUSE = 0.5  # seconds between two looks
 COUNTED = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 
+# A mark for the next run: a controller that vanishes after the hook would leave a replica that serves nobody.
+MARK = f"""{STATE_DIR}case $1 in
+  out) mkdir -p "$dir/drained" && : >"$dir/drained/$2" ;;
+  in) rm -f "$dir/drained/$2" ;;
+esac
+"""
+
+
 def take_out(step: DrainOut, context: Context) -> None:
     """Raises HostError; the replica serves on as before."""
+    context.session.script(MARK, args=("out", step.hook.replica), sudo=True)
     failed = _run(step.hook, context)
     if failed is not None:
+        context.session.script(MARK, args=("in", step.hook.replica), sudo=True)
         said, tail = failed
         message = f"{step.hook.replica} could not be taken out of its router: {said}"
         raise HostError(context.name, message, hint="mend the hook (drain.out in the inventory), then again", tail=tail)
@@ -38,6 +49,7 @@ def put_back(step: DrainBack, context: Context) -> None:
         message = f"{hook.replica} serves, but could not be put back into its router: {said}"
         hint = f"the same command again goes on from here; by hand: {by_hand(hook, context)}"
         raise HostError(context.name, message, hint=hint, tail=tail)
+    context.session.script(MARK, args=("in", step.hook.replica), sudo=True)
 
 
 def by_hand(hook: Hook, context: Context) -> str:

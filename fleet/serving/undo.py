@@ -68,8 +68,11 @@ def told(error: HostError, left: Left, context: Context) -> HostError:
     return HostError(error.host, message, hint=hint, tail=tail)
 
 
-def undo(change: Change, begun: Sequence[Step], context: Context, do: Do) -> Left:
-    """Every undo step is tried, whatever happens to the others. What served is put back although NAME-new is gone."""
+def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, waited: bool = False) -> Left:
+    """Every undo step is tried, whatever happens to the others. What served is put back although NAME-new is gone.
+
+    `waited`: the GPUs' memory was waited for in vain just now, so one more look at it is enough.
+    """
     subject = next((step.name for step in change.undo if isinstance(step, SaveLogs)), "")
     touched = any(not isinstance(step, WriteSecrets | Create | DrainOut | DrainIdle) for step in begun)
     context = replace(context, cancelled=threading.Event())  # what is begun here is brought to its end
@@ -87,7 +90,7 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do) -> Lef
         if isinstance(step, FreeVram):
             if starts and all(_running(name, context) for name in starts):
                 continue  # nothing was stopped yet, so what is in use is theirs
-            step = replace(step, patient=not (begun and isinstance(begun[-1], FreeVram)))
+            step = replace(step, patient=not waited)
         if dirty and getattr(step, "name", "") in starts:
             continue  # it stays as it is held, so that the next run knows that it served
         if isinstance(step, DrainBack) and (unwell or not _running(step.hook.replica, context)):

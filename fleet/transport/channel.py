@@ -48,7 +48,10 @@ class Channel:
         view = memoryview(data).cast("B")
         offset = 0
         while offset < len(view):
-            offset += self.send(bytes(view[offset : offset + PIECE]))
+            sent = self.send(bytes(view[offset : offset + PIECE]))
+            if not sent:  # paramiko's word for: EOF was said already
+                raise BrokenPipeError(32, "the channel is closed for writing")
+            offset += sent
 
     def recv(self, size: int) -> bytes:
         return self._raw.recv(size)

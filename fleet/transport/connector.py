@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ from fleet.transport.target import Hop, Target
 from fleet.transport.watch import watch
 
 MOST_JUMPS = 8  # a chain longer than this is a loop
+KEPT = 60.0  # seconds that an idle session may wait to be used again; later, a firewall may have forgotten it
 OPEN_PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254, 5.1)
 
 
@@ -52,14 +54,21 @@ class Connector:
         self._lock = threading.Lock()
         self._closed = False
         self._sessions: set[Session] = set()
+        self._idle: dict[str, tuple[Session, float]] = {}  # by host, with the time (monotonic) since when
         self._bastions: dict[tuple[Any, ...], _Bastion] = {}
         self._said: set[tuple[str, str]] = set()
 
     def connect(self, host: Host, *, anew: bool = False) -> Session:
-        """A live session. Drops by a busy sshd are tried again unseen. Raises UnreachableError.
+        """A live session, one left by `visiting` if there is. Drops by a busy sshd are tried again unseen.
 
         A bastion that could not be reached is not asked again for every host behind it, but with `anew` it is.
+        Raises UnreachableError.
         """
+        idle = self._take(host)
+        if idle is not None and not anew:
+            return idle
+        if idle is not None:
+            idle.close()
         if anew:
             with self._lock:
                 self._bastions = {key: slot for key, slot in self._bastions.items() if slot.error is None}
@@ -73,7 +82,31 @@ class Connector:
                 session.close()
                 raise UnreachableError(host.name, "interrupted while connecting")
             self._sessions.add(session)
-        watch(connection.transport, session.requests, target.alive_interval, target.alive_count)
+        watch(connection.transport, session.requests, target.alive_interval, target.alive_count, session.given_up)
+        return session
+
+    @contextlib.contextmanager
+    def visiting(self, host: Host) -> Iterator[Session]:
+        """A session for a few questions, with which the next `connect` to the host goes on. Raises UnreachableError."""
+        session = self.connect(host)
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        with self._lock:
+            self._idle[host.name] = (session, time.monotonic())
+
+    def _take(self, host: Host) -> Session | None:
+        """The idle session to the host, if it can still be used as this host's settings say."""
+        with self._lock:
+            session, since = self._idle.pop(host.name, (None, 0.0))
+        if session is None:
+            return None
+        if not session.alive or session.host.connection != host.connection or time.monotonic() - since > KEPT:
+            session.close()
+            return None
+        session.host = host
         return session
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """Opens one connection: socket, key exchange, host key, log-in. Knows which failures are worth another try."""
 
 import contextlib
-import functools
 import logging
 import os
 import random
@@ -20,6 +19,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 from fleet.errors import UnreachableError
 from fleet.transport.hostkey import HostKeyGuard
 from fleet.transport.login import Login
+from fleet.transport.orderly import OrderlyTransport
 from fleet.transport.target import Target
 
 BANNER_TIMEOUT = 20.0  # seconds
@@ -118,7 +118,7 @@ def shake_hands(target: Target, sock: Any, guard: HostKeyGuard) -> fabric.Connec
     """Key exchange, host key and log-in over a connected socket. Raises Dropped, Silent or UnreachableError."""
 
     def factory(sock: Any, **options: Any) -> paramiko.Transport:
-        transport = paramiko.Transport(sock, **options)
+        transport = OrderlyTransport(sock, **options)
         security = transport.get_security_options()
         available = set(security.ciphers)
         security.ciphers = tuple(cipher for cipher in CIPHERS if cipher in available)
@@ -185,7 +185,10 @@ def _classified(target: Target, guard: HostKeyGuard, error: BaseException, secon
     return Dropped(said)
 
 
-@functools.cache
 def _config() -> fabric.Config:
-    """Only fabric's defaults: no fabric.yaml, and no second reader of ~/.ssh/config."""
+    """Only fabric's defaults: no fabric.yaml, and no second reader of ~/.ssh/config.
+
+    One for each connection: a Connection writes into its Config, which merges itself anew, and whoever looks into a
+    shared one meanwhile finds it half empty.
+    """
     return fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True)

@@ -4,13 +4,11 @@ import contextlib
 import io
 import os
 import secrets
-import shlex
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import BinaryIO, NoReturn, Self
+from typing import BinaryIO, Self
 
 import fabric
 import paramiko
@@ -23,13 +21,10 @@ from fleet.transport.dial import drop
 from fleet.transport.lines import Lines
 from fleet.transport.output import Output
 from fleet.transport.process import Sink, Stalled, converse
-from fleet.transport.slots import Slots
-from fleet.transport.terminal import join, open_terminal
+from fleet.transport.starter import OPEN_TIMEOUT, SUDO_TIMEOUT, Starter, describe
+from fleet.transport.terminal import join
 from fleet.transport.tunnel import RemoteForwards, listening
 
-REFUSED = (0.2, 0.5, 1.0)  # seconds to wait after a refused channel
-OPEN_TIMEOUT = 30.0  # seconds for the server to open a channel
-SUDO_TIMEOUT = 60.0  # seconds for sudo to ask, or to start the command
 NOT_FOUND = 127  # POSIX sh, "command not found"
 
 # Writes beside the target, then renames: nobody ever sees half a file, and a cut link cannot pass for an end of file.
@@ -65,7 +60,7 @@ class Session:
         self.requests = threading.Lock()  # held by whoever waits for the answer to a global request
         self._connection = connection
         self._transport: paramiko.Transport = connection.transport
-        self._slots = Slots()
+        self._starter = Starter(host.name, user, host.connection.become, self._transport)
         self._on_close = on_close
         self._forwards = RemoteForwards(host.name, self._transport, self.requests)
 
@@ -104,7 +99,7 @@ class Session:
         lock = threading.Lock()
         out, err = Lines(on_line, lock), Lines(on_line, lock)
         what = describe(argv)
-        with self._started(argv, sudo) as channel:
+        with self._starter.start(argv, sudo) as channel:
             code = self._converse(channel, what, io.BytesIO(stdin) if stdin else None, out, err, None)
         out.end()
         err.end()
@@ -115,20 +110,24 @@ class Session:
 
         On a terminal sudo may ask a person. Returns the exit code.
         """
-        by_sudo = ("sudo", "-u", self.host.connection.become.user, "--") if sudo and self._becomes else ()
-        with self._exec((*by_sudo, *argv), argv, terminal=True) if terminal else self._started(argv, sudo) as channel:
+        by_sudo = ("sudo", "-u", self.host.connection.become.user, "--") if sudo and self._starter.becomes else ()
+        with (
+            self._starter.execute((*by_sudo, *argv), argv, terminal=True)
+            if terminal
+            else self._starter.start(argv, sudo) as channel
+        ):
             join(channel.raw)
             code = channel.exit_code(OPEN_TIMEOUT)
         if code is None or (code < 0 and not self._transport.is_active()):
-            self._lost(describe(argv))
+            self._starter.lost(describe(argv))
         return code
 
     def open_process(self, argv: Sequence[str], *, sudo: bool = False, lasting: bool = False) -> Channel:
         """Start a command and hand over its raw channel; the caller closes it. `lasting`: not before the session ends."""
-        channel = self._started(argv, sudo)
+        channel = self._starter.start(argv, sudo)
         if lasting:
-            self._slots.lasts(1)
-            channel.on_close(lambda: self._slots.lasts(-1))
+            self._starter.slots.lasts(1)
+            channel.on_close(lambda: self._starter.slots.lasts(-1))
         return channel
 
     def upload(
@@ -163,7 +162,7 @@ class Session:
             raw = self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=OPEN_TIMEOUT)
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not self._transport.is_active():
-                self._lost(f"connecting to {address}:{port}", error)
+                self._starter.lost(f"connecting to {address}:{port}", error)
             why = error.text if isinstance(error, paramiko.ChannelException) else "refused"
             message = f"the host cannot connect to {address}:{port}: {why}"
             raise HostError(self.host.name, message, hint="does it listen there? AllowTcpForwarding?") from error
@@ -183,8 +182,13 @@ class Session:
     def alive(self) -> bool:
         return bool(self._connection.is_connected)
 
+    def given_up(self, why: str) -> None:
+        """Have commands that find the connection lost say `why`."""
+        self._starter.reason = why
+
     def close(self) -> None:
         """End the connection at once; running commands see it as lost."""
+        self._starter.reason = self._starter.reason or "we closed it"
         drop(self._transport)
         if self._on_close is not None:
             self._on_close(self)
@@ -194,8 +198,6 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # How
 
     def _run(
         self,
@@ -208,10 +210,10 @@ class Session:
         on_sent: Callable[[int], None] | None = None,
     ) -> Output:
         out, err = bytearray(), bytearray()
-        with self._started(argv, sudo) as channel:
+        with self._starter.start(argv, sudo) as channel:
             code = self._converse(channel, what, stdin, out.extend, err.extend, timeout, on_sent)
         output = Output(code, out.decode(errors="replace"), err.decode(errors="replace"))
-        if code and sudo and self._becomes:
+        if code and sudo and self._starter.becomes:
             self._check_sudo(output)
         if check and code:
             how = "was ended by a signal" if code < 0 else f"exited with {code}"
@@ -233,108 +235,8 @@ class Session:
         except Stalled as error:
             raise HostError(self.host.name, f"{what}: {error}", hint="it was left running on the host") from error
         if code < 0 and not self._transport.is_active():
-            self._lost(what)
+            self._starter.lost(what)
         return code
-
-    @property
-    def _becomes(self) -> bool:
-        wanted = self.host.connection.become
-        return wanted.enabled and wanted.user != self.user
-
-    def _started(self, argv: Sequence[str], sudo: bool) -> Channel:
-        """The command's channel, past sudo's question."""
-        if not (sudo and self._becomes):
-            return self._exec(argv, argv)
-        wanted = self.host.connection.become
-        if wanted.password is None:
-            return self._exec(become.without_password(argv, wanted.user), argv)
-        marks = become.Marks()
-        channel = self._exec(become.with_password(argv, wanted.user, marks), argv)
-        try:
-            self._answer_sudo(channel, marks, wanted.password.reveal())
-        except BaseException:
-            channel.close()
-            raise
-        return channel
-
-    def _exec(self, command: Sequence[str], argv: Sequence[str], *, terminal: bool = False) -> Channel:
-        what = describe(argv)
-        raw = self._open_session(what)
-        try:
-            if terminal:
-                open_terminal(raw)
-            raw.exec_command(shlex.join(command))
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raw.close()
-            self._slots.release()
-            if self._transport.is_active():
-                message = f"the server refused to run {what}"
-                raise HostError(self.host.name, message, hint="a ForceCommand or a restricted key?") from error
-            self._lost(what, error)
-        return Channel(raw, self._slots.release)
-
-    def _open_session(self, what: str) -> paramiko.Channel:
-        while True:
-            if not self._slots.acquire():
-                message = f"{what} waited in vain for a free channel of the connection"
-                raise HostError(self.host.name, message, hint="too much at once on one host")
-            try:
-                return self._opened()
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                if not self._transport.is_active():
-                    self._slots.release()
-                    self._lost(what, error)
-                # A refusal. When two meet, paramiko gives the ChannelException to one and a bare SSHException to the
-                # other, so the type says nothing. Whoever holds other channels waits until one of them is free.
-                if not self._slots.shrink():
-                    message = f"the server refused a channel for {what}: {error}"
-                    raise HostError(self.host.name, message, hint="MaxSessions in its sshd_config") from error
-
-    def _opened(self) -> paramiko.Channel:
-        """A session channel. Refusals are tried again: sshd counts a session until its last process is gone."""
-        for pause in REFUSED:
-            try:
-                return self._transport.open_session(timeout=OPEN_TIMEOUT)
-            except (paramiko.SSHException, EOFError, OSError):
-                if not self._transport.is_active():
-                    raise
-                time.sleep(pause)
-        return self._transport.open_session(timeout=OPEN_TIMEOUT)
-
-    def _answer_sudo(self, channel: Channel, marks: become.Marks, password: str) -> None:
-        """Wait until sudo asks or the command starts; answer once. A second question means a wrong password."""
-        said, asked = b"", 0
-        channel.settimeout(SUDO_TIMEOUT)
-        while True:
-            try:
-                piece = channel.recv_stderr(4096)
-            except TimeoutError:
-                piece = b""
-            said += piece
-            before, ready, after = said.partition(marks.ready.encode())
-            if ready:
-                channel.settimeout(None)
-                channel.unread_stderr(after)
-                return
-            questions = before.count(marks.prompt.encode())
-            if questions > 1:
-                raise HostError(
-                    self.host.name,
-                    f"sudo did not take the password of {self.user}",
-                    hint="is ansible_become_password right?",
-                )
-            if questions > asked:
-                asked = questions
-                channel.sendall(password.encode() + b"\n")
-            if not piece:
-                words = before.replace(marks.prompt.encode(), b"").decode(errors="replace").strip()
-                if not self._transport.is_active():
-                    self._lost("asking sudo")
-                raise HostError(
-                    self.host.name,
-                    f"sudo did not start the command: {words or 'it said nothing'}",
-                    hint=f"may {self.user} become {self.host.connection.become.user} on this host?",
-                )
 
     def _check_sudo(self, output: Output) -> None:
         """Tell sudo's own refusal from the command's failure. Its prefix only raises the question; `true` answers it."""
@@ -355,16 +257,3 @@ class Session:
                 hint="set ansible_become_password, or NOPASSWD in sudoers",
                 tail=output.tail(),
             )
-
-    def _lost(self, what: str, error: BaseException | None = None) -> NoReturn:
-        raise HostError(
-            self.host.name,
-            f"the connection was lost during {what}",
-            hint="the host may have gone on with it; look before you repeat it",
-        ) from error
-
-
-def describe(argv: Sequence[str]) -> str:
-    """A command for people: one line, at most 100 characters."""
-    words = shlex.join(argv).split("\n", maxsplit=1)[0]
-    return f"`{words}`" if len(words) <= 100 else f"`{words[:99]}…`"

@@ -3,14 +3,21 @@
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 
 import paramiko
 
 from fleet.transport.dial import drop
 
 
-def watch(transport: paramiko.Transport, requests: threading.Lock, interval: float, count: int) -> None:
-    """Close `transport` once `count` intervals (seconds) pass without an answer.
+def watch(
+    transport: paramiko.Transport,
+    requests: threading.Lock,
+    interval: float,
+    count: int,
+    given_up: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Close `transport` once `count` intervals (seconds) pass without an answer; `given_up` gets the reason first.
 
     paramiko's set_keepalive asks for no answer, so behind a bastion it would never notice. `requests` is held while
     asking: paramiko keeps a single answer for all global requests of a connection.
@@ -21,14 +28,22 @@ def watch(transport: paramiko.Transport, requests: threading.Lock, interval: flo
             _pause(transport, interval)
             if not transport.is_active():
                 return
-            alarm = threading.Timer(interval * count, drop, (transport,))
-            alarm.daemon = True
-            alarm.start()
+            answered = threading.Event()
+            threading.Thread(target=guard, args=(answered,), name="fleet-alive-guard", daemon=True).start()
             try:
                 with requests, contextlib.suppress(EOFError, OSError, paramiko.SSHException):
                     transport.global_request("keepalive@openssh.com", wait=True)
             finally:
-                alarm.cancel()
+                answered.set()
+
+    def guard(answered: threading.Event) -> None:
+        # One interval after the other, as OpenSSH counts: a controller that was suspended, or got no processor, for
+        # longer than all of them together has lost one of them and finds the answer that came meanwhile.
+        for _ in range(count):
+            if answered.wait(interval):
+                return
+        given_up(f"no answer for {interval * count:g} s")
+        drop(transport)
 
     threading.Thread(target=ask, name="fleet-alive", daemon=True).start()
 

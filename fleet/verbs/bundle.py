@@ -1,7 +1,6 @@
 """`bundle.*`: what carries a site across an air gap, on both sides of it."""
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from docker.errors import DockerException
 
 from fleet.bundle import check, contents, create, have, plan, site, tool
 from fleet.bundle import load as loading
-from fleet.bundle.check import Bundle
 from fleet.bundle.manifest import Want
 from fleet.bundle.store import SiteStore
 from fleet.cli import Options
@@ -21,17 +19,18 @@ from fleet.engine import docker_client
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.facts.dockerd import image_store
 from fleet.image import lock as locks
-from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.workshop import ensure_layout
 from fleet.inventory import load, select
 from fleet.inventory.model import Host
 from fleet.report import bundle as report
 from fleet.report import terminal
-from fleet.rollout.releases import image_of, obtain, orders
+from fleet.rollout.relays import registry_images
+from fleet.rollout.releases import Stock, image_of, obtain, orders
 from fleet.survey import each
 from fleet.transport import Session
 from fleet.verbs import secrets
+from fleet.verbs.cargo import Trust, damage
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
 
 
@@ -45,20 +44,6 @@ class Wishes:
     since: str = ""
     volume_size: str = ""
     sign_key: str = ""
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whose signature counts; `unsigned` says that none is asked for."""
-
-    allowed_signers: str
-    unsigned: bool
-
-    def require(self) -> None:
-        if bool(self.allowed_signers) == self.unsigned:
-            raise UsageError(
-                "whose signature counts?", hint="--allowed-signers FILE, or --unsigned to do without; not both"
-            )
 
 
 def create_bundle(options: Options, wishes: Wishes) -> int:
@@ -77,11 +62,12 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
     say = narrator(options, loud=terminal.err().is_terminal)
     with connected(options) as connector:
         stock = obtain(inventory, hosts, connector, ROOT, say=say.line, publish=False, moving=say.moving)
-        for release in {one.id: one for of_host in stock.releases.values() for one in of_host.values()}.values():
+        everything = create.with_relays(stock.releases, stock.relays)
+        found = {one.id: one for of_host in everything.values() for one in of_host.values()}
+        for release in found.values():
             ensure_layout(stock.workshops[release.id], release)
     files |= site.site_files(inventory)  # after obtain, which may have moved the lock
-    images = create.carried(stock.releases, stock.store)
-    found = {one.id: one for of_host in stock.releases.values() for one in of_host.values()}
+    images = create.carried(everything, stock.store)
     files |= create.record_files(tuple(found.values()), ROOT)
     terms = create.Terms(Path(wishes.target), volume, wishes.sign_key, since)
     with contextlib.ExitStack() as stack:
@@ -89,7 +75,7 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
         made = create.create(
             images,
             {**files, **tools},
-            _wants(hosts, stock.releases),
+            _wants(hosts, stock),
             terms,
             inventory=[str(source) for source in inventory.sources],
             models=models,
@@ -103,9 +89,15 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
     return 0
 
 
-def _wants(hosts: tuple[Host, ...], releases: Mapping[str, Mapping[str, Release]]) -> list[Want]:
-    return [
-        Want(host.name, service.name, plan.fingerprint(image), releases[host.name][service.name].id)
+def _wants(hosts: tuple[Host, ...], stock: Stock) -> list[Want]:
+    """A registry's image for relays is wanted by no service: ""."""
+    relays = [
+        Want(host, "", plan.fingerprint(image), stock.relays[host].id)
+        for image, names in registry_images(hosts).items()
+        for host in names
+    ]
+    return relays + [
+        Want(host.name, service.name, plan.fingerprint(image), stock.releases[host.name][service.name].id)
         for host in hosts
         for service in host.settings.services.values()
         for image in [image_of(host.settings, service.image, host.name, service.name)]
@@ -116,7 +108,7 @@ def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: 
     """Is every byte as it was signed, and could the site be deployed from it?"""
     trust.require()
     bundle = check.open_bundle(Path(folder), trust.allowed_signers)
-    wrong = _damage(bundle, options)
+    wrong = damage(bundle, options)
     lacking: tuple[str, ...] = ()
     notes: list[str] = []
     if not wrong:
@@ -144,7 +136,7 @@ def load_bundle(options: Options, folder: str, store: str, trust: Trust) -> int:
     """Check everything, then put the blobs into the store; nothing is loaded when anything is wrong."""
     trust.require()
     bundle = check.open_bundle(Path(folder), trust.allowed_signers)
-    wrong = _damage(bundle, options)
+    wrong = damage(bundle, options)
     target = SiteStore(Path(store or ROOT / "store"))
     found = contents.records(bundle) if not wrong else ()
     lacking = contents.lacking(bundle.manifest, contents.distinct(found), target.digests(), nodes=True)
@@ -160,19 +152,6 @@ def load_bundle(options: Options, folder: str, store: str, trust: Trust) -> int:
     else:
         report.show_loaded(target.root, loaded)
     return 0
-
-
-def _damage(bundle: Bundle, options: Options) -> tuple[str, ...]:
-    with narrator(options).moving("bundle", f"read {bundle.path}", bundle.manifest.size) as at:
-        done = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal done
-            done += count
-            at(done)
-
-        wrong = check.problems(bundle, on_bytes)
-    return wrong or contents.disagreeing(bundle, contents.distinct(contents.records(bundle)))
 
 
 def list_bundle(options: Options, folder: str) -> int:

@@ -9,6 +9,7 @@ from fleet.journal import RunHeader, RunStory, latest, only_failed, read, remain
 from fleet.report import terminal
 from fleet.report.hosts import fold
 from fleet.rollout.goback import Back
+from fleet.verbs.cargo import Cargo
 from fleet.verbs.common import ROOT
 
 
@@ -16,7 +17,7 @@ from fleet.verbs.common import ROOT
 class Order:
     """What a verb asks for. `stages` keeps only these of the playbook; `resume` is a run's id, `last`, or empty.
 
-    `back` takes the releases from the hosts' own past instead of making them by the inventory.
+    `back` takes the releases from the hosts' own past instead of making them by the inventory, `cargo` from a bundle.
     """
 
     verb: str = "deploy"
@@ -32,6 +33,7 @@ class Order:
     list_stages: bool = False
     list_hosts: bool = False
     back: Back | None = None
+    cargo: Cargo | None = None
 
 
 def from_earlier(options: Options, order: Order) -> tuple[Options, Order, str]:
@@ -54,8 +56,11 @@ def from_earlier(options: Options, order: Order) -> tuple[Options, Order, str]:
     if not names:
         raise UsageError(f"run {story.id} left no host to go on with", hint=f"invoke runs.show {story.id}")
     terminal.event("fleet", f"goes on from run {story.id} with {fold(names)}")
+    cargo = order.cargo or Cargo.of_flags(flags.get("bundle"))
     order = replace(
         order,
+        playbook=str(flags.get("playbook", order.playbook)),
+        cargo=cargo,
         stages=order.stages or frozenset(flags.get("stages", ())),
         prune=order.prune or flags.get("prune") is True,
         take_over=order.take_over or frozenset(flags.get("take_over", ())),
@@ -68,7 +73,8 @@ def _earlier(order: Order) -> RunStory:
     """The run to go on from: the named one, else the last of this verb and playbook. Raises UsageError."""
 
     def alike(header: RunHeader) -> bool:
-        return header.verb == order.verb and header.flags.get("playbook", order.playbook) == order.playbook
+        same = header.flags.get("playbook", order.playbook) == order.playbook
+        return header.verb == order.verb and (same or order.verb != "play")  # deploy has one playbook for bundles
 
     if order.resume and order.resume != "last":
         story: RunStory | None = read(ROOT, order.resume)

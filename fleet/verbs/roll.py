@@ -3,10 +3,12 @@
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from fleet import playbook
 from fleet.cli import Options
-from fleet.errors import HostError
+from fleet.delivery.site_ca import SiteCa
+from fleet.errors import HostError, UsageError
 from fleet.inventory.model import Inventory
 from fleet.journal import (
     Journal,
@@ -22,12 +24,14 @@ from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.goback import arrange
 from fleet.rollout.looks import survey
+from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.roll import Scene, conduct
 from fleet.rollout.run import Outcome, Run, never_reached
 from fleet.rollout.site import Wishes
 from fleet.transport import Connector
 from fleet.verbs import secrets
+from fleet.verbs.cargo import Examined, examine, unload
 from fleet.verbs.closing import Teller, close_roll, finisher, show_plan
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator
 from fleet.verbs.order import Order, from_earlier
@@ -35,12 +39,15 @@ from fleet.verbs.order import Order, from_earlier
 
 def roll(options: Options, order: Order) -> int:
     """The whole way, or a part of it. With `check` it is the same way stopped before the effects."""
-    plays = playbook.load(order.playbook)
     options, order, continues = from_earlier(options, order)
+    plays = playbook.load(order.playbook)
     inventory, chosen = inventory_and_hosts(options)
     programme = assign(plays, inventory, chosen, stages=order.stages)
     if order.sideload:
-        moved = (replace(host, settings=replace(host.settings, delivery="sideload")) for host in programme.hosts)
+        # Straight from here, whatever the inventory says.
+        moved = (
+            replace(host, settings=replace(host.settings, delivery="sideload", relay=None)) for host in programme.hosts
+        )
         programme = replace(programme, hosts=tuple(moved))
     programme = replace(
         programme, prune=programme.prune or order.prune, take_over=programme.take_over | order.take_over
@@ -50,12 +57,14 @@ def roll(options: Options, order: Order) -> int:
         return 0
     taking = {host.name for host in programme.hosts}
     skipped = [host.name for host in chosen if host.name not in taking]
+    _require_bundle(order, programme)
     secrets.require(programme.hosts, services=bool({"serve", "verify"} & programme.stages))
+    cargo = examine(order.cargo, programme.hosts, options) if order.cargo else None
     with ExitStack() as stack:
         journal = None if options.check else stack.enter_context(_journal(options, order, programme, continues))
         say = Teller(narrator(options), journal)
         connector = stack.enter_context(connected(options))
-        return _run(options, order, inventory, programme, connector, journal, say, skipped)
+        return _run(options, order, inventory, programme, cargo, connector, journal, say, skipped)
 
 
 def _run(
@@ -63,6 +72,7 @@ def _run(
     order: Order,
     inventory: Inventory,
     programme: Programme,
+    cargo: Examined | None,
     connector: Connector,
     journal: Journal | None,
     say: Teller,
@@ -70,11 +80,14 @@ def _run(
 ) -> int:
     refused: dict[str, str] = {}
     if order.back is None:
-        stock = _stock(inventory, programme, connector, say, dry=options.check)
+        stock = _stock(inventory, programme, cargo, connector, say, dry=options.check)
     else:
         everybody = tuple(inventory.hosts.values())
         road = arrange(order.back, programme.hosts, everybody, connector, ROOT, forks=options.forks, say=say.line)
         programme, stock, refused = replace(programme, hosts=road.hosts), road.stock, dict(road.refused)
+    ca = SiteCa(ROOT)
+    if stock.relays and not options.check:
+        ca.ensure(datetime.now(UTC))
     wishes = Wishes(
         stock.releases,
         certificates({host.name: host for host in programme.hosts}) if "distribute" in programme.stages else {},
@@ -85,10 +98,13 @@ def _run(
         tuning=programme.tuning,
         partial=order.back is not None,
         refused=refused,
+        relays=stock.relays if "distribute" in programme.stages else {},
+        fingerprint=ca.fingerprint,
     )
     run = Run(connector, wishes, ROOT, options.forks, say.host, moving=say.moving)
     with terminal.counting("looking", len(programme.hosts)) as done:
         found = survey(run, programme.hosts, done)
+    arrange_relays(found, wishes)
     programme, gone = _quarantine(order, programme, found)
     skipped += gone
     if "distribute" not in programme.stages and "serve" in programme.stages:
@@ -117,6 +133,7 @@ def _journal(options: Options, order: Order, programme: Programme, continues: st
         "prune": order.prune,
         "take_over": sorted(order.take_over),
         "include_quarantined": order.include_quarantined,
+        "bundle": order.cargo.flags() if order.cargo else None,
     }
     header = RunHeader(
         order.verb,
@@ -130,13 +147,29 @@ def _journal(options: Options, order: Order, programme: Programme, continues: st
     return Journal.open(ROOT, header, redact=redactor_for(programme.hosts))
 
 
-def _stock(inventory: Inventory, programme: Programme, connector: Connector, say: Teller, *, dry: bool) -> Stock:
-    """The releases, made where the stage `image` says so and found otherwise."""
+def _require_bundle(order: Order, programme: Programme) -> None:
+    for one in programme.assignments:
+        if order.cargo is None and any(getattr(stage, "bundle", False) for stage in one.play.stages):
+            raise UsageError(f"play {one.play.name} takes its images from a bundle alone", hint="--bundle DIR")
+
+
+def _stock(
+    inventory: Inventory,
+    programme: Programme,
+    cargo: Examined | None,
+    connector: Connector,
+    say: Teller,
+    *,
+    dry: bool,
+) -> Stock:
+    """The releases, made (or taken from the bundle) where the stage `image` says so and found otherwise."""
     hosts = [host for host in programme.hosts if host.settings.services]
     if not hosts or not programme.stages & IMAGES:
         return Stock.empty()
     update = any(getattr(stage, "update", False) for one in programme.assignments for stage in one.play.stages)
     dry = dry or "image" not in programme.stages
+    if cargo is not None:
+        return unload(cargo, inventory, hosts, say, dry=dry)
     return obtain(inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry, moving=say.moving)
 
 

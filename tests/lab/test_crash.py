@@ -80,9 +80,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 def begin(
     story: Story, controller: Controller, moment: str, host: str, what: str, lease: float
 ) -> subprocess.Popen[str]:
-    address = story.fleet.address(host)
+    lab = story.fleet.lab.name
     words = controller.argv("deploy", "--limit", host)[1:]
-    argv = (sys.executable, "-m", "tests.lab.crash_driver", moment, host, what, str(lease), address, *words)
+    argv = (sys.executable, "-m", "tests.lab.crash_driver", moment, host, what, str(lease), lab, *words)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         argv, cwd=controller.directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -109,7 +109,7 @@ def crash(story: Story, controller: Controller, moment: str, host: str, what: st
         assert within(10, lambda: fleet.answers(host)), f"{host} stopped serving when its lock ended"
         assert time.monotonic() - began < lease + 15
     finally:
-        mend(fleet.address(host))
+        mend(fleet.lab.node(host))
         if moment == "during":
             finish(process)
 
@@ -180,7 +180,7 @@ def undone(story: Story, host: str) -> list[str]:
     """The steps that put the old container back, in the words of a roll whose new one does not start."""
     assert story.wants(story.next(host), env=BROKEN).run("deploy", "--limit", host).returncode == 1
     steps = [step["what"] for step in story.fleet.journal()["hosts"][host]["steps"]]
-    failed = next(number for number, what in enumerate(steps) if what.startswith("wait until chat"))
+    failed = next(number for number, what in enumerate(steps) if what.startswith("wait until chat-0-new is ready"))
     settle(story, host, story.serves[host])
     return steps[failed + 1 :]
 

@@ -45,7 +45,11 @@ def on(lab: Lab, host: str, script: str) -> str:
 
 def take_away(lab: Lab, host: str) -> None:
     """The host as if it had never had the image."""
-    on(lab, host, "docker rm -f chat-0; docker rmi -f $(docker images -q); docker image prune -af; true")
+    on(
+        lab,
+        host,
+        "docker rm -f chat-0 chat-0-previous; docker rmi -f $(docker images -q); docker image prune -af; true",
+    )
 
 
 def images_on(lab: Lab, host: str) -> str:

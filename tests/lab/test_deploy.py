@@ -216,7 +216,7 @@ def test_status_endpoints_logs_and_verify_agree(lab: Lab, controller: Controller
 
 
 def test_sideload_and_serve_do_their_part_alone(lab: Lab, controller: Controller) -> None:
-    lab.node("mi250-01").exec(("sh", "-c", "docker rm -f chat-0; docker rmi -f $(docker images -q)"))
+    lab.node("mi250-01").exec(("sh", "-c", "docker rm -f chat-0 chat-0-previous; docker rmi -f $(docker images -q)"))
     assert controller.run("serve", "--limit", "mi250").returncode == 1  # its image is not there, and that is said
     assert controller.run("sideload", "--limit", "mi250").returncode == 0
     assert controller.run("serve", "--limit", "mi250").returncode == 0

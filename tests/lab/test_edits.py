@@ -63,10 +63,16 @@ def test_a_container_made_anew_with_edits_is_planned_with_every_one_by_name_and_
     assert planned.returncode == 0
     for named in NAMED:
         assert named in planned.stdout
+    code, document = site.controller.ask("drift")
+    (drift,) = document["hosts"][HOST]
+    assert (code, drift["kind"], drift["subject"]) == (1, "container", "chat-0")
+    assert all(named in drift["what"] for named in NAMED)
     code, document = site.controller.ask("deploy")
     assert (code, document["failed"]) == (0, {})
     assert document["hosts"][HOST]["changed"] > 0
     settled(site)
+    code, document = site.controller.ask("drift")
+    assert (code, document) == (0, {"hosts": {HOST: []}, "notes": [], "failed": {}})
 
 
 def test_a_driver_that_waits_for_a_reboot_is_reported_and_touches_no_service(site: Site) -> None:

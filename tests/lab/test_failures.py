@@ -199,7 +199,7 @@ def test_a_port_that_a_process_holds_is_told_with_its_command_and_nothing_begins
 def test_a_container_that_holds_the_port_is_named_and_taken_over_only_when_asked(site: Site) -> None:
     image = site.docker(BAD, "inspect", "-f", "{{.Config.Image}}", "chat-0")
     command = ("--entrypoint", "python3", image, "-m", "http.server", "8100")
-    site.docker(BAD, "run", "--detach", "--name", "web", "--network", "host", *command)
+    site.docker(BAD, "run", "--detach", "--init", "--name", "web", "--network", "host", *command)
     before = site.serving(BAD)
     moved = site.over(over_service(port=8100))
     code, document = moved.ask("deploy", "--limit", BAD)

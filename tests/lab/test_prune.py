@@ -50,6 +50,27 @@ def test_with_two_releases_nothing_is_too_many(fleet: Fleet) -> None:
         assert len(ours(fleet, host)) == 2
 
 
+def test_a_pinned_release_is_no_surplus_until_it_is_unpinned(fleet: Fleet) -> None:
+    """What runs shall be `b`, and of `a`, that would go with `c`, the pin is seen on both hosts."""
+    running = fleet.docker(MI300X.name, "inspect", "-f", "{{.Config.Image}}", "chat-0")
+    (first,) = ours(fleet, MI300X.name).keys() - {running}
+    release = first.rpartition(":")[2]
+    assert fleet.wants("c").run("push").returncode == 0
+    code, document = fleet.wants("c").ask("releases.pin", release, "--check")
+    assert (code, sorted(document["changed"])) == (0, sorted(HOSTS))
+    code, document = fleet.wants("c").ask("releases.pin", release, "--reason", 'it\'s "the" one')
+    assert (code, sorted(document["changed"]), document["failed"]) == (0, sorted(HOSTS), {})
+    assert fleet.wants("c").ask("releases.pin", release)[1]["changed"] == []
+    code, document = fleet.wants("c").ask("releases.show", release)
+    assert {host: place["pinned"].startswith('it\'s "the" one, by ') for host, place in document["hosts"].items()} == (
+        dict.fromkeys(HOSTS, True)
+    )
+    assert f"remove image {first}" not in fleet.wants("c").run("plan").stdout
+    code, document = fleet.wants("c").ask("releases.unpin", release)
+    assert (code, sorted(document["changed"]), document["failed"]) == (0, sorted(HOSTS), {})
+    assert f"remove image {first}" in fleet.wants("c").run("plan").stdout
+
+
 def test_the_third_shows_and_removes_the_first_and_nothing_else(fleet: Fleet) -> None:
     before = {host: ours(fleet, host) for host in HOSTS}
     running = {host: fleet.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0") for host in HOSTS}
@@ -97,3 +118,25 @@ def test_the_way_back_is_still_there(fleet: Fleet) -> None:
     assert fleet.wants("a").run("rollback").returncode == 0
     for host in HOSTS:
         assert "MARK=c" in fleet.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")
+
+
+def test_images_tell_which_is_which_though_a_name_was_given_to_another(fleet: Fleet) -> None:
+    for host in HOSTS:
+        running = fleet.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0")
+        other = min(ours(fleet, host).keys() - {running})
+        fleet.docker(host, "tag", other, running)
+        try:
+            code, document = fleet.wants("c").ask("images")
+            assert (code, document["failed"]) == (0, {})
+            seen = document["hosts"][host]
+            (runs,) = [one for one in seen if any(user["name"] == "chat-0" for user in one["containers"])]
+            assert runs["release"]["local_name"] == running
+            assert runs["lost_names"] == [running]
+            (wrong,) = [one for one in seen if running in one["names"]]
+            assert wrong["release"]["local_name"] == other
+            assert "and this is another image" in " ".join(wrong["remarks"])
+            assert any("somebody/else:1" in one["names"] for one in seen)
+            table = fleet.wants("c").run("images", "--limit", host).stdout
+            assert f"{running} is the name of release" in " ".join(table.split())
+        finally:
+            fleet.docker(host, "tag", runs["id"], running)

@@ -1,4 +1,4 @@
-"""Faults of every kind in the middle of rolls, each for real, with the promise that it proves (roll_faults.FAULTS).
+"""Faults of every kind in the middle of rolls, each for real, with the promise that it proves (tests.lab.faults).
 
 `make faults` writes what was tried, and how it went, to docs/faults-tried.md.
 """
@@ -13,7 +13,8 @@ import pytest
 
 from fleet.lab import NodeSpec
 from tests.lab.conftest import REGISTRY
-from tests.lab.roll_faults import FAULTS, HOSTS, SUDO, World
+from tests.lab.faults import FAULTS
+from tests.lab.faults.world import HOSTS, SUDO, World
 from tests.lab.rolls import fleet_of
 
 pytestmark = pytest.mark.lab

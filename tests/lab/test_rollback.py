@@ -83,6 +83,26 @@ def test_the_next_release_serves_elsewhere_and_the_first_is_remembered(fleet: Fl
     assert (code, [host["changed"] for host in again["hosts"].values()]) == (0, [0, 0])
 
 
+def test_one_release_is_shown_and_two_are_compared(fleet: Fleet) -> None:
+    before = everything(fleet)
+    new, old = (row["name"].rpartition(":")[2] for row in told(fleet)[ONE])
+    code, document = fleet.wants("b").ask("releases.show", old)
+    assert (code, document["release"]["id"], document["failed"]) == (0, old, {})
+    where = {
+        host: (place["image"], [row["state"] for row in place["services"]]) for host, place in document["hosts"].items()
+    }
+    assert where == dict.fromkeys(HOSTS, (True, ["before"]))
+    code, document = fleet.wants("b").ask("releases.diff", old, new)
+    assert (code, document["failed"]) == (0, {})
+    assert {"what": "env MARK", "before": "a", "after": "b"} in document["differences"]
+    assert document["layers"]["shared"] > 0
+    assert "a roll-back goes here" in fleet.wants("b").run("releases.show", old).stdout
+    assert "env MARK" in fleet.wants("b").run("releases.diff", old, new).stdout
+    unknown = fleet.wants("b").run("releases.show", "nothing-like-it")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert everything(fleet) == before
+
+
 def test_check_shows_the_way_back_and_changes_nothing(fleet: Fleet) -> None:
     before = everything(fleet)
     done = fleet.wants("b", env={"ROUND": "second"}, port=MOVED).run("rollback", "--check")

@@ -37,7 +37,7 @@ os._exit(0)
 
 
 class Engine(socketserver.ThreadingUnixStreamServer):
-    """`loaded` holds (bytes, sha256) of every image tar."""
+    """`loaded` holds (bytes, sha256) of every image tar; `lost` is how many answers to `/lost/json` never come."""
 
     daemon_threads = True
 
@@ -45,6 +45,12 @@ class Engine(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), Answer)
         self.loaded: list[tuple[int, str]] = []
         self.requests: list[str] = []
+        self.lost = 0
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that does not wait for a slow answer is none of the engine's business."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as the base class has them
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -65,6 +71,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         elif path.endswith("/slow/json"):
             time.sleep(3)
             self._json({})
+        elif path.endswith("/lost/json"):
+            if self.server.lost:
+                self.server.lost -= 1
+                time.sleep(3)
+            self._json({"Id": "lost", "Config": {}})
         elif path.endswith("/logs"):
             self._chunks(_frame(1, f"line {number}\n".encode()) for number in range(5))
         elif path.endswith("/exec/e1/json"):
@@ -81,6 +92,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self._load()
         elif path.endswith("/exec/e1/start"):
             self._exec()
+        elif path.endswith("/slow/start"):
+            time.sleep(3)
+            self._json({})
         elif path.endswith("/exec"):
             self._read_body()
             self._json({"Id": "e1"})

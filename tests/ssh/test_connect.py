@@ -3,12 +3,15 @@
 import socket
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fabric
 import pytest
 
 from fleet.errors import HostError, UnreachableError
+from fleet.inventory.model import Become
 from fleet.transport import Connector, dial, fan_out
 from fleet.transport.known_hosts import fingerprint
 from tests.ssh.conftest import Keys
@@ -46,6 +49,23 @@ def test_many_hosts_accepted_at_once_are_written_once_each(sshd: Sshd, keys: Key
         results = fan_out(hosts, lambda host: connector.connect(host).run(("true",)).ok, forks=6)
     assert set(results.values()) == {True}
     assert file.read_text().count("\n") == 1
+
+
+def test_connections_that_are_made_at_once_share_nothing_that_one_of_them_writes(
+    sshd: Sshd, keys: Keys, known_hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[fabric.Config] = []
+
+    class Noted(fabric.Config):  # type: ignore[misc]  # fabric has no types
+        def __init__(self, **options: Any) -> None:
+            made.append(self)
+            super().__init__(**options)
+
+    monkeypatch.setattr(fabric, "Config", Noted)
+    hosts = [sshd.host(f"n{number}", key_file=str(keys.user)) for number in range(4)]
+    with Connector(known_hosts=known_hosts) as connector:
+        assert set(fan_out(hosts, lambda host: connector.connect(host).alive, forks=4).values()) == {True}
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize("accept_new", [False, True])
@@ -253,6 +273,37 @@ def test_a_bastion_with_an_unknown_key_is_refused(site: Site, connector: Connect
         connector.connect(site.hosts(1)[0])
 
 
+def test_a_visit_leaves_its_connection_to_the_next_who_wants_the_host(
+    sshd: Sshd, keys: Keys, connector: Connector
+) -> None:
+    host = sshd.host(key_file=str(keys.user))
+    with connector.visiting(host) as first:
+        assert first.run(("true",)).exit_code == 0
+    later = replace(host, variables={"of": "another day"})
+    second = connector.connect(later)
+    assert second is first
+    assert second.host is later
+    assert connector.connect(host) is not first  # it is in use now
+    assert sshd.accepted == 2
+
+
+def test_a_visits_connection_that_was_lost_or_belongs_to_another_login_is_not_used(
+    sshd: Sshd, keys: Keys, connector: Connector
+) -> None:
+    host = sshd.host(key_file=str(keys.user))
+    with connector.visiting(host) as lost:
+        pass
+    lost.close()
+    with connector.visiting(host) as other:
+        assert other is not lost
+    assert connector.connect(host, anew=True) is not other
+    with connector.visiting(host) as plain:
+        pass
+    become = replace(host, connection=replace(host.connection, become=Become(True)))
+    assert connector.connect(become) is not plain
+    assert not plain.alive
+
+
 def test_closing_the_connector_ends_commands_at_once(sshd: Sshd, keys: Keys, known_hosts: Path) -> None:
     ended: list[HostError] = []
     with Connector(known_hosts=known_hosts) as connector:
@@ -270,4 +321,4 @@ def test_closing_the_connector_ends_commands_at_once(sshd: Sshd, keys: Keys, kno
             thread.join(0.01)
     thread.join(3)
     assert not thread.is_alive()
-    assert "lost during `sleep 30`" in ended[0].message
+    assert "lost during `sleep 30`: we closed it" in ended[0].message

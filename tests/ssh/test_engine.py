@@ -122,6 +122,21 @@ def test_a_timeout_is_a_host_error(engine: Engine, session: Session) -> None:
         client.api.inspect_container("slow")
 
 
+def test_an_answer_that_is_lost_once_is_asked_for_again_on_a_channel_of_its_own(
+    engine: Engine, session: Session, sshd: Sshd
+) -> None:
+    engine.lost = 1
+    client = docker_client(session, timeout=0.5)
+    assert client.api.inspect_container("lost")["Id"] == "lost"
+    assert sshd.commands.count("docker system dial-stdio") == 2
+
+
+def test_what_changes_the_host_is_never_asked_for_twice(engine: Engine, session: Session) -> None:
+    with pytest.raises(HostError, match="no answer to POST"):
+        docker_client(session, timeout=0.5).api.start("slow")
+    assert len([path for path in engine.requests if path.endswith("/slow/start")]) == 1
+
+
 def test_the_engine_is_reached_under_sudo(engine: Engine, connector: Connector, sshd: Sshd, keys: Keys) -> None:
     Path(sshd.behaviour.path, "password").write_text("s3cret")
     session = connector.connect(sshd.host(key_file=str(keys.user), become_password="s3cret"))

@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import paramiko
 import pytest
+from paramiko.common import cMSG_CHANNEL_DATA, cMSG_CHANNEL_EOF
 
 from fleet.errors import HostError
 from fleet.inventory.model import Connection, Host
@@ -155,10 +158,32 @@ def test_a_server_that_stops_answering_is_noticed(tmp_path: Path, keys: Keys, co
         server = int(parent) if _is_sshd(int(parent)) else int(grandparent)
         os.kill(server, signal.SIGSTOP)
         try:
-            with pytest.raises(HostError, match="lost during `sleep 60`"):
+            with pytest.raises(HostError, match="lost during `sleep 60`: no answer for 1 s"):
                 session.run(("sleep", "60"))
         finally:
             os.kill(server, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("kind", ["end of file", "data"])
+def test_what_a_thread_says_too_late_on_a_closed_channel_does_not_end_the_connection(
+    tmp_path: Path, keys: Keys, config: Path, kind: str
+) -> None:
+    with openssh(tmp_path / "n", keys) as node, Connector(accept_new=True) as connector:
+        session = connector.connect(host("n", config, address="127.0.0.1", port=node.port))
+        late = paramiko.Message()
+        with session.open_process(("true",)) as channel:
+            assert channel.exit_code(30) == 0
+            while not channel.closed:
+                time.sleep(0.01)
+            number = channel.raw.remote_chanid
+        late.add_byte(cMSG_CHANNEL_EOF if kind == "end of file" else cMSG_CHANNEL_DATA)
+        late.add_int(number)
+        if kind == "data":
+            late.add_string(b"x")
+        # What paramiko does when a thread was suspended between building a message and sending it.
+        way_out: Any = channel.raw.transport
+        way_out._send_user_message(late)
+        assert session.run(("echo", "still here")).stdout == "still here\n"
 
 
 def _is_sshd(pid: int) -> bool:

@@ -227,12 +227,52 @@ def test_what_is_damaged_is_named_and_nothing_is_loaded(
     damage(bundle)
     assert said in fleet(site, "bundle.verify", f"../{name}", *SIGNED, code=1)
     assert said in fleet(site, "bundle.load", f"../{name}", *SIGNED, code=1)
+    deployed = fleet(site, "deploy", "-i", str(site_file(site)), "--bundle", f"../{name}", *SIGNED, code=2)
+    assert said in deployed
+    assert "nothing was touched" in deployed
     assert not (site / ".fleet").exists()
+
+
+def site_file(site: Path, archive: str = "vllm-1.tar") -> Path:
+    path = site / "site.yaml"
+    path.write_text(INVENTORY.replace("ARCHIVE", archive))
+    return path
+
+
+def test_a_deploy_names_all_that_a_bundle_lacks_and_touches_nothing(site: Path, tmp_path: Path) -> None:
+    deploy = ("deploy", "-i", "site.yaml", "--bundle")
+    site_file(site, "other.tar")
+    said = fleet(site, *deploy, "../full", *SIGNED, code=2)
+    for host in ("n-1.vault", "n-2.vault"):
+        assert f"{host}: the image of service chat (vllm-rocm) is not in the bundle" in said
+    fleet(site, "bundle.load", "../full", *SIGNED, "--store", "store")
+    (site / "have.json").write_bytes(have.dumps(Have("now", "ops@site", SiteStore(site / "store").digests())))
+    shutil.rmtree(site / ".fleet")
+    home = controller(tmp_path / "home2", 2)
+    fleet(home, "bundle.create", "-i", "site.yaml", "--without-tool", "--since", "../site/have.json", "-o", "../delta")
+    site_file(site, "vllm-2.tar")
+    said = fleet(site, *deploy, "../delta", "--unsigned", code=2)
+    assert "which store held when the base was written" in said
+    assert "a bundle.have of .fleet/store" in said
+    assert not (site / ".fleet").exists()
+
+
+def test_flags_of_a_bundle_and_a_playbook_for_one_want_a_bundle(site: Path) -> None:
+    site_file(site)
+    assert "--bundle DIR" in fleet(site, "deploy", "-i", "site.yaml", "--unsigned", code=2)
+    assert "takes its images from a bundle alone" in fleet(site, "play", "airgap", "-i", "site.yaml", code=2)
+    assert "whose signature counts?" in fleet(site, "deploy", "-i", "site.yaml", "--bundle", "../full", code=2)
 
 
 def test_a_path_that_escapes_is_named_without_a_signature_too(site: Path) -> None:
     escape(site.parent / "full")
     assert "leaves the bundle" in fleet(site, "bundle.load", "../full", "--unsigned", code=1)
+
+
+def test_volumes_without_end_are_named_at_once(site: Path) -> None:
+    path = site.parent / "full/MANIFEST.json"
+    path.write_text(path.read_text().replace('"volumes": 1', '"volumes": 1000000000'))
+    assert "1000000000 volumes cannot be" in fleet(site, "bundle.load", "../full", "--unsigned", code=1)
 
 
 def test_a_key_that_nobody_allowed_is_refused(site: Path, ground: Path) -> None:

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from fleet.image.release import Release
+from fleet.rollout.census import Listed
 from fleet.rollout.lineage import Lineage, Served
 from fleet.rollout.past import Past
-from fleet.rollout.surplus import Listed, surplus
+from fleet.rollout.surplus import surplus
 
 NAME = "vllm-rocm"
 
@@ -21,7 +22,8 @@ EVERY = {one.id: one for one in (A, B, C, D)}
 STANDING = tuple(Served(one.id, float(number)) for number, one in enumerate((A, B, C)))
 PAST = Past({"chat": Lineage(STANDING)}, releases=EVERY, touched=frozenset((A.id, B.id, C.id)))
 IMAGES = tuple(
-    Listed(one.config_digest, (one.local_name, f"reg:5000/{NAME}@{one.manifest_digest}"), 10) for one in EVERY.values()
+    Listed(one.config_digest, (one.local_name,), (f"reg:5000/{NAME}@{one.manifest_digest}",), 10, 0)
+    for one in EVERY.values()
 )
 
 
@@ -45,14 +47,20 @@ def test_what_any_container_was_made_from_stays() -> None:
     assert removed(used=frozenset({A.config_digest})) == []
 
 
+def test_what_is_pinned_stays() -> None:
+    assert removed(past=replace(PAST, pinned={A.id: ""}), wanted=D) == [B.local_name]
+
+
 def test_what_this_tool_never_brought_stays() -> None:
     assert removed(past=replace(PAST, touched=frozenset())) == []
 
 
 def test_only_names_that_this_tool_gave_are_taken_off() -> None:
-    foreign = replace(IMAGES[0], references=(*IMAGES[0].references, "keep:me", "reg:5000/other@" + A.manifest_digest))
+    image = IMAGES[0]
+    digests = (*image.repo_digests, "reg:5000/other@" + A.manifest_digest)
+    foreign = replace(image, names=(*image.names, "keep:me"), repo_digests=digests)
     (step,) = surplus(PAST, (foreign,), frozenset(), {"chat": C}, 2)
-    assert step.references == IMAGES[0].references
+    assert step.references == image.references
 
 
 def test_a_release_that_was_rolled_away_from_goes_too() -> None:

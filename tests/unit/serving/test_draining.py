@@ -56,6 +56,17 @@ def test_out_comes_before_anything_is_touched_and_back_when_the_new_one_has_answ
     ]
 
 
+def test_a_replica_that_an_earlier_run_left_out_of_its_router_is_put_back_when_it_has_answered() -> None:
+    left = plan([OLD], [serving(OLD)], drains=DRAINS, drained=frozenset({"chat-0"}))
+    assert words(left) == [
+        "wait until chat-0 is ready",
+        "verify chat-0 by a real answer on port 8000",
+        "put chat-0 back into its router: `lb back` on this controller",
+    ]
+    assert words(plan([OLD], [serving(OLD)], drains=DRAINS)) == []
+    assert words(plan([OLD], [serving(OLD)], drained=frozenset({"chat-0"}))) == []  # there is no router any more
+
+
 def test_hooks_are_told_the_release_that_goes_and_the_one_that_comes() -> None:
     change = plan([NEW], [serving(OLD)], drains=DRAINS).changes[0]
     hooks = [

@@ -57,7 +57,7 @@ class FakeShell:
             self.asked += 1
             used = self.vram.pop(0) if len(self.vram) > 1 else self.vram[0]
             return Reply(f"128 {used} {100 * GIB}\n")
-        assert "secrets" in text
+        assert "secrets" in text or "drained" in text
         return Reply("/var/lib/fleet\n")
 
     def upload(self, source: BinaryIO, path: str, *, mode: int = 0o644, sudo: bool = False) -> None:

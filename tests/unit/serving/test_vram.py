@@ -1,6 +1,8 @@
 """Waiting for the GPUs' memory after a stop, and what happens where it does not come back."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,25 @@ def test_where_the_old_one_does_not_fit_either_it_is_kept_held_and_the_host_is_d
     assert "restart=always chat-0" not in api.calls
     assert guard.said == ["arm", "disarm"]  # the host must not start it by itself
     assert "whole log" not in caught.value.hint
+
+
+def test_memory_that_is_still_coming_back_when_ctrl_c_comes_is_waited_for_before_the_old_one_is_put_back(
+    tmp_path: Path,
+) -> None:
+    """Not waited for in vain: the step was only about to begin."""
+    cancelled = threading.Event()
+    api = FakeApi(chat_0="running")
+    shell = FakeShell(vram=[90 * GIB, 40 * GIB, GIB])
+    made = waiting(tmp_path, shell, api=api, facts=host(90 * GIB), cancelled=cancelled)
+
+    def say(line: str) -> None:
+        if line == Stop("chat-0", 60, "w").what:
+            cancelled.set()
+
+    with pytest.raises(HostError, match=r"interrupted before: .*chat-0 was put back and serves again"):
+        carry_out(ServingPlan((CHANGE,)), replace(made, say=say))
+    assert api.states == {"chat-0": "running"}
+    assert shell.asked == 3
 
 
 def test_a_change_that_failed_before_anything_was_stopped_does_not_wait_for_memory_in_use(tmp_path: Path) -> None:

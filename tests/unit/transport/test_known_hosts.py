@@ -38,8 +38,8 @@ def entries(tmp_path: Path, *lines: str) -> tuple[Entry, ...]:
         ("GPU?", "gpu1", Verdict.KNOWN),
         ("[a]:2222", "[a]:2222", Verdict.KNOWN),
         ("[a]:2222", "a", Verdict.UNKNOWN),
-        (hashed_name("[a]:2222"), "[a]:2222", Verdict.KNOWN),
-        (hashed_name("a"), "b", Verdict.UNKNOWN),
+        pytest.param(hashed_name("[a]:2222"), "[a]:2222", Verdict.KNOWN, id="hashed-with-its-port"),
+        pytest.param(hashed_name("a"), "b", Verdict.UNKNOWN, id="hashed-of-another"),
         ("|1|broken", "b", Verdict.UNKNOWN),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.journal import Journal, RunHeader
+from fleet.verbs.cargo import Cargo, Trust
 from fleet.verbs.order import Order, from_earlier
 from tests.unit.report.stories import die
 
@@ -77,6 +78,22 @@ def test_the_runs_flags_hold_unless_given_again(site: Path) -> None:
     assert order.include_quarantined
     _, order, _ = again(Order(resume="last", stages=frozenset({"verify"}), take_over=frozenset({"new"})))
     assert (order.stages, order.take_over) == (frozenset({"verify"}), frozenset({"new"}))
+
+
+def test_a_run_from_a_bundle_goes_on_from_the_same_bundle(site: Path) -> None:
+    cargo = Cargo("disk", "store", Trust("signers", False))
+    killed(site, OUTCOMES, playbook="airgap", bundle=cargo.flags())
+    _, order, _ = again(Order(resume="last"))
+    assert (order.playbook, order.cargo) == ("airgap", cargo)
+    other = replace(cargo, folder="disk2")
+    _, order, _ = again(Order(playbook="airgap", resume="last", cargo=other))
+    assert order.cargo == other
+
+
+def test_a_run_without_a_bundle_goes_on_without_one(site: Path) -> None:
+    killed(site, OUTCOMES, playbook="deploy", bundle=None)
+    _, order, _ = again(Order(resume="last"))
+    assert (order.playbook, order.cargo) == ("deploy", None)
 
 
 def test_the_last_run_of_the_same_verb_and_playbook_is_meant(site: Path) -> None:

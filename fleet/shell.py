@@ -1,10 +1,18 @@
-"""What serving needs of an open SSH session; fleet.transport's Session is one, and tests bring their own."""
+"""What is wanted of an open SSH session; fleet.transport's Session is one, and tests bring their own.
+
+And where on a host we keep what a later run must know.
+"""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from fleet.inventory.model import Host
+
+# /var/lib/fleet where we are root, else the login's own state directory.
+STATE_DIR = """
+if [ "$(id -u)" = 0 ]; then dir=/var/lib/fleet; else dir="${XDG_STATE_HOME:-$HOME/.local/state}/fleet"; fi
+"""
 
 
 class Answer(Protocol):
@@ -20,15 +28,11 @@ class Answer(Protocol):
     def exit_code(self) -> int: ...
 
 
-class Shell(Protocol):
-    """One host, reached."""
+class Scripted(Protocol):
+    """A host that runs scripts; one that is asked for nothing but its name."""
 
     @property
-    def host(self) -> Host: ...
-
-    def run(
-        self, argv: Sequence[str], *, sudo: bool = False, timeout: float | None = None, check: bool = True
-    ) -> Answer: ...
+    def host(self) -> Any: ...
 
     def script(
         self,
@@ -38,6 +42,17 @@ class Shell(Protocol):
         sudo: bool = False,
         timeout: float | None = None,
         check: bool = True,
+    ) -> Answer: ...
+
+
+class Shell(Scripted, Protocol):
+    """One host, reached."""
+
+    @property
+    def host(self) -> Host: ...
+
+    def run(
+        self, argv: Sequence[str], *, sudo: bool = False, timeout: float | None = None, check: bool = True
     ) -> Answer: ...
 
     def upload(self, source: BinaryIO, path: str, *, mode: int = 0o644, sudo: bool = False) -> None: ...

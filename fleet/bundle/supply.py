@@ -1,0 +1,58 @@
+"""A roll's releases out of a bundle: no build, no git, and no registry but the site's own where its hosts pull from it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleet.bundle.contents import Record
+from fleet.bundle.manifest import Manifest
+from fleet.bundle.plan import fingerprint
+from fleet.delivery.progress import Moving, silent
+from fleet.image.lock import Lock
+from fleet.image.machine import Here
+from fleet.image.release import Release
+from fleet.image.store import Store
+from fleet.image.workshop import Outlook, Workshop
+from fleet.inventory.model import Host
+from fleet.rollout.releases import Say, Stock, orders, push_missing, relay_orders, take_in
+
+
+def wanted(manifest: Manifest, found: Sequence[Record], hosts: Sequence[Host]) -> tuple[Release, ...]:
+    """The releases of a bundle that these hosts ask for, each once. Pure."""
+    images = {want.image: want.release for want in manifest.wants}
+    asked = {images.get(fingerprint(order.image)) for order in (*orders(hosts), *relay_orders(hosts))}
+    return tuple({one.release.id: one.release for one in found if one.release.id in asked}.values())
+
+
+def supply(
+    manifest: Manifest,
+    found: Sequence[Record],
+    hosts: Sequence[Host],
+    root: Path,
+    *,
+    say: Say,
+    dry: bool,
+    moving: Moving = silent,
+) -> Stock:
+    """What `obtain` gives, from the records of a bundle that has the image of every service of `hosts`.
+
+    Layouts are expected in the store below `root`. What hosts pull is pushed to the inventory's registry; `dry` only asks
+    it what it lacks. Raises FleetError.
+    """
+    stock = Stock(Store(root))
+    workshop = Workshop(stock.store, Here(), None, say)
+    images = {want.image: want.release for want in manifest.wants}
+    for order in (*orders(hosts), *relay_orders(hosts)):
+        release_id = images[fingerprint(order.image)]
+        for record in (one for one in found if one.release.id == release_id):
+            outlook = Outlook(record.release, record.key, Lock(), "", f"from bundle {manifest.id}")
+            take_in(stock, order, outlook, record.release, workshop)
+            if order.registry is not None and order.published:
+                push_missing(stock, order.registry, outlook, record.release, workshop, dry=dry, moving=moving)
+    return stock
+
+
+def moved(ours: Lock, theirs: Lock) -> Lock:
+    """The site's lock as a bundle moves it: what the bundle was made with counts, the rest stays. Pure."""
+    return Lock(
+        {**ours.commits, **theirs.commits}, {**ours.images, **theirs.images}, {**ours.archives, **theirs.archives}
+    )

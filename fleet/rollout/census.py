@@ -1,0 +1,145 @@
+"""Which images lie on a host, which container runs which, and what each name points to. Changes nothing.
+
+A name says nothing for sure: it can be given to another image at any time. So images go by ID, and a release is recognised
+by its digests: the config digest is the ID of classic stores, the manifest digest that of the containerd store.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+
+from fleet.errors import HostError
+from fleet.image.release import Release
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image as the engine lists it; `size` in bytes on the host's disk, `created` in seconds since the epoch."""
+
+    id: str
+    names: tuple[str, ...]  # NAME:TAG
+    repo_digests: tuple[str, ...]  # NAME@sha256:…
+    size: int
+    created: float
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "Listed":
+        """From one entry of `GET /images/json`.
+
+        The classic store says `<none>:<none>` where there is no name, the containerd store puts digests among the names.
+        """
+        every = (*(entry.get("RepoTags") or ()), *(entry.get("RepoDigests") or ()))
+        real = tuple(dict.fromkeys(one for one in every if not one.startswith("<none>")))
+        names = tuple(one for one in real if "@" not in one)
+        digests = tuple(one for one in real if "@" in one)
+        return cls(str(entry["Id"]), names, digests, int(entry.get("Size") or 0), float(entry.get("Created") or 0))
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All that it can be asked for by."""
+        return (*self.names, *self.repo_digests)
+
+
+@dataclass(frozen=True)
+class User:
+    """A container, by the image it was made from."""
+
+    name: str
+    state: str  # running, exited, …
+    image: str  # an ID
+    asked: str  # what it was asked for by: a name, or an ID once the name has gone to another image
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "User":
+        """From one entry of `GET /containers/json`."""
+        names = [name.lstrip("/") for name in entry.get("Names") or ()]
+        state, image, asked = (str(entry.get(key, "")) for key in ("State", "ImageID", "Image"))
+        return cls(next(iter(names), str(entry["Id"])[:12]), state, image, asked)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image on one host. `release` is None for what is none that anybody here knows of.
+
+    `ours`: a release, or an image under one of our names. `lost` are names that this release had and that point to
+    another image now, or to none.
+    """
+
+    image: Listed
+    release: Release | None
+    ours: bool
+    users: tuple[User, ...]
+    lost: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        return any(one.state == "running" for one in self.users)
+
+
+def read(client: docker.DockerClient, host: str) -> tuple[tuple[Listed, ...], tuple[User, ...]]:
+    """The images and the containers of a host, each in one request. Raises HostError."""
+    try:
+        images = tuple(map(Listed.of, client.api.images()))
+        return images, tuple(map(User.of, client.api.containers(all=True)))
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise HostError(host, f"the images could not be read: {error}") from error
+
+
+def census(
+    images: Sequence[Listed], users: Iterable[User], releases: Mapping[str, Release], names: Collection[str]
+) -> tuple[Seen, ...]:
+    """What lies there: what runs first, then what is ours, the newest first. Pure.
+
+    `releases` are all that are known, by id; `names` are our images' names, without registry and tag.
+    """
+    by_image: dict[str, list[User]] = {}
+    for user in users:
+        by_image.setdefault(user.image, []).append(user)
+    known = {digest: one for one in releases.values() for digest in (one.config_digest, one.manifest_digest)}
+    points = {name: image.id for image in images for name in image.names}
+    mine = {*names, *(one.name for one in releases.values())}
+    seen = [_seen(image, by_image.get(image.id, []), known, points, mine) for image in images]
+    return tuple(sorted(seen, key=lambda one: (not one.running, not one.ours, -one.image.created, one.image.id)))
+
+
+def _seen(
+    image: Listed, users: Sequence[User], known: Mapping[str, Release], points: Mapping[str, str], mine: Collection[str]
+) -> Seen:
+    digests = (image.id, *(one.rpartition("@")[2] for one in image.repo_digests))
+    release = next((known[digest] for digest in digests if digest in known), None)
+    named = [one for one in image.references if repository(one).rpartition("/")[2] in mine]
+    lost = (release.local_name,) if release and release.local_name not in image.names else ()
+    remarks = [f"{name} points to {short(points[name])} now" for name in lost if name in points]
+    remarks += [f"nothing is called {name} any more" for name in lost if name not in points]
+    remarks += [
+        f"{name} is the name of release {wanted.id}, and this is another image"
+        for name in image.names
+        if (wanted := _release_of(name, known)) is not None and wanted is not release
+    ]
+    if not image.names and release is None:
+        remarks.append("dangling: no name points to it" + ("" if users else ", and no container uses it"))
+    for user in users:
+        now = points.get(user.asked)
+        if now is not None and now != image.id:
+            remarks.append(f"{user.name} was made from {user.asked}, which is {short(now)} now")
+    return Seen(image, release, release is not None or bool(named), tuple(users), lost, tuple(remarks))
+
+
+def _release_of(name: str, known: Mapping[str, Release]) -> Release | None:
+    return next((one for one in known.values() if one.local_name == name), None)
+
+
+def repository(reference: str) -> str:
+    """`registry.corp:5000/vllm-rocm` of `registry.corp:5000/vllm-rocm:r1` and of `…@sha256:…`."""
+    bare = reference.partition("@")[0]
+    return bare.rpartition(":")[0] if ":" in bare.rpartition("/")[2] else bare
+
+
+def short(digest: str) -> str:
+    """The twelve digits by which Docker calls an image."""
+    return digest.removeprefix("sha256:")[:12]

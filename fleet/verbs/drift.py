@@ -1,0 +1,50 @@
+"""`drift`: the inventory against what is really there, and hosts against their neighbours."""
+
+import time
+
+from fleet.cli import Options
+from fleet.errors import FleetError, HostError
+from fleet.report import drift as report
+from fleet.report import errors, terminal
+from fleet.rollout.drift import Drift, of_host, unlike
+from fleet.rollout.looks import survey
+from fleet.rollout.releases import Stock, certificates, obtain
+from fleet.rollout.run import Run
+from fleet.rollout.site import Wishes
+from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
+
+
+def show_drift(options: Options) -> int:
+    """1 when something differs or a host could not be read. Changes nothing."""
+    inventory, chosen = inventory_and_hosts(options)
+    hosts = tuple(host for host in chosen if takes_part(host))
+    say = narrator(options)
+    notes: list[str] = []
+    found: dict[str, tuple[Drift, ...]] = {}
+    failed: dict[str, HostError] = {}
+    with connected(options) as connector:
+        try:
+            stock = obtain(inventory, hosts, connector, ROOT, say=say.line, dry=True)
+            notes += [note for note in stock.notes if note.startswith("would ")]
+        except FleetError as error:  # containers and neighbours can be compared all the same
+            notes.append(f"what should run is not known: {error}")
+            stock = Stock.empty()
+        wishes = Wishes(stock.releases, certificates({host.name: host for host in hosts}), partial=True)
+        with terminal.counting("drift", len(hosts)) as done:
+            outcomes = survey(Run(connector, wishes, ROOT, options.forks, say.host, time.time), hosts, done)
+        for host in hosts:
+            outcome = outcomes[host.name]
+            if outcome.site is None:
+                failed[host.name] = outcome.error or HostError(host.name, "nothing was found out")
+                continue
+            seen = outcome.site.containers() if outcome.site.facts.docker.state == "running" else ()
+            found[host.name] = of_host(outcome.site.plan, seen, host.settings.services)
+    facts = {name: one.site.facts for name, one in outcomes.items() if one.site is not None}
+    for name, odd in unlike(hosts, facts).items():
+        found[name] += odd
+    if options.json:
+        terminal.show_json({**report.document(found, notes), "failed": errors.document(failed)})
+    else:
+        report.show(found, notes)
+        terminal.show_failures(failed)
+    return 1 if failed or any(found.values()) or notes else 0

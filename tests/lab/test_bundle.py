@@ -1,0 +1,159 @@
+"""A bundle over the real thing: made on the connected side, opened without us, and a site that is cut off deployed from it.
+
+The tests of this module are one story and run in their order.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.image.release import Release, loads
+from fleet.lab import Lab, NodeSpec
+from tests.lab.cli import Controller
+from tests.lab.conftest import BASTION, MI300X, REGISTRY, lab_name
+from tests.lab.small import Site
+from tests.lab.standin_image import image_text, standin_archive
+
+pytestmark = pytest.mark.lab
+
+DEV = NodeSpec("mi300x-cpx-01", base="trixie", profile="mi300x-8-cpx", user="dev", containerd_store=True)
+SERVING = (MI300X.name, DEV.name)  # an engine of 20.10 that pulls, and one of 26.1 that is sideloaded
+# A way out of a node's network namespace that leads nowhere and counts what is sent on it.
+TRAP = """
+set -e
+ip link add outside type veth peer name nowhere
+ip link set outside up addrgenmode none arp off
+ip link set nowhere up addrgenmode none arp off
+ip route add default dev outside
+"""
+SIGNED = ("--allowed-signers", "../signers")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A lab whose inventories, keys and bundle lie in one folder; `controller` is the connected side."""
+    name, folder = lab_name("air"), tmp_path_factory.mktemp("air")
+    try:
+        lab = Lab.up(name, (REGISTRY, BASTION, MI300X, DEV), inventories=folder / "home")
+        image, ways = folder / "home/image.yaml", folder / "home/ways.yaml"
+        image.write_text(image_text(standin_archive(folder / "standin.tar"), registry=True))
+        ways.write_text(json.dumps({"gpu": {"hosts": {DEV.name: {"fleet": {"delivery": "sideload"}}}}}))
+        key = folder / "key"
+        subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ops", "-f", key), check=True)
+        signer = f'ops@desk namespaces="fleet-bundle" {key.with_suffix(".pub").read_text()}'
+        (folder / "signers").write_text(signer)
+        yield Site(lab, Controller(folder / "home", (lab.inventory, image, ways)), folder)
+    finally:
+        Lab.remove(name)
+
+
+def well(controller: Controller, *words: str) -> str:
+    done = controller.run(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def release_of(bundle: Path) -> Release:
+    record = next(path for path in (bundle / "releases").glob("*.json") if path.name != "keys.json")
+    return loads(record.read_text(), str(record))
+
+
+def test_a_bundle_is_made_verified_and_loaded(site: Site) -> None:
+    well(site.controller, "bundle.create", "-o", "../disk", "--sign-key", "../key")
+    (site.folder / "standin.tar").unlink()  # what follows is of the bundle alone
+    assert "this site could be deployed from it" in well(site.controller, "bundle.verify", "../disk", *SIGNED)
+    elsewhere = Controller(site.folder, ())
+    well(elsewhere, "bundle.load", "disk", "--store", "store", "--allowed-signers", "signers")
+
+
+def test_skopeo_and_docker_load_open_it_without_us(site: Site) -> None:
+    bundle = site.folder / "disk"
+    release = release_of(bundle)
+    for folder in (bundle / "images", site.folder / "store"):
+        source = f"oci:{folder}:{release.local_name}"
+        inspected = subprocess.run(("skopeo", "inspect", source), check=True, capture_output=True)
+        assert json.loads(inspected.stdout)["Layers"] == list(release.layer_digests)
+        subprocess.run(("skopeo", "copy", "-q", source, f"oci:{site.folder}/copied:x"), check=True)
+    for host in SERVING:
+        with (bundle.parent / "images.tar").open("wb") as tar:
+            subprocess.run(("tar", "-C", bundle / "images", "-c", "."), check=True, stdout=tar)
+        (site.lab.node(host).root / "tmp/images.tar").write_bytes((bundle.parent / "images.tar").read_bytes())
+        assert release.local_name in site.docker(host, "load", "-i", "/tmp/images.tar")
+        found = json.loads(site.docker(host, "image", "inspect", release.local_name))[0]
+        assert found["Id"] == (release.manifest_digest if host == DEV.name else release.config_digest)
+        assert found["RootFS"]["Layers"] == list(release.diff_ids)
+        site.sh(host, f"rm /tmp/images.tar; docker rmi {release.local_name}")
+
+
+@pytest.fixture(scope="module")
+def trap(site: Site) -> None:
+    """From here on every namespace of the lab has a route to outside, on which a packet is seen."""
+    for node in site.lab.nodes:
+        assert inside(site, node.name, "sh", "-c", TRAP).returncode == 0
+    before = packets(site)
+    inside(site, BASTION.name, "busybox", "nc", "-w", "1", "192.0.2.1", "53")
+    assert packets(site)[BASTION.name] > before[BASTION.name]  # the trap catches
+
+
+def inside(site: Site, node: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    """A command of this machine in the network of one of the lab's nodes, as the operator at the site."""
+    folder = site.folder / "site"
+    folder.mkdir(exist_ok=True)
+    network = ("nsenter", "-t", str(site.lab.node(node).pid), "-n")
+    environment = {**os.environ, "PIP_CONFIG_FILE": "/dev/null"}
+    return subprocess.run((*network, *argv), capture_output=True, text=True, check=False, cwd=folder, env=environment)
+
+
+def packets(site: Site) -> dict[str, int]:
+    """How many were sent towards outside, by node."""
+    shown = {node.name: inside(site, node.name, "ip", "-j", "-s", "link", "show", "outside") for node in site.lab.nodes}
+    return {name: json.loads(one.stdout)[0]["stats64"]["tx"]["packets"] for name, one in shown.items()}
+
+
+def fleet(site: Site, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command that was installed from the bundle, with the inventory that came in it."""
+    sources = [word for path in site.controller.inventories for word in ("-i", f"inventories/{path.name}")]
+    return inside(site, BASTION.name, "../venv/bin/fleet", verb, *sources, *words)
+
+
+def test_a_site_that_is_cut_off_is_deployed_from_the_bundle_alone(site: Site, trap: None) -> None:
+    before = packets(site)
+    installed = inside(site, BASTION.name, "sh", "../disk/tool/install.sh", "../venv")
+    assert installed.returncode == 0, installed.stderr
+    shutil.copytree(site.folder / "disk/site/inventory", site.folder / "site/inventories")
+    deploy = ("deploy", "--bundle", "../disk", "--allowed-signers", "../signers")
+
+    blob = max((site.folder / "disk/images/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused = fleet(site, *deploy)
+    assert refused.returncode == 2
+    assert f"{blob.name} is damaged" in refused.stderr
+    blob.write_bytes(content)
+    planned = fleet(site, *deploy, "--check")
+    assert planned.returncode == 0, planned.stderr
+    assert "3 blobs of ../disk would be loaded into .fleet/store" in planned.stdout
+    assert not (site.folder / "site/.fleet/store").exists()
+    assert not (site.folder / "site/.fleet/runs").exists()
+    assert all(site.docker(host, "images", "-q") == "" for host in SERVING)
+
+    done = fleet(site, *deploy, "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["failed"]) == (0, {})
+    assert all("Paris" in document["hosts"][host]["proofs"]["chat-0"]["answer"] for host in SERVING)
+    release = release_of(site.folder / "disk")
+    for host in SERVING:
+        found = json.loads(site.docker(host, "image", "inspect", release.local_name))[0]
+        assert found["RootFS"]["Layers"] == list(release.diff_ids)
+
+    again = json.loads(fleet(site, *deploy, "--json").stdout)
+    assert {name: host["changed"] for name, host in again["hosts"].items()} == dict.fromkeys(SERVING, 0)
+    assert again["images"]["changed"] == []
+    plain = json.loads(fleet(site, "deploy", "--json").stdout)  # the site knows its releases by now
+    assert {name: host["changed"] for name, host in plain["hosts"].items()} == dict.fromkeys(SERVING, 0)
+    assert packets(site) == before

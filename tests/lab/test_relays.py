@@ -1,0 +1,247 @@
+"""Hosts behind one bastion, which is their slow link: one of them gets the images over it, the others from that one.
+
+Bytes are counted where they enter the bastion. The tests of this module are one story and run in their order.
+"""
+
+import json
+import shutil
+import signal
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.lab import NodeSpec
+from tests.lab.cli import Controller
+from tests.lab.conftest import BASTION, OFFLINE
+from tests.lab.registry_image import registry_archive
+from tests.lab.rolls import Fleet, fleet_of, within
+
+pytestmark = pytest.mark.lab
+
+FIRST, SECOND, THIRD, DEV = OFFLINE.name, "mi300x-off-02", "mi300x-off-03", "mi300x-off-04"
+SPECS = (
+    BASTION,
+    OFFLINE,
+    NodeSpec(SECOND, profile="mi300x-8", offline=True, base="trixie", containerd_store=True),
+    NodeSpec(THIRD, profile="mi300x-8", offline=True),
+    NodeSpec(DEV, profile="mi300x-8", offline=True, base="trixie", containerd_store=True, user="dev"),
+)
+ROOTS = (FIRST, SECOND, THIRD)
+LIMIT = ("--limit", f"!{DEV}")
+MIB = 1 << 20
+BALLAST = 40 * MIB
+TALK = 2 * MIB  # everything else that a run says to three hosts
+DISTRIBUTE = ("deploy", "--stages", "image,distribute")
+
+
+@dataclass(frozen=True)
+class Story:
+    fleet: Fleet
+    archive: Path  # of the registry
+
+    def wants(self, release: str = "a", **relay: Any) -> Controller:
+        setting = {"host": "auto", "image": {"archive": str(self.archive)}, **relay}
+        fleet = {"relay": setting, "sideload": {"limit": "10MB/s"}}  # a fill has a middle too
+        return self.fleet.wants(release, over={"all": {"vars": {"fleet": fleet}}})
+
+    def wire(self) -> int:
+        """Bytes that went over the slow link so far."""
+        (link, _) = self.fleet.lab.node(BASTION.name).links
+        return int((Path("/sys/class/net") / link.outside / "statistics/tx_bytes").read_text())
+
+    def size(self, release: str) -> int:
+        _, document = self.wants(release).ask("plan", *LIMIT)
+        return sum(known["bytes"] for known in document["images"]["releases"].values())
+
+    def take_away(self, *hosts: str, registry: bool = False) -> None:
+        """The hosts as if they had never had the image; `registry`: nor the relay's own."""
+        these = "$(docker images -q)" if registry else "$(docker images -q vllm-rocm)"
+        for host in hosts:
+            self.fleet.sh(host, f"docker rmi -f {these}; docker image prune -f; true")
+
+    def hold(self, *hosts: str) -> bool:
+        return all(self.fleet.docker(host, "images", "-q", "vllm-rocm") for host in hosts)
+
+    def left(self, *hosts: str) -> list[str]:
+        """Of relays, but for their stores: containers, listeners, what they ran with, trust of others."""
+        script = (
+            "docker ps -aq --filter label=io.fleet.relay; ls -A /etc/docker/certs.d 2>/dev/null;"
+            " ls -d /var/tmp/fleet*/relay/run 2>/dev/null; ls -d /var/tmp/fleet*/sideload 2>/dev/null;"
+            " grep -i ':1543 ' /proc/net/tcp | grep ' 0A '; true"
+        )
+        return [f"{host}: {line}" for host in hosts for line in self.fleet.sh(host, script).splitlines()]
+
+    def slow_relay(self) -> None:
+        """What the first host sends to others goes slowly, so that there is a middle."""
+        self.fleet.sh(FIRST, "tc qdisc replace dev eth0 root tbf rate 16mbit burst 32kb latency 400ms")
+
+    def mend(self) -> None:
+        self.fleet.sh(FIRST, "tc qdisc del dev eth0 root; true")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("relays")
+    with fleet_of("relay", folder, *SPECS, ballast=BALLAST) as fleet:
+        yield Story(fleet, registry_archive(folder / "registry.tar"))
+
+
+def well(controller: Controller, *words: str) -> str:
+    done = controller.run(*words, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def unchanged(story: Story, controller: Controller, *words: str) -> None:
+    """A run that changes nothing and moves nothing."""
+    before = story.wire()
+    code, document = controller.ask(*DISTRIBUTE, *words)
+    assert (code, document["failed"]) == (0, {})
+    assert {host["changed"] for host in document["hosts"].values()} == {0}
+    assert story.wire() - before < TALK
+
+
+def test_the_bytes_go_over_the_slow_link_once(story: Story) -> None:
+    controller = story.wants("a")
+    assert controller.run("build").returncode == 0
+    code, document = controller.ask(*DISTRIBUTE, *LIMIT, "--check")
+    assert code == 0
+    ways = {host: {one["way"] for one in document["hosts"][host]["steps"] if one["size"]} for host in ROOTS}
+    assert ways[SECOND] == ways[THIRD] == {f"from relay {FIRST}"}
+    assert all("through bastion" in way for way in ways[FIRST])
+    assert story.left(*ROOTS) == []
+
+    before, blobs = story.wire(), story.size("a") + story.archive.stat().st_size
+    said = well(controller, *DISTRIBUTE, *LIMIT)
+    assert f"{FIRST}: is the relay at" in said
+    assert story.wire() - before <= 1.05 * blobs + TALK
+    assert story.hold(*ROOTS)
+    assert story.left(*ROOTS) == []
+    key = story.fleet.controller.directory / ".fleet/relay/ca.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    unchanged(story, controller, *LIMIT)
+
+
+def test_a_host_that_is_installed_anew_gets_everything_from_the_store_of_the_relay(story: Story) -> None:
+    before = story.wire()
+    story.take_away(SECOND, THIRD)
+    well(story.wants("a"), *DISTRIBUTE, *LIMIT)
+    assert story.hold(*ROOTS)
+    assert story.wire() - before < TALK
+
+
+def test_keep_leaves_the_relay_and_the_next_run_without_it_removes_it(story: Story) -> None:
+    story.take_away(THIRD)
+    kept = story.wants("a", keep=True)
+    well(kept, *DISTRIBUTE, *LIMIT)
+    left = story.left(FIRST, THIRD)
+    assert len([line for line in left if line.startswith(FIRST)]) >= 3
+    assert [line.split(":")[-1] for line in left if line.startswith(THIRD)] == ["5443"]
+    unchanged(story, kept, *LIMIT)
+    assert "an earlier run has left it" in well(story.wants("a"), *DISTRIBUTE, *LIMIT, "--check")
+    well(story.wants("a"), *DISTRIBUTE, *LIMIT)
+    assert story.left(*ROOTS) == []
+    unchanged(story, story.wants("a"), *LIMIT)
+
+
+class UnderWay:
+    """A run whose first host serves the others, slowly; what it says goes on to be read."""
+
+    def __init__(self, story: Story, release: str) -> None:
+        story.slow_relay()
+        self.process = story.wants(release).start(*DISTRIBUTE, *LIMIT)
+        self.lines: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def until(self, ready: Callable[[], bool]) -> None:
+        assert within(120, lambda: self.process.poll() is not None or ready(), every=0.1)
+        assert self.process.poll() is None, self.said
+
+    def until_it_serves(self) -> None:
+        self.until(lambda: f"{FIRST}: is the relay at" in self.said)
+
+    @property
+    def said(self) -> str:
+        return "".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self.lines.extend(iter(self.process.stderr.readline, ""))
+
+
+def test_a_relay_that_dies_is_started_again_or_replaced_and_that_is_said(story: Story) -> None:
+    assert story.wants("b").run("build").returncode == 0
+    running = UnderWay(story, "b")
+    filling = "ls /var/tmp/fleet/sideload/blobs/*.part 2>/dev/null && docker ps -q --filter name=fleet-relay || true"
+    try:
+        running.until(lambda: len(story.fleet.sh(FIRST, filling).splitlines()) > 1)
+        story.fleet.docker(FIRST, "kill", "fleet-relay")
+        running.until_it_serves()
+        story.fleet.docker(FIRST, "kill", "fleet-relay")
+        assert running.process.wait(timeout=200) == 0, running.said
+    finally:
+        story.mend()
+    assert f"{FIRST}: the relay went while its store was filled" in running.said
+    assert f"{FIRST}: is no relay any more" in running.said
+    assert f"{SECOND}: is the relay at" in running.said
+    unchanged(story, story.wants("b"), *LIMIT)
+    assert story.left(*ROOTS) == []
+
+
+def test_an_interrupted_run_takes_its_relay_down_and_a_killed_one_is_cleared_up_by_the_next(story: Story) -> None:
+    for end in (signal.SIGINT, signal.SIGKILL):
+        story.take_away(SECOND, THIRD)
+        running = UnderWay(story, "b")
+        try:
+            running.until_it_serves()
+            running.process.send_signal(end)
+            assert running.process.wait(timeout=60) != 0
+        finally:
+            story.mend()
+        assert bool(story.left(*ROOTS)) == (end is signal.SIGKILL), running.said
+    assert within(75, lambda: not any(story.fleet.locked(host) for host in ROOTS))
+    well(story.wants("b"), *DISTRIBUTE, *LIMIT)
+    assert story.hold(*ROOTS)
+    assert story.left(*ROOTS) == []
+
+
+def test_who_may_not_place_the_ca_or_cannot_reach_the_relay_is_sideloaded_and_that_is_said(story: Story) -> None:
+    story.take_away(THIRD)
+    story.fleet.sh(THIRD, "iptables -I OUTPUT -p tcp --dport 5443 -j REJECT")
+    try:
+        said = well(story.wants("b"), *DISTRIBUTE)
+    finally:
+        story.fleet.sh(THIRD, "iptables -D OUTPUT -p tcp --dport 5443 -j REJECT")
+    assert f"{DEV}: only root may place the CA of relay {FIRST}" in said
+    assert f"{THIRD}: could not get the image from relay {FIRST}, which answers" in said
+    assert f"{DEV}: sideload vllm-rocm" in said
+    assert story.hold(*ROOTS, DEV)
+    assert story.left(*ROOTS, DEV) == []
+    unchanged(story, story.wants("b"))
+
+
+def test_a_bundle_carries_the_registry_and_a_site_is_deployed_from_it(story: Story, tmp_path: Path) -> None:
+    controller = story.wants("b", host=SECOND)
+    well(controller, "bundle.create", "-o", str(tmp_path / "disk"), *LIMIT)
+    site = Controller(tmp_path / "site", controller.inventories)
+    shutil.copytree(controller.directory / "playbooks", site.directory / "playbooks")
+    assert "could be deployed from it" in well(site, "bundle.verify", str(tmp_path / "disk"), "--unsigned", *LIMIT)
+    story.take_away(*ROOTS, registry=True)
+    hidden = story.archive.rename(tmp_path / "hidden.tar")
+    try:
+        deploy = ("deploy", "--bundle", str(tmp_path / "disk"), "--unsigned")
+        said = well(site, *deploy, *LIMIT)
+        code, document = site.ask(*deploy, *LIMIT)
+    finally:
+        hidden.rename(story.archive)
+    assert f"{SECOND}: is the relay at" in said
+    assert (code, document["failed"]) == (0, {})
+    assert {host["changed"] for host in document["hosts"].values()} == {0}
+    assert story.left(*ROOTS) == []
+    assert json.loads(story.fleet.docker(FIRST, "inspect", "chat-0"))[0]["State"]["Running"]

@@ -1,0 +1,67 @@
+"""Drift: against the inventory, and against the neighbours."""
+
+from dataclasses import replace
+
+from fleet.delivery.plan import Keep, Tag
+from fleet.facts import Facts
+from fleet.facts.hardware import Driver
+from fleet.facts.model import System, Tuning
+from fleet.inventory.model import Connection, Host
+from fleet.inventory.settings import Settings
+from fleet.rollout.drift import Drift, of_host, unlike
+from fleet.rollout.hostplan import HostPlan
+from fleet.serving.steps import Change, ServingPlan
+
+USUAL = Facts(system=System(kernel="6.8.0-60"), tuning=Tuning(numa_balancing=0), driver=Driver("live", "6.12.12"))
+
+
+def hosts(*names: str, groups: tuple[str, ...] = ("all", "mi300x")) -> list[Host]:
+    return [Host(name, groups, Connection(name), Settings()) for name in names]
+
+
+def with_kernel(kernel: str) -> Facts:
+    return replace(USUAL, system=replace(USUAL.system, kernel=kernel))
+
+
+def test_a_host_that_is_as_wanted_has_none() -> None:
+    plan = HostPlan("n1", (Keep("vllm-rocm:a", "there"),), ServingPlan((), kept=("chat-0: runs",)))
+    assert of_host(plan, (), {"chat"}) == ()
+
+
+def test_what_a_deploy_would_do_is_drift() -> None:
+    change = Change("chat-0", "no container of chat-0 is there", ())
+    plan = HostPlan("n1", (Tag("sha256:1", "vllm-rocm:a", "the name points to another image"),), ServingPlan((change,)))
+    assert of_host(plan, (), {"chat"}) == (
+        Drift("image", "tag vllm-rocm:a", "the name points to another image"),
+        Drift("missing", "chat-0", "no container of chat-0 is there"),
+    )
+
+
+def test_one_among_many_is_named_with_what_the_others_have() -> None:
+    facts = {"n1": USUAL, "n2": USUAL, "n3": with_kernel("6.8.0-31")}
+    assert unlike(hosts("n1", "n2", "n3"), facts) == {
+        "n3": (Drift("unlike", "kernel", "6.8.0-31, where 2 of 3 hosts of mi300x have 6.8.0-60"),)
+    }
+
+
+def test_two_hosts_are_no_majority_and_an_even_split_has_none() -> None:
+    assert unlike(hosts("n1", "n2"), {"n1": USUAL, "n2": with_kernel("x")}) == {}
+    split = {"n1": USUAL, "n2": USUAL, "n3": with_kernel("x"), "n4": with_kernel("x")}
+    assert unlike(hosts(*split), split) == {}
+
+
+def test_the_smallest_group_with_a_majority_judges() -> None:
+    """Three old nodes among six new ones are alike in their own group, and that is what counts."""
+    old = hosts("o1", "o2", "o3", groups=("all", "mi250"))
+    new = hosts("n1", "n2", "n3", "n4", "n5", "n6")
+    facts = {host.name: USUAL for host in new} | {host.name: with_kernel("5.15") for host in old}
+    assert unlike([*old, *new], facts) == {}
+
+
+def test_what_a_host_does_not_tell_is_no_difference() -> None:
+    silent = replace(USUAL, system=System(), driver=Driver())
+    assert unlike(hosts("n1", "n2", "n3"), {"n1": USUAL, "n2": USUAL, "n3": silent}) == {}
+
+
+def test_hosts_that_were_not_reached_are_left_out() -> None:
+    assert unlike(hosts("n1", "n2", "n3"), {"n1": USUAL, "n2": with_kernel("x")}) == {}
