@@ -1,0 +1,23 @@
+"""Verbs that make images and bring them to registries."""
+
+from fleet.cli import HOSTS, Options, verb
+
+
+@verb(
+    *HOSTS, "check", "accept_new", "json", "verbose",
+    example="invoke build -i prod --update",
+    update="Resolve floating refs and tags anew, and move the lock.",
+)  # fmt: skip
+def build(options: Options, update: bool = False) -> int:
+    """Make the images of the selected hosts, unless they have been made before."""
+    from fleet.verbs.images import build as work
+
+    return work(options, update=update, publish=False)
+
+
+@verb(*HOSTS, "check", "accept_new", "json", "verbose", example="invoke push -i prod")
+def push(options: Options) -> int:
+    """Push the images to their registries, making them first where that is needed."""
+    from fleet.verbs.images import build as work
+
+    return work(options, update=False, publish=True)
