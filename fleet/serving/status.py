@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fleet.serving.inspection import Inspection, replica_of
-from fleet.serving.plan import differences
+from fleet.serving.planning import differences
 from fleet.serving.spec import LABEL, ContainerSpec
 
 

@@ -19,6 +19,8 @@ PURE = (
     "serving/spec.py",
     "serving/diff.py",
     "serving/plan.py",
+    "serving/planning.py",
+    "serving/replacing.py",
     "serving/placement.py",
 )
 EFFECTS = ("subprocess", "socket", "paramiko", "fabric", "docker", "time")
