@@ -142,11 +142,17 @@ class Bench:
 
     def floor(self) -> Sample:
         """OpenSSH with the probe on standard input, `forks` at once."""
+        return self._ssh(PROBE)
 
+    def floor_of_questions(self) -> Sample:
+        """The same with the four questions."""
+        return self._ssh("\n".join(QUESTIONS))
+
+    def _ssh(self, script: str) -> Sample:
         def ask(address: str) -> None:
             options = ("-F", "none", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.known_hosts}")
             command = ("ssh", *options, "-i", str(self.key), f"root@{address}", "sh", "-s")
-            subprocess.run(command, input=PROBE.encode(), capture_output=True, check=True)
+            subprocess.run(command, input=script.encode(), capture_output=True, check=True)
 
         started = time.monotonic()
         with ThreadPoolExecutor(self.forks) as pool:
@@ -196,6 +202,7 @@ def main() -> None:
                 "fleet preflight": bench.fleet,
                 "fleet, four questions": bench.four_questions,
                 "ssh, same probe (floor)": bench.floor,
+                "ssh, four questions (floor)": bench.floor_of_questions,
                 "pyinfra, four questions": bench.pyinfra,
                 "pyinfra, four operations": bench.pyinfra_operations,
                 "ansible-playbook, four questions": bench.ansible,

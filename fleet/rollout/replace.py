@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fleet.awake import AWAKE
 from fleet.errors import HostError
 from fleet.inventory.model import Host
 from fleet.rollout.audit import of_containers
@@ -19,7 +20,6 @@ from fleet.serving.observe import running
 from fleet.serving.steps import Change, Stop
 from fleet.serving.verify import healthy
 from fleet.transport import fan_out
-from fleet.transport.fanout import AWAKE
 
 PUT_BACK = 150.0  # seconds: a stop with its grace, and the start of the old container
 

@@ -1,9 +1,9 @@
 """A play over its hosts: new hosts together, the canaries, then batch after batch, until it is done or has to end."""
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fleet import awake
 from fleet.errors import HostError
 from fleet.inventory.model import Host
 from fleet.playbook import Amount, Batch, Play, batches
@@ -35,7 +35,7 @@ class Scene:
     claims: Claims
     on_batch: Callable[[Batch, str], None] = lambda _batch, _name: None
     on_done: Callable[[Outcome], None] = lambda _outcome: None
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = awake.sleep
     serves: dict[str, tuple[int, int]] = field(default_factory=dict)  # service -> replicas that answer, of how many
 
 

@@ -5,10 +5,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from fleet.awake import next_of
 from fleet.errors import FleetError, HostError
 from fleet.inventory.model import Host
-
-AWAKE = 0.25  # seconds; a signal that another thread took is heeded by the main thread only once that wakes
 
 T = TypeVar("T")
 Done = Callable[[Host, object], None]
@@ -41,22 +40,13 @@ def fan_out(
         for number in range(min(max(forks, 1), len(items))):
             threading.Thread(target=worker, name=f"fleet-{number}", daemon=True).start()
         for _ in items:
-            host, result = _next(done)
+            host, result = next_of(done)
             found[host.name] = result
             if on_done is not None:
                 on_done(host, result)
     finally:
         stop.set()
     return {host.name: found[host.name] for host in items}
-
-
-def _next(done: "queue.SimpleQueue[T]") -> T:
-    """The next result. Measured on a busy machine: without waking, one Ctrl-C in four was heeded when a host was done."""
-    while True:
-        try:
-            return done.get(timeout=AWAKE)
-        except queue.Empty:
-            continue
 
 
 def _attempt(work: Callable[[Host], T], host: Host) -> T | HostError:

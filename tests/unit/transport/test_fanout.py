@@ -1,9 +1,11 @@
 """The fan-out: bounded, complete, and quick to leave."""
 
+import signal
 import threading
 
 import pytest
 
+from fleet import awake
 from fleet.errors import FleetError, HostError
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Settings
@@ -71,6 +73,30 @@ def test_an_interrupt_leaves_at_once_and_starts_nothing_new() -> None:
         fan_out(hosts(20), work, forks=2, on_done=interrupt)
     release.set()
     assert len(started) <= 4
+
+
+def test_an_interrupt_is_heeded_though_another_thread_took_the_signal() -> None:
+    release = threading.Event()
+
+    def work(_host: Host) -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        release.wait(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        fan_out(hosts(1), work, forks=1)
+    assert not release.is_set()
+    release.set()
+
+
+def test_a_pause_is_cut_short_by_an_interrupt_that_another_thread_took() -> None:
+    def interrupt() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    timer = threading.Timer(0.1, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        awake.sleep(600)
+    timer.join()
 
 
 def test_no_hosts_give_no_results() -> None:
