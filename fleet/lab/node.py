@@ -85,7 +85,7 @@ class Node:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the node as root, in all its namespaces. Raises FleetError if `check` and it fails."""
         done = subprocess.run(
-            self._inside(argv),
+            self.inside(argv),
             input=stdin,
             capture_output=True,
             text=True,
@@ -99,7 +99,8 @@ class Node:
             raise FleetError(f"lab node {self.name}: `{' '.join(argv[:4])}` failed: {said}")
         return done
 
-    def _inside(self, argv: Sequence[str]) -> tuple[str, ...]:
+    def inside(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """The command line that runs `argv` on the node as root, in all its namespaces."""
         namespaces = ("nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-C")
         return (*namespaces, "/bin/sh", "-c", inside.JOIN, "sh", *argv)
 

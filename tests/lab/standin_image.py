@@ -15,10 +15,10 @@ SCRIPT = b"#!/usr/bin/python3\nimport sys\n\nfrom vllm.cli import main\n\nsys.ex
 PACKAGES = "usr/lib/python3.11/vllm"  # on Debian 12's own path
 
 
-def standin_archive(target: Path, *, mark: str = "", ballast: int = 0) -> Path:
+def standin_archive(target: Path, *, mark: str = "", ballast: int = 0, change: int = 0) -> Path:
     """Write the archive to `target`; the same bytes every time on one machine.
 
-    `mark` makes another release of it, `ballast` adds a layer of so many bytes that do not compress.
+    `mark` makes another release of it, `ballast` adds a layer of so many bytes that do not compress, `change` one more.
     """
     release = next(one for one in HISTORY if one.name == "v0.11.0")
     made = io.BytesIO()
@@ -30,11 +30,13 @@ def standin_archive(target: Path, *, mark: str = "", ballast: int = 0) -> Path:
         add_file(tar, f"{PACKAGES}/VERSION", b"0.11.0\n", 0o644)
         add_file(tar, "usr/local/bin/vllm", SCRIPT, 0o755)
     layers = {"layer.tar": made.getvalue()}
-    if ballast:
-        made = io.BytesIO()
-        with tarfile.open(fileobj=made, mode="w") as tar:
-            add_file(tar, "srv/ballast", random.Random(mark).randbytes(ballast), 0o644)  # noqa: S311  only bytes
-        layers["ballast.tar"] = made.getvalue()
+    for name, size in (("ballast", ballast), ("change", change)):
+        if size:
+            made = io.BytesIO()
+            with tarfile.open(fileobj=made, mode="w") as tar:
+                content = _noise(mark if name == "ballast" else mark + name, size)
+                add_file(tar, f"srv/{name}", content, 0o644)
+            layers[f"{name}.tar"] = made.getvalue()
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -55,6 +57,12 @@ def standin_archive(target: Path, *, mark: str = "", ballast: int = 0) -> Path:
             add_file(tar, name, layer, 0o644)
         add_file(tar, "manifest.json", json.dumps(manifest).encode(), 0o644)
     return target
+
+
+def _noise(seed: str, size: int) -> bytes:
+    """Bytes that do not compress, the same for a seed every time."""
+    source = random.Random(seed)  # noqa: S311  only bytes
+    return b"".join(source.randbytes(min(size - start, 1 << 24)) for start in range(0, size, 1 << 24))
 
 
 def image_text(archive: Path, *, registry: bool) -> str:

@@ -1,0 +1,269 @@
+"""How images get to hosts, beside what people do by hand: one slow link, one host without a limit, a bundle.
+
+    .venv/bin/python -m benchmarks.distribution [--hosts 8] [--only link host change bundle]
+
+Real sshd and Docker engines of a lab, links shaped with tc, images of bytes that do not compress. Rates are of this
+machine; what counts are the ratios, each of two figures of one run.
+
+- link: hosts behind one slow link, with a relay that has the registry's image already. Bytes over the link as a share of the
+  blobs; the time for all hosts as a multiple of one host's; `docker save | ssh docker load`, four at once.
+- host: one host, no limit, from an existing layout. Staging as a share of `ssh HOST 'cat > file'`; the whole sideload and
+  save | load.
+- change: the same when 20 MB of a large image are new.
+- bundle: `bundle.create` beside `skopeo copy` to an OCI layout, `bundle.verify` beside `sha256sum`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from fleet.delivery.send import Parcel, Sender
+from fleet.delivery.staging import Staging
+from fleet.delivery.throttle import Throttle
+from fleet.inventory import load
+from fleet.lab import Lab, NodeSpec
+from fleet.transport import Connector
+from fleet.transport.openssh import Bulk, bulk
+from tests.lab.cli import Controller
+from tests.lab.registry_image import registry_archive
+from tests.lab.standin_image import image_text, standin_archive
+
+MB = 1_000_000
+IMAGE = 280 * MB  # with the stand-in's own 40 MB some 320
+CHANGE = 20 * MB
+LINK = 50  # Mbit/s
+AT_ONCE = 4
+PLAYBOOK = "- {name: bring, hosts: all, stages: [image, distribute], max_fail: 0}\n"
+NAME = "vllm-rocm"
+LOADED = f"{NAME}:standin"  # as the archive calls it
+
+
+class Site:
+    """A lab of GPU hosts without a registry, one more engine for the operator's own machine, and the operator's commands."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab, self.folder = lab, folder
+        self.desk, *self.hosts = [spec.name for spec in lab.topology.specs]
+        work = folder / "controller"
+        (work / "playbooks").mkdir(parents=True)
+        (work / "playbooks/deploy.yaml").write_text(PLAYBOOK, encoding="utf-8")
+
+    def operator(self, archive: Path, **fleet: object) -> Controller:
+        """For an image, with these settings of the whole fleet."""
+        image, more = archive.with_suffix(".yaml"), archive.with_suffix(".more.yaml")
+        image.write_text(image_text(archive, registry=False), encoding="utf-8")
+        more.write_text(json.dumps({"all": {"vars": {"fleet": fleet}}}), encoding="utf-8")
+        return Controller(self.folder / "controller", (self.lab.inventory, image, more))
+
+    def forget(self, *hosts: str) -> None:
+        """Take our images off hosts, but not the relay's registry."""
+        for host in hosts:
+            script = f"docker rmi -f $(docker images -q {NAME}); rm -rf /var/tmp/fleet/relay; true"
+            self.lab.node(host).exec(("sh", "-c", script))
+
+    def by_hand(self, host: str) -> None:
+        """From the desk, where the image was loaded before."""
+        self.naive(self.desk, host, LOADED)
+
+    def load(self, host: str, archive: Path) -> None:
+        """Have the host's engine load an archive, not over the network."""
+        with archive.open("rb") as file:
+            argv = self.lab.node(host).inside(("docker", "load"))
+            subprocess.run(argv, stdin=file, check=True, stdout=subprocess.DEVNULL)
+
+    def naive(self, source: str, host: str, name: str) -> None:
+        """`docker save NAME | ssh HOST docker load` on the machine of `source`, whose engine has the image."""
+        save = self.lab.node(source).inside(("docker", "save", name))
+        with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:
+            load = self.lab.ssh_argv(host, "docker", "load")
+            subprocess.run(load, stdin=saving.stdout, check=True, stdout=subprocess.DEVNULL)
+
+    def sent(self) -> int:
+        """Bytes that the controller sent to the hosts so far."""
+        statistics = Path("/sys/class/net") / self.lab.topology.main_bridge / "statistics/tx_bytes"
+        return int(statistics.read_text())
+
+    @contextmanager
+    def slow(self) -> Iterator[None]:
+        """The controller's link to all hosts together; what hosts say to each other is not slowed."""
+        device = self.lab.topology.main_bridge
+        shape = ("rate", f"{LINK}mbit", "burst", "128kb", "latency", "200ms")
+        subprocess.run(("tc", "qdisc", "replace", "dev", device, "root", "tbf", *shape), check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(("tc", "qdisc", "delete", "dev", device, "root"), check=True)
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
+def well(controller: Controller, *words: str) -> None:
+    # Compiled modules are kept, as an installation has them.
+    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(controller.directory / "pycache")}
+    done = controller.run(*words, timeout=1800, **kept)
+    if done.returncode:
+        sys.exit(f"fleet {' '.join(words)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def say(what: str, value: float, unit: str, note: str = "") -> None:
+    print(f"{what:58} {value:9.2f} {unit:4} {note}", flush=True)
+
+
+def blobs(controller: Controller) -> int:
+    """Bytes of the release's layers."""
+    _, document = controller.ask("plan")
+    return sum(known["bytes"] for known in document["images"]["releases"].values())
+
+
+def over_a_link(site: Site) -> None:
+    archive = standin_archive(site.folder / "link.tar", mark="link", ballast=IMAGE)
+    registry = registry_archive(site.folder / "registry.tar")
+    first = site.hosts[0]
+    site.load(first, registry)
+    alone = site.operator(archive, delivery="sideload")
+    well(alone, "build")
+    size = blobs(alone)
+    with site.slow():
+        one = timed(lambda: well(alone, "deploy", "--limit", first))
+        site.forget(first)
+        relay = {"host": first, "image": {"archive": str(registry)}}
+        behind = site.operator(archive, relay=relay)
+        before = site.sent()
+        everybody = timed(lambda: well(behind, "deploy"))
+        moved = site.sent() - before
+        say(f"one host over {LINK} Mbit/s", one, "s")
+        say(f"{len(site.hosts)} hosts, by a relay", everybody, "s", f"{everybody / one:.2f} x one host (target 1.6)")
+        say("bytes over the link", moved / MB, "MB", f"{moved / size:.3f} x the blobs (target 1.05)")
+        site.forget(*site.hosts)
+        site.load(site.desk, archive)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            naive = timed(lambda: list(pool.map(site.by_hand, site.hosts)))
+        say(f"{len(site.hosts)} hosts, by hand, {AT_ONCE} at once", naive, "s", f"{naive / everybody:.2f} x ours")
+    site.forget(*site.hosts)
+
+
+def to_a_host(site: Site) -> None:
+    host = site.hosts[-1]
+    archive = standin_archive(site.folder / "host.tar", mark="host", ballast=IMAGE)
+    ours = site.operator(archive)
+    well(ours, "build")
+    site.load(site.desk, archive)
+    blob = max((site.folder / "controller/.fleet").rglob("blobs/sha256/*"), key=lambda path: path.stat().st_size)
+    size = blob.stat().st_size
+
+    def cat() -> None:
+        with blob.open("rb") as file:
+            subprocess.run(site.lab.ssh_argv(host, "cat > /var/tmp/blob"), stdin=file, check=True)
+        site.lab.node(host).exec(("rm", "-f", "/var/tmp/blob"))
+
+    plain, staged = min(timed(cat) for _ in range(3)), min(staging(site, host, blob) for _ in range(3))
+    say("ssh HOST 'cat > file'", size / plain / MB, "MB/s")
+    say("staging of the same bytes", size / staged / MB, "MB/s", f"{plain / staged:.2f} x its rate (target 0.9)")
+    whole, naive = [], []
+    for _ in range(3):
+        whole.append(timed(lambda: well(ours, "sideload", "--limit", host)))
+        site.forget(host)
+        naive.append(timed(lambda: site.by_hand(host)))
+        site.forget(host)
+    say("the whole sideload: look, staging, load, look again", min(whole), "s")
+    say("docker save | ssh docker load", min(naive), "s", f"{min(naive) / min(whole):.2f} x ours (target over 1)")
+    site.forget(site.desk)
+
+
+def staging(site: Site, host: str, blob: Path) -> float:
+    """Seconds until the blob lies whole in the host's staging directory, with the connection that is made for it."""
+    there = load((str(site.lab.inventory),)).hosts[host]
+    directory = f"/var/tmp/fleet-benchmark-{time.monotonic_ns()}"
+    size = blob.stat().st_size
+    with Connector() as connector:
+        session = connector.connect(there)
+        client = bulk(there.connection, session.user)
+        sender = Sender(host, session, 60.0, Throttle(0), client if isinstance(client, Bulk) else None)
+        sender.command(f"umask 077; mkdir -p {directory}/sideload/blobs")
+        parcel = Parcel(f"sha256:{blob.name}", size, blob)
+        seconds = timed(lambda: sender.send(directory, parcel, Staging(directory), lambda _count: None))
+        sender.command(f"rm -rf {directory}")
+    return seconds
+
+
+def after(site: Site, host: str, old: Path, bring: Callable[[], object]) -> float:
+    """Seconds that it takes where the host has only the old image."""
+    site.forget(host)
+    site.load(host, old)
+    return timed(bring)
+
+
+def of_a_change(site: Site) -> None:
+    host = site.hosts[-1]
+    for size, target in ((IMAGE, 4), (960 * MB, 8)):
+        mark = f"change{size}"
+        old = standin_archive(site.folder / "old.tar", mark=mark, ballast=size)
+        new = standin_archive(site.folder / "new.tar", mark=mark, ballast=size, change=CHANGE)
+        ours = site.operator(new)
+        well(ours, "build")
+        site.load(site.desk, new)
+        bring, by_hand = partial(well, ours, "sideload", "--limit", host), partial(site.by_hand, host)
+        best, naive = (min(after(site, host, old, way) for _ in range(2)) for way in (bring, by_hand))
+        words = f"{CHANGE // MB} MB new of {(size + 40 * MB) // MB} MB"
+        say(words, best, "s", f"by hand {naive:.2f} s, {naive / best:.2f} x ours (target {target})")
+        site.forget(host, site.desk)
+
+
+def of_a_bundle(site: Site) -> None:
+    archive = standin_archive(site.folder / "bundle.tar", mark="bundle", ballast=960 * MB)
+    ours = site.operator(archive)
+    well(ours, "build")
+    folder, copy = site.folder / "bundle", site.folder / "copy"
+    layout = max(
+        (path.parent for path in (site.folder / "controller/.fleet").rglob("index.json")),
+        key=lambda path: sum(blob.stat().st_size for blob in path.rglob("blobs/sha256/*")),
+    )
+    made = timed(lambda: well(ours, "bundle.create", "--output", str(folder), "--without-tool"))
+    skopeo = ("skopeo", "copy", "--quiet", f"oci:{layout}", f"oci:{copy}:latest")
+    copied = timed(lambda: subprocess.run(skopeo, check=True))
+    files = [str(path) for path in folder.rglob("*") if path.is_file()]
+    summed = timed(lambda: subprocess.run(("sha256sum", *files), check=True, stdout=subprocess.DEVNULL))
+    seen = timed(lambda: well(Controller(ours.directory, ()), "bundle.verify", str(folder), "--unsigned"))
+    say("bundle.create", made, "s", f"skopeo copy {copied:.2f} s: {copied / made:.2f} x its rate (target 0.8)")
+    say("bundle.verify", seen, "s", f"sha256sum {summed:.2f} s: {summed / seen:.2f} x its rate (target 0.8)")
+
+
+PARTS: dict[str, Callable[[Site], None]] = {
+    "link": over_a_link,
+    "host": to_a_host,
+    "change": of_a_change,
+    "bundle": of_a_bundle,
+}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--hosts", type=int, default=8)
+    parser.add_argument("--only", nargs="*", choices=tuple(PARTS), default=tuple(PARTS))
+    options = parser.parse_args(words)
+    nodes = (NodeSpec(f"mi300x-{number:02d}", profile="mi300x-8") for number in range(1, options.hosts + 1))
+    specs = (NodeSpec("desk", role="builder"), *nodes)
+    name = "benchdist"
+    try:
+        with tempfile.TemporaryDirectory(prefix="fleet-distribution-", dir="/var/tmp") as folder:
+            site = Site(Lab.up(name, specs, inventories=Path(folder)), Path(folder))
+            for part in options.only:
+                PARTS[part](site)
+    finally:
+        Lab.remove(name)
+
+
+if __name__ == "__main__":
+    main()
