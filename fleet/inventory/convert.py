@@ -14,6 +14,7 @@ from fleet.inventory.settings import (
     Gpus,
     Image,
     Known,
+    Nightly,
     Registry,
     Relay,
     Service,
@@ -60,6 +61,8 @@ def settings_of(node: Node) -> Settings:
         special["gpus"] = _simple(Gpus, node.value["gpus"])
     if "sideload" in node.value:
         special["sideload"] = _simple(Sideload, node.value["sideload"])
+    if "nightly" in node.value:
+        special["nightly"] = _simple(Nightly, node.value["nightly"])
     if "relay" in node.value:
         special["relay"] = _relay(node.value["relay"])
     if "registry" in node.value:

@@ -180,6 +180,14 @@ class Relay:
 
 
 @dataclass(frozen=True)
+class Nightly:
+    """When the timer starts a night: `schedule` is HH:MM with days in front or none, `jitter` is in minutes."""
+
+    schedule: str = "02:30"
+    jitter: int = 15
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of `fleet:` for one host."""
 
@@ -194,4 +202,5 @@ class Settings:
     relay: Relay | None = None
     services: Mapping[str, Service] = field(default_factory=dict)
     drain: Drain | None = None  # of every service without one of its own
+    nightly: Nightly = Nightly()
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # finding id -> reason

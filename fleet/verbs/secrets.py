@@ -29,6 +29,12 @@ def require(hosts: Iterable[Host], *, services: bool = True) -> None:
         raise InputError(*problems.values())
 
 
+def variables(hosts: Iterable[Host]) -> tuple[str, ...]:
+    """Names of the environment variables that secrets of these hosts are in, sorted."""
+    own = (secret for host in hosts for part in (host.connection, host.settings) for secret in _within(part))
+    return tuple(sorted({secret.env for secret in own if secret.env}))
+
+
 def _within(value: Any) -> Iterator[Secret]:
     if isinstance(value, Secret):
         yield value

@@ -1,0 +1,1 @@
+"""Nights: what runs by itself, and what starts it."""
