@@ -58,6 +58,8 @@ def from_source(
             build.require(workshop.machine, builder, recipe.built)
             if make:
                 _build(image, source, tree, recipe, builder, workshop)
+        if make and workshop.prove is not None:
+            workshop.prove(tag)
         release = _export(image, source, recipe, workshop) if make else None
     return Outlook(release, recipe.key, lock, what, why)
 

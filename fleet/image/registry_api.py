@@ -101,6 +101,25 @@ class RegistryClient:
         self._request("PUT", f"{name}/manifests/{tag}", scope, headers=headers, data=body, missing_ok=False)
         return _sha256(body)
 
+    def tag(self, name: str, digest: str, tag: str, *, move: bool = False) -> bool:
+        """Let a tag name the manifest of this digest; False when it does already.
+
+        Raises FleetError for a tag that names another one, unless `move`, and for a manifest that is not there.
+        """
+        before = self.digest(name, tag)
+        if before == digest:
+            return False
+        if before and not move:
+            raise FleetError(f"registry {self._registry.host}: {name}:{tag} names {before}, and is never moved")
+        found = self.manifest(name, digest)
+        if found is None:
+            raise FleetError(f"registry {self._registry.host} has no {name}@{digest}")
+        kind, body = found
+        scope = _scope(name, "pull,push")
+        path = f"{name}/manifests/{tag}"
+        self._request("PUT", path, scope, headers={"Content-Type": kind}, data=body, missing_ok=False)
+        return True
+
     def get_record(self, name: str, tag: str) -> bytes | None:
         """A record's bytes, checked; None when there is no such tag or it is no record."""
         found = self.manifest(name, tag)

@@ -50,6 +50,19 @@ def checkout(source: Source, commit: str, cache: Path) -> Iterator[Checkout]:
             yield _work_tree(git, source, commit, mirror, folder / "tree", patches)
 
 
+def commits(source: Source, old: str, new: str, cache: Path, *, most: int = 500) -> tuple[tuple[str, str], ...]:
+    """(commit, subject) of what is in `new` and not in `old`, the newest first; of a checked-out `new`.
+
+    Where upstream rewrote its history, `old` may be gone: then there is nothing to tell. Raises FleetError.
+    """
+    with git_for(source) as git:
+        mirror = _mirror(git, source, new, cache)
+        words = ("log", f"--max-count={most}", "--format=%H %s", f"{old}..{new}")
+        done = git.try_run(*words, cwd=mirror)
+    lines = [line.partition(" ") for line in done.stdout.splitlines()] if done.exit_code == 0 else []
+    return tuple((commit, subject) for commit, _, subject in lines)
+
+
 def patch_hashes(source: Source) -> tuple[str, ...]:
     """SHA-256 of each patch in order, for the content key."""
     return tuple(hashlib.sha256(_read_patch(path)).hexdigest() for path in source.patches)

@@ -39,7 +39,8 @@ class Workshop:
     None where it could not. The store then has the release's record and no layout.
 
     `hosts` are asked where neither the store nor the registry knows a content key. `again(release)` brings a lost layout
-    back from where the image came from; it may raise FleetError.
+    back from where the image came from; it may raise FleetError. `prove(tag)` judges what the builder built, before it
+    is exported; it may raise FleetError.
     """
 
     store: Store
@@ -50,6 +51,7 @@ class Workshop:
     straight: Callable[[str, str, Made], Release | None] | None = None
     hosts: Hosts | None = None
     again: Callable[[Release], object] | None = None
+    prove: Callable[[str], None] | None = None
 
     def registry_for(self, domain: str) -> Registry:
         """The fleet's own registry with its credentials where `domain` is it, any other without."""

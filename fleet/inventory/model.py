@@ -60,11 +60,12 @@ class Inventory:
     hosts: Mapping[str, Host]
     groups: Mapping[str, tuple[str, ...]]
     sources: tuple[Path, ...]
+    lock: Path | None = None  # a lock of its own, as a night has one until it went well
 
     @property
     def lock_path(self) -> Path:
         """`<inventory>.lock.yaml` beside the first source."""
-        return self._beside("lock")
+        return self.lock or self._beside("lock")
 
     @property
     def maintenance_path(self) -> Path:

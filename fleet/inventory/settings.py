@@ -181,8 +181,17 @@ class Relay:
 
 @dataclass(frozen=True)
 class Nightly:
-    """When the timer starts a night: `schedule` is HH:MM with days in front or none, `jitter` is in minutes."""
+    """`canary` is a number of hosts or a host pattern, `regression` a percentage, `load` in seconds, `keep` in nights.
 
+    `schedule` is HH:MM with days in front or none, `jitter` in minutes.
+    """
+
+    canary: int | str = 1
+    promote: str = "auto"  # or manual
+    regression: str = "10%"
+    load: float = 30.0
+    hook: tuple[str, ...] = ()
+    keep: int = 60
     schedule: str = "02:30"
     jitter: int = 15
 

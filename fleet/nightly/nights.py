@@ -1,13 +1,27 @@
-"""Nights on record: `.fleet/nights/<id>/report.json`, one directory a night."""
+"""Nights on record: `.fleet/nights/<id>/`, one directory a night, and beside them what is known from night to night.
 
+.fleet/nights/lock              held by the night that runs
+.fleet/nights/failed.json       content keys that failed, and why
+.fleet/nights/<id>/report.json  what happened, written after every step
+.fleet/nights/<id>/lock.yaml    what refs and tags mean to this night
+"""
+
+import fcntl
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fleet.errors import FleetError
-from fleet.journal.header import check_schema, seconds_of
+from fleet.journal.header import SCHEMA, check_schema, iso, run_id, seconds_of
 
 
 @dataclass(frozen=True)
@@ -18,6 +32,24 @@ class Night:
     began: float
     result: str
     said: str
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def before(self) -> Mapping[str, Mapping[str, str]]:
+        """What ran when it began: host -> service -> release id."""
+        found = self.document.get("before")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def brought(self) -> frozenset[str]:
+        """Ids of the releases that it, and the nights that it continued, brought to hosts."""
+        return frozenset(map(str, self.document.get("brought") or ()))
+
+
+def unsettled(past: Sequence[Night]) -> Night | None:
+    """The last night that looked at hosts, where what it changed on them may still be there: killed, waiting, cut off."""
+    last = next((one for one in reversed(past) if one.before), None)
+    return last if last is not None and last.document.get("settled") is not True else None
 
 
 def nights(folder: Path, inventory: str = "") -> tuple[Night, ...]:
@@ -31,6 +63,7 @@ def nights(folder: Path, inventory: str = "") -> tuple[Night, ...]:
                 seconds_of(document.get("began")),
                 str(document.get("result", "")),
                 str(document.get("said", "")),
+                document,
             )
             found.append(night)
     return tuple(found)
@@ -48,3 +81,109 @@ def read(path: Path) -> Mapping[str, Any]:
         return {}
     check_schema(document, str(path))
     return document
+
+
+@dataclass
+class Book:
+    """The record of the night that runs. Every change is on disk when the call returns."""
+
+    folder: Path  # .fleet/nights
+    id: str
+    document: dict[str, Any]
+
+    @classmethod
+    def begin(cls, folder: Path, inventory: str, moment: float) -> "Book":
+        identity = run_id(datetime.fromtimestamp(moment, UTC), secrets.token_hex(2))
+        document = {"schema": SCHEMA, "id": identity, "inventory": inventory, "began": iso(moment), "result": ""}
+        book = cls(folder, identity, {**document, "said": "", "phases": []})
+        book.path.mkdir(parents=True)
+        book.put()
+        return book
+
+    @classmethod
+    def again(cls, folder: Path, night: Night) -> "Book":
+        return cls(folder, night.id, dict(night.document))
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.id
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock.yaml"
+
+    def put(self, **fields: Any) -> None:
+        self.document.update(fields)
+        write(self.path / "report.json", self.document)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[dict[str, Any]]:
+        """A step with its time, in seconds; how it ended is written whatever ends it."""
+        began = time.time()
+        phase: dict[str, Any] = {"name": name, "began": iso(began), "ok": None}
+        self.document["phases"].append(phase)
+        self.put()
+        try:
+            yield phase
+            phase["ok"] = phase["ok"] is not False
+        except BaseException:
+            phase["ok"] = False
+            raise
+        finally:
+            phase["seconds"] = round(time.time() - began, 1)
+            self.put()
+
+    def end(self, result: str, said: str) -> None:
+        self.put(result=result, said=said, ended=iso(time.time()))
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One night at a time on this controller; the kernel ends the lock with the process. Raises FleetError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip()
+            raise FleetError(
+                f"another night is running here (process {holder}); nothing was done", hint="invoke nightly.status"
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def failed(folder: Path) -> dict[str, str]:
+    """Content key -> why it failed, of all nights."""
+    found = read(folder / "failed.json")
+    keys = found.get("keys")
+    return {str(key): str(cause) for key, cause in keys.items()} if isinstance(keys, dict) else {}
+
+
+def remember(folder: Path, keys: Mapping[str, str], *, forget: tuple[str, ...] = ()) -> None:
+    """Write down keys that failed and drop those that went well after all."""
+    known = {key: cause for key, cause in {**failed(folder), **keys}.items() if key not in forget}
+    write(folder / "failed.json", {"schema": SCHEMA, "keys": known})
+
+
+def keep(folder: Path, inventory: str, number: int) -> tuple[str, ...]:
+    """Remove all but the newest nights of an inventory; one that still waits or was cut off last is among them."""
+    old = nights(folder, inventory)[:-number]
+    for night in old:
+        shutil.rmtree(folder / night.id, ignore_errors=True)
+    return tuple(night.id for night in old)
+
+
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Replace a JSON file in one step. Raises FleetError."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
+            json.dump(document, file, indent=2, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise FleetError(f"{path} cannot be written: {error.strerror}") from error

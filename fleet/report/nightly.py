@@ -1,15 +1,18 @@
 """Nights and what starts them, on the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from fleet.inventory.settings import Nightly
 from fleet.journal.header import iso
 from fleet.nightly.install import Written
 from fleet.nightly.nights import Night
+from fleet.nightly.plan import BUILD, Decision
 from fleet.nightly.timer import Timer
 from fleet.report import terminal
 
@@ -71,3 +74,30 @@ def status_document(
 def _next(following: datetime, jitter: int) -> str:
     late = f", up to {jitter} minutes later" if jitter else ""
     return f"next night: {following:%a %Y-%m-%d %H:%M %Z}{late}"
+
+
+def show_night(document: Mapping[str, Any], folder: Path) -> None:
+    """The night's last word, and where its report lies."""
+    console = terminal.out()
+    for phase in document["phases"]:
+        word = {True: "well", False: "failed"}.get(phase["ok"], "not ended")
+        console.print(f"{phase['name']}: {word}, {phase.get('seconds', 0):.0f} s")
+    for pace in document.get("paces", ()):
+        told = f"{pace['replica']} on {pace['host']}: {pace['after']:.1f} tokens/s, before {pace['before']:.1f}"
+        console.print(escape(f"{told} ({pace['change']:+.0f} %)"))
+    result = document["result"] or "not ended"
+    console.print(escape(f"night {document['id']}: {result}: {document['said']}"), soft_wrap=True)
+    console.print(escape(f"the report is {folder}/report.html"), soft_wrap=True)
+
+
+def show_decision(decision: Decision, canaries: Sequence[str], settings: Nightly, reasons: Iterable[str]) -> None:
+    """What `nightly --check` says."""
+    print(decision.why)
+    for reason in reasons:
+        print(f"  {reason}")
+    if decision.kind == BUILD:
+        print(f"would make it, then deploy it to {', '.join(canaries)}, then {_after(settings)}")
+
+
+def _after(settings: Nightly) -> str:
+    return "to the rest of the fleet" if settings.promote == "auto" else "wait for invoke promote"

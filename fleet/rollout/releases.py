@@ -43,6 +43,17 @@ class Order:
     wanted_by: tuple[tuple[str, str], ...]  # (host, service); a registry for relays is for no service: ""
 
 
+@dataclass(frozen=True)
+class Found:
+    """What an image of the inventory comes to. `release` is None where it has yet to be made; `why` says so."""
+
+    image: str
+    key: str
+    release: Release | None
+    registry: Registry | None  # where hosts pull it from, None where none does
+    why: str
+
+
 @dataclass
 class Stock:
     """What was found or made. `releases` go by host and service; `changes` tell what was made or pushed.
@@ -57,6 +68,8 @@ class Stock:
     records: dict[str, dict[str, Release]] = field(default_factory=dict)
     workshops: dict[str, Workshop] = field(default_factory=dict)  # release id -> where its layout can be had
     relays: dict[str, Release] = field(default_factory=dict)  # by host that may be a relay, the registry's image
+    found: list[Found] = field(default_factory=list)  # the images of services, in the inventory's order
+    lock: locks.Lock = field(default_factory=locks.Lock)  # with all that was resolved
 
     @property
     def origins(self) -> dict[str, str]:
@@ -120,10 +133,11 @@ def obtain(
     dry: bool = False,
     publish: bool = True,
     moving: Moving = silent,
+    prove: Callable[[Machine, str, tuple[str, ...]], None] | None = None,
 ) -> Stock:
     """Find or make each release and publish it; the lock moves when something was resolved. `dry` makes nothing.
 
-    `publish` pushes what some host pulls, from the builder where it can. Raises FleetError. In a dry run a release that
+    `prove` judges what was just built, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host pulls, from the builder where it can. Raises FleetError. In a dry run a release that
     does not exist yet is a note, and its services have none.
     """
     stock = Stock(Store(root))
@@ -144,9 +158,13 @@ def obtain(
             straight=_bring(straight, stock.store),
             hosts=_records(inventory, hosts, order, connector, say) if order.wanted_by[0][1] else None,
             again=partial(bring_again, order.image, bare),
+            prove=_proof(prove, machine, order.image, gfx),
         )
         found = (look if dry else produce)(order.image, workshop, lock, gfx=gfx)
-        lock = found.lock
+        stock.lock = lock = found.lock
+        if order.wanted_by[0][1]:
+            at = order.registry if order.published else None
+            stock.found.append(Found(order.image.name, found.key, found.release, at, found.why))
         if found.release is None:
             stock.notes.append(f"would {found.what}: {found.why}")
             if straight is not None and order.image.source is not None:
@@ -158,6 +176,15 @@ def obtain(
     if lock != before and not dry:
         locks.write(inventory.lock_path, lock)
     return stock
+
+
+def _proof(
+    prove: Callable[[Machine, str, tuple[str, ...]], None] | None, machine: Machine, image: Image, gfx: tuple[str, ...]
+) -> Callable[[str], None] | None:
+    if prove is None or image.source is None:
+        return None
+    targets = image.source.gfx or gfx
+    return lambda tag: prove(machine, tag, targets)
 
 
 def _bring(straight: Straight | None, store: Store) -> Callable[[str, str, Made], Release | None] | None:

@@ -10,7 +10,7 @@ from fleet.tasks import build, bundles, change, history, look, nightly, releases
 
 namespace = Collection(
     *(change.deploy, change.plan, change.play, change.rollback, change.sideload, change.serve, change.stop),
-    *(change.unlock, build.build, build.push),
+    *(change.unlock, build.build, build.push, nightly.promote),
     *(look.facts, look.preflight, look.verify, look.status, look.endpoints, look.logs, look.shell),
     *(look.staging, look.images, look.drift, history.audit),
     Collection("inventory", look.inventory_show, look.schema),

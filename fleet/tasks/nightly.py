@@ -1,10 +1,33 @@
-"""`nightly.*`: what starts a night by itself. One short task a verb."""
+"""`nightly.*` and `promote`: a night, and what starts it by itself. One short task a verb."""
 
 from invoke.collection import Collection
 
-from fleet.cli import HOSTS, Options, verb
+from fleet.cli import CONNECT, HOSTS, Options, verb
 
+_NIGHT = tuple(flag for flag in CONNECT if flag != "json")
 _HOW = "What starts it: systemd, cron, or auto (systemd where it runs)."
+
+
+@verb(
+    *_NIGHT, "check",
+    example="invoke nightly -i prod",
+    name="run",
+    default=True,
+    force="Try a content key that failed before once more.",
+)  # fmt: skip
+def run(options: Options, force: bool = False) -> int:
+    """One night: build when something is new, prove it on a canary, bring it to the rest; otherwise all stays as it was."""
+    from fleet.verbs.nightly import nightly
+
+    return nightly(options, force=force)
+
+
+@verb(*_NIGHT, example="invoke promote -i prod")
+def promote(options: Options) -> int:
+    """Bring what the last night proved on its canary to the rest of the fleet, with `fleet.nightly.promote: manual`."""
+    from fleet.verbs.nightly import promote as work
+
+    return work(options)
 
 
 @verb(
@@ -36,4 +59,4 @@ def status(options: Options, last: int = 7) -> int:
     return work(options, last=last)
 
 
-namespace = Collection("nightly", install, status, uninstall)
+namespace = Collection("nightly", run, install, status, uninstall)

@@ -16,6 +16,18 @@ from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, t
 
 def show_drift(options: Options) -> int:
     """1 when something differs or a host could not be read. Changes nothing."""
+    found, failed, notes = _told(options)
+    return 1 if failed or any(found.values()) or notes else 0
+
+
+def show_strays(options: Options) -> int:
+    """The same, told whole, but 1 only for what a deploy would change: a host unlike its neighbours is not that."""
+    found, failed, notes = _told(options)
+    stray = any(one.kind != "unlike" for of_host in found.values() for one in of_host)
+    return 1 if failed or stray or notes else 0
+
+
+def _told(options: Options) -> tuple[dict[str, tuple[Drift, ...]], dict[str, HostError], list[str]]:
     inventory, chosen = inventory_and_hosts(options)
     hosts = tuple(host for host in chosen if takes_part(host))
     say = narrator(options)
@@ -47,4 +59,4 @@ def show_drift(options: Options) -> int:
     else:
         report.show(found, notes)
         terminal.show_failures(failed)
-    return 1 if failed or any(found.values()) or notes else 0
+    return found, failed, notes

@@ -18,6 +18,7 @@ class Order:
     """What a verb asks for. `stages` keeps only these of the playbook; `resume` is a run's id, `last`, or empty.
 
     `back` takes the releases from the hosts' own past instead of making them by the inventory, `cargo` from a bundle.
+    `lock` is the path of a lock that counts in the place of the inventory's, `night` the id of the night that asks.
     """
 
     verb: str = "deploy"
@@ -34,6 +35,8 @@ class Order:
     list_hosts: bool = False
     back: Back | None = None
     cargo: Cargo | None = None
+    lock: str = ""
+    night: str = ""
 
 
 def from_earlier(options: Options, order: Order) -> tuple[Options, Order, str]:

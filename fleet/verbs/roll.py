@@ -4,6 +4,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fleet import playbook
 from fleet.cli import Options
@@ -42,6 +43,7 @@ def roll(options: Options, order: Order) -> int:
     options, order, continues = from_earlier(options, order)
     plays = playbook.load(order.playbook)
     inventory, chosen = inventory_and_hosts(options)
+    inventory = replace(inventory, lock=Path(order.lock)) if order.lock else inventory
     programme = assign(plays, inventory, chosen, stages=order.stages)
     if order.sideload:
         # Straight from here, whatever the inventory says.
@@ -134,6 +136,7 @@ def _journal(options: Options, order: Order, programme: Programme, continues: st
         "take_over": sorted(order.take_over),
         "include_quarantined": order.include_quarantined,
         "bundle": order.cargo.flags() if order.cargo else None,
+        **({"night": order.night} if order.night else {}),
     }
     header = RunHeader(
         order.verb,
@@ -166,7 +169,10 @@ def _stock(
     hosts = [host for host in programme.hosts if host.settings.services]
     if not hosts or not programme.stages & IMAGES:
         return Stock.empty()
-    update = any(getattr(stage, "update", False) for one in programme.assignments for stage in one.play.stages)
+    # A night has resolved everything already, and all its rolls mean the same.
+    update = inventory.lock is None and any(
+        getattr(stage, "update", False) for one in programme.assignments for stage in one.play.stages
+    )
     dry = dry or "image" not in programme.stages
     if cargo is not None:
         return unload(cargo, inventory, hosts, say, dry=dry)

@@ -44,6 +44,19 @@ def stop(options: Options, services: Sequence[str]) -> int:
 def verify(options: Options, *, load: float = 0.0) -> int:
     """Ask every replica that should run for a real answer and compare, changing nothing. `load` is in seconds."""
 
+    def compare(found: dict[str, Outcome]) -> None:
+        judge(found, {}, lambda _host, _line: None)
+
+    secrets.require(serving(inventory_and_hosts(options)[1]))
+    return _each(options, _proving(options, load), show=outcomes.show_proofs, after=compare)
+
+
+def measured(options: Options, *, load: float) -> dict[str, Outcome]:
+    """The proofs of every replica, as `verify` takes them, for somebody who compares them."""
+    return _reached(options, _proving(options, load))[0]
+
+
+def _proving(options: Options, load: float) -> Callable[[Site, Outcome], None]:
     def work(site: Site, outcome: Outcome) -> None:
         context = site.context(ROOT, narrator(options).host)
         running = {one.name: one for one in site.containers() if one.alive}
@@ -56,11 +69,7 @@ def verify(options: Options, *, load: float = 0.0) -> int:
         outcome.proofs = weighed(site, context.proofs, context, load=load)
         outcome.kept = len(context.proofs)
 
-    def compare(found: dict[str, Outcome]) -> None:
-        judge(found, {}, lambda _host, _line: None)
-
-    secrets.require(serving(inventory_and_hosts(options)[1]))
-    return _each(options, work, show=outcomes.show_proofs, after=compare)
+    return work
 
 
 def show_status(options: Options) -> int:
@@ -95,7 +104,18 @@ def _each(
     show: Callable[[dict[str, Outcome]], None] = lambda _found: None,
     after: Callable[[dict[str, Outcome]], None] = lambda _found: None,
 ) -> int:
-    """Reach every serving host without asking for its image, and do something there."""
+    """Reach every serving host without asking for its image, do something there, and tell of it."""
+    found, skipped = _reached(options, work)
+    after(found)
+    if options.json:
+        terminal.show_json(outcomes.document(found, Stock.empty()))
+    else:
+        show(found)
+    return close(options, found, skipped)
+
+
+def _reached(options: Options, work: Callable[[Site, Outcome], None]) -> tuple[dict[str, Outcome], list[str]]:
+    """What came of it by host, and the hosts that serve nothing."""
     _, chosen = inventory_and_hosts(options)
     hosts = serving(chosen)
     with connected(options) as connector:
@@ -111,12 +131,7 @@ def _each(
         for name, result in fan_out(hosts, one, forks=options.forks).items():
             if isinstance(result, HostError):
                 found[name].error = result
-    after(found)
-    if options.json:
-        terminal.show_json(outcomes.document(found, Stock.empty()))
-    else:
-        show(found)
-    return close(options, found, [host.name for host in chosen if not host.settings.services])
+    return found, [host.name for host in chosen if not host.settings.services]
 
 
 def _rows(options: Options, connector: Connector) -> tuple[dict[str, Outcome], dict[str, tuple[Row, ...]]]:

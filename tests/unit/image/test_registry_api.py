@@ -19,6 +19,8 @@ PLAIN = Registry("registry.test:5000")
 LOGIN = Registry("registry.test:5000", username=Secret("u", literal="bob"), password=Secret("p", literal="s3cret"))
 TAG = "https://registry.test:5000/v2/vllm/manifests/v1"
 DIGEST = "sha256:" + "a" * 64
+OTHER = "sha256:" + "b" * 64
+MANIFEST = digest_of(b"{}")
 Answer = tuple[int, Mapping[str, str], bytes]
 
 
@@ -186,3 +188,30 @@ def test_docker_hub_has_a_host_of_its_own() -> None:
     registry, fake = client(lambda *_: (404, {}, b""), Registry("docker.io"))
     registry.digest("library/redis", "7")
     assert fake.asked[0][1].startswith("https://registry-1.docker.io/v2/library/redis/")
+
+
+@pytest.mark.parametrize(("before", "move", "puts"), [("", False, 1), (MANIFEST, False, 0), (OTHER, True, 1)])
+def test_a_tag_is_set_once_and_moved_only_when_asked(before: str, move: bool, puts: int) -> None:
+    registry, fake = client(tagged(before))
+    assert registry.tag("vllm", MANIFEST, "v1", move=move) is bool(puts)
+    assert [url for method, url, _ in fake.asked if method == "PUT"] == [TAG] * puts
+
+
+def test_a_tag_of_another_image_is_never_moved_by_itself() -> None:
+    registry, fake = client(tagged(OTHER))
+    with pytest.raises(FleetError, match="is never moved"):
+        registry.tag("vllm", MANIFEST, "v1")
+    assert "PUT" not in {method for method, _, _ in fake.asked}
+
+
+def tagged(before: str) -> Callable[[str, str, str], Answer]:
+    """A registry whose tag v1 names `before`, "" for nothing, and which has the manifest."""
+
+    def answer(method: str, url: str, _auth: str) -> Answer:
+        if method == "PUT":
+            return 201, {}, b""
+        if url == TAG:
+            return (200, {"Docker-Content-Digest": before}, b"") if before else (404, {}, b"")
+        return 200, {"Content-Type": OCI_MANIFEST}, b"{}"
+
+    return answer

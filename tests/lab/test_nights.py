@@ -1,0 +1,204 @@
+"""A few nights of a small fleet: a real git repository, real builds of the stand-in, a registry and two hosts.
+
+The tests of this module are one story and run in their order.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.lab import Lab, NodeSpec
+from tests.lab.cli import Controller
+from tests.lab.conftest import MI300X, REGISTRY, lab_name
+from tests.lab.rolls import BASIC, answers, within
+from tests.lab.small import Site
+
+pytestmark = pytest.mark.lab
+
+BUILDER = NodeSpec("builder", role="builder", base="trixie")
+CANARY, OTHER = MI300X.name, "mi300x-02"
+LAST = "ENV HIP_FORCE_DEV_KERNARG=1\n"  # a line of the stand-in's Dockerfile, in its last stage
+
+
+@dataclass(frozen=True)
+class Nights(Site):
+    """The lab with an upstream of its own, on whose branch `main` commits are made."""
+
+    upstream: Path
+
+    def commit(self, said: str, *, last: str = "") -> str:
+        """A commit whose Dockerfile has these lines in its last stage; its id."""
+        path = self.upstream / "docker/Dockerfile.rocm"
+        head = path.read_text(encoding="utf-8").partition(LAST)[0]
+        path.write_text(
+            f'{head}{LAST}{last}CMD ["/bin/bash"]\n\nFROM final AS vllm-openai\nENTRYPOINT ["vllm", "serve"]\n'
+        )
+        (self.upstream / "NEWS").write_text(f"{said}\n")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", said)
+        return self.git("rev-parse", "HEAD")
+
+    def git(self, *words: str) -> str:
+        person = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+        done = subprocess.run(("git", *person, *words), cwd=self.upstream, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def night(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """Exit code and report."""
+        done = self.controller.run("nightly", *words)
+        assert "Traceback" not in done.stderr
+        report = self.reports()[-1]
+        assert json.loads((self.folder / "hooked.json").read_text())["id"] == report["id"], done.stderr
+        return done.returncode, {**report, "told": done.stdout + done.stderr}
+
+    def reports(self) -> list[dict[str, Any]]:
+        paths = sorted((self.controller.directory / ".fleet/nights").glob("*/report.json"))
+        return [json.loads(path.read_text()) for path in paths]
+
+    def running(self) -> list[str]:
+        """The commits that the two hosts really run."""
+        label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+        return [self.docker(host, "inspect", "-f", label, "chat-0") for host in (CANARY, OTHER)]
+
+    def state_of(self, host: str) -> str:
+        """Containers with their ids."""
+        return self.docker(host, "ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}")
+
+    def answers_on(self, host: str) -> bool:
+        return answers(self.lab.topology.address(host))
+
+    def phases(self) -> list[str]:
+        return [phase["name"] for phase in self.reports()[-1]["phases"]]
+
+    @property
+    def lock(self) -> str:
+        path = next(self.folder.glob("*.lock.yaml"), None)
+        return path.read_text() if path else ""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
+    folder, name = tmp_path_factory.mktemp("nights"), lab_name("night")
+    try:
+        lab = Lab.up(name, (BUILDER, REGISTRY, MI300X, NodeSpec(OTHER, profile="mi300x-8")), inventories=folder)
+        upstream = folder / "upstream"
+        subprocess.run(
+            ("git", "clone", "--quiet", "--branch", "main", str(lab.paths.source), str(upstream)), check=True
+        )
+        service = {"env": {"STANDIN_START_SECONDS": "0.3"}}
+        nightly = {"load": 0, "regression": "60%", "hook": ["sh", "-c", f"cat > {folder}/hooked.json"]}
+        source = {"repository": str(upstream), "ref": "main"}
+        fleet = {"image": {"source": source}, "nightly": nightly}
+        over = {
+            "all": {"vars": {"fleet": fleet}, "children": {"gpu": {"vars": {"fleet": {"services": {"chat": service}}}}}}
+        }
+        (folder / "over.yaml").write_text(json.dumps(over))
+        work = folder / "controller"
+        (work / "playbooks").mkdir(parents=True)
+        (work / "playbooks/deploy.yaml").write_text(BASIC)
+        yield Nights(lab, Controller(work, (lab.inventory, folder / "over.yaml")), folder, upstream)
+    finally:
+        Lab.remove(name)
+
+
+def test_a_new_commit_is_built_proved_and_promoted(site: Nights) -> None:
+    first = site.git("rev-parse", "HEAD")
+    assert site.controller.run("deploy").returncode == 0
+    assert site.running() == [first, first]
+    new = site.commit("one thing more")
+    code, report = site.night()
+    assert (code, report["result"]) == (0, "promoted"), report
+    assert site.running() == [new, new]
+    assert new in site.lock
+    assert report["canaries"] == [CANARY]
+    assert [one["replica"] for one in report["paces"]] == ["chat-0"]
+    (image,) = report["images"]
+    assert image["tag"].endswith(f"-{new[:9]}-{image['key']}")
+    assert [one["subject"] for one in report["upstream"]] == ["one thing more"]
+    assert "one thing more" in (site.controller.directory / ".fleet/nights" / report["id"] / "report.html").read_text()
+    assert [one["rocm"] for one in report["smoke"]] == ["6.4.3-128"]
+
+
+def test_a_night_without_a_commit_changes_nothing(site: Nights) -> None:
+    before, lock = [site.state_of(host) for host in (CANARY, OTHER)], site.lock
+    code, report = site.night()
+    assert (code, report["result"]) == (0, "kept"), report
+    assert [site.state_of(host) for host in (CANARY, OTHER)] == before
+    assert site.lock == lock
+
+
+def test_a_broken_build_touches_no_host_and_is_not_tried_again(site: Nights) -> None:
+    good, before, lock = site.running(), [site.state_of(host) for host in (CANARY, OTHER)], site.lock
+    site.commit("does not build", last="RUN echo nothing works && false\n")
+    code, report = site.night()
+    assert (code, report["result"]) == (1, "failed")
+    assert "nothing works" in report["said"] or "build" in report["said"]
+    code, report = site.night()
+    assert (code, report["result"]) == (1, "held")
+    assert "build" not in [phase["name"] for phase in report["phases"]]
+    code, report = site.night("--force")
+    assert (code, report["result"]) == (1, "failed")
+    assert site.running() == good
+    assert [site.state_of(host) for host in (CANARY, OTHER)] == before
+    assert site.lock == lock
+
+
+def test_an_image_that_fails_on_the_canary_goes_no_further_and_the_canary_goes_back(site: Nights) -> None:
+    good, other, lock = site.running(), site.state_of(OTHER), site.lock
+    site.commit("answers nonsense", last="ENV STANDIN_GARBAGE=1\n")
+    code, report = site.night()
+    assert (code, report["result"]) == (1, "failed")
+    assert "the canary failed" in report["said"]
+    assert site.running() == good
+    site.commit("is slow", last="ENV STANDIN_SLOW_TOKENS=0.5\n")
+    code, report = site.night()
+    assert (code, report["result"]) == (1, "failed")
+    assert "slower by more than 60%" in report["said"], report
+    assert site.running() == good
+    assert site.answers_on(CANARY)
+    assert site.state_of(OTHER) == other
+    assert site.lock == lock
+
+
+def test_a_killed_night_is_begun_again_and_two_at_once_are_refused(site: Nights) -> None:
+    (good, _), lock = site.running(), site.lock
+    new = site.commit("well again")
+    process = site.controller.start("nightly")
+    try:
+        assert within(200, lambda: site.running()[0] == new and "promote" in site.phases(), every=0.1)
+        second = site.controller.run("nightly")
+        assert second.returncode == 1
+        assert "another night is running here" in second.stderr
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert site.lock == lock
+    killed = site.reports()[-1]
+    assert killed["result"] == ""
+    code, report = site.night()
+    assert (code, report["result"], report["continues"]) == (0, "promoted", killed["id"]), report
+    assert report["before"][CANARY] == killed["before"][CANARY]
+    assert site.running() == [new, new] != [good, good]
+    assert new in site.lock
+
+
+def test_a_canary_waits_for_promote_where_the_inventory_says_so(site: Nights) -> None:
+    (good, _), lock = site.running(), site.lock
+    manual = site.over(json.dumps({"all": {"vars": {"fleet": {"nightly": {"promote": "manual"}}}}}))
+    new = site.commit("waits")
+    done = manual.run("nightly")
+    assert done.returncode == 0, done.stderr
+    assert (site.running(), site.lock) == ([new, good], lock)
+    done = manual.run("promote")
+    assert done.returncode == 0, done.stderr
+    assert site.running() == [new, new]
+    assert new in site.lock
+    assert manual.run("promote").returncode == 2
+    assert site.reports()[-1]["result"] == "promoted"

@@ -1,0 +1,59 @@
+"""What is known from night to night."""
+
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from fleet.nightly.nights import Book, Night, alone, failed, keep, nights, remember, unsettled
+
+
+def test_a_night_is_on_disk_from_its_first_step_on(tmp_path: Path) -> None:
+    book = Book.begin(tmp_path, "/prod.yaml", 1795478400.0)
+
+    def broken() -> None:
+        with book.phase("build"):
+            (night,) = nights(tmp_path, "/prod.yaml")
+            assert (night.id, night.result, night.document["phases"][0]["ok"]) == (book.id, "", None)
+            raise FleetError("broken")
+
+    with pytest.raises(FleetError, match="broken"):
+        broken()
+    book.end("failed", "broken")
+    (night,) = nights(tmp_path)
+    assert (night.began, night.result, night.said) == (1795478400.0, "failed", "broken")
+    assert night.document["phases"][0]["ok"] is False
+    assert nights(tmp_path, "/other.yaml") == ()
+
+
+def test_a_second_night_is_refused_and_the_lock_ends_with_the_first(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(FleetError, match="another night is running"), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+def test_keys_that_failed_are_remembered_until_they_go_well(tmp_path: Path) -> None:
+    assert failed(tmp_path) == {}
+    remember(tmp_path, {"k": "why", "l": "why"})
+    remember(tmp_path, {"m": "why"}, forget=("k",))
+    assert set(failed(tmp_path)) == {"l", "m"}
+
+
+def test_only_the_newest_nights_of_an_inventory_are_kept(tmp_path: Path) -> None:
+    other = Book.begin(tmp_path, "/other.yaml", 1.0)
+    books = [Book.begin(tmp_path, "/prod.yaml", float(second)) for second in range(2, 6)]
+    assert keep(tmp_path, "/prod.yaml", 2) == (books[0].id, books[1].id)
+    assert {night.id for night in nights(tmp_path)} == {other.id, books[2].id, books[3].id}
+
+
+def test_a_night_is_unsettled_until_it_went_well_or_all_is_back() -> None:
+    def night(name: str, **document: object) -> Night:
+        return Night(name, 0.0, "", "", document)
+
+    stands = {"a": {"chat": "old"}}
+    killed, early = night("1", before=stands, brought=["new"]), night("2")
+    assert unsettled([]) is None
+    assert unsettled([killed, early]) is killed  # one that was killed before it looked knows nothing
+    assert unsettled([killed, night("3", before=stands, settled=True)]) is None
+    assert killed.brought == {"new"}
