@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -90,19 +90,20 @@ class Book:
     folder: Path  # .fleet/nights
     id: str
     document: dict[str, Any]
+    redact: Callable[[str], str]
 
     @classmethod
-    def begin(cls, folder: Path, inventory: str, moment: float) -> "Book":
+    def begin(cls, folder: Path, inventory: str, moment: float, redact: Callable[[str], str] = str) -> "Book":
         identity = run_id(datetime.fromtimestamp(moment, UTC), secrets.token_hex(2))
         document = {"schema": SCHEMA, "id": identity, "inventory": inventory, "began": iso(moment), "result": ""}
-        book = cls(folder, identity, {**document, "said": "", "phases": []})
+        book = cls(folder, identity, {**document, "said": "", "phases": []}, redact)
         book.path.mkdir(parents=True)
         book.put()
         return book
 
     @classmethod
-    def again(cls, folder: Path, night: Night) -> "Book":
-        return cls(folder, night.id, dict(night.document))
+    def again(cls, folder: Path, night: Night, redact: Callable[[str], str] = str) -> "Book":
+        return cls(folder, night.id, dict(night.document), redact)
 
     @property
     def path(self) -> Path:
@@ -114,7 +115,7 @@ class Book:
 
     def put(self, **fields: Any) -> None:
         self.document.update(fields)
-        write(self.path / "report.json", self.document)
+        write(self.path / "report.json", self.document, self.redact)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[dict[str, Any]]:
@@ -177,11 +178,11 @@ def keep(folder: Path, inventory: str, number: int) -> tuple[str, ...]:
     return tuple(night.id for night in old)
 
 
-def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace a JSON file in one step. Raises FleetError."""
+def write(path: Path, document: Mapping[str, Any], redact: Callable[[str], str] = str) -> None:
+    """Replace a JSON file in one step, secrets taken out of it. Raises FleetError."""
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
-            json.dump(document, file, indent=2, ensure_ascii=False)
+            file.write(redact(json.dumps(document, indent=2, ensure_ascii=False)))
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).replace(path)

@@ -99,6 +99,14 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
     book.put(images=images, smoke=smokes, brought=sorted({*book.document["brought"], *ids}))
 
 
+def foreign(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Book) -> bool:
+    """Does the inventory, with the night's lock, ask for an image that the night did not prove?"""
+    with connected(options) as connector:
+        mine = replace(inventory, lock=book.lock)
+        stock = obtain(mine, hosts, connector, ROOT, say=narrator(options).line, dry=True)
+    return bool({one.key for one in stock.found} - set(book.document["keys"].values()))
+
+
 def move_last_good(options: Options, inventory: Inventory, hosts: Sequence[Host]) -> str:
     """The tag last-good in the registry; what went wrong, for the lock is what counts here."""
     try:

@@ -68,7 +68,7 @@ def tried(
     story = _roll(only, book, phase)
     bad = _not_well(story)
     if bad:
-        told = "; ".join(f"{name}: {story.hosts[name].message or 'was not begun'}" for name in bad)
+        told = "; ".join(f"{name}: {story.hosts[name].message or 'was left out'}" for name in bad)
         blame = any(story.hosts[name].begun for name in bad)
         raise FailedError(f"the canary failed: {told}", blame=blame, hint=f"invoke runs.show {story.id}")
     known = {(host, replica): value for key, value in before.items() for host, _, replica in [key.partition(" ")]}
@@ -84,7 +84,7 @@ def promise(options: Options, hosts: Sequence[Host], book: Book, phase: dict[str
     story = _roll(replace(options, limit=",".join(host.name for host in hosts)), book, phase)
     bad = _not_well(story)
     broken = [name for name in bad if story.hosts[name].begun]
-    skipped = [name for name in bad if name in story.not_begun]
+    skipped = story.with_outcome("untouched")  # the roll was ended before them; one in quarantine has no outcome at all
     if broken or skipped:
         told = "; ".join(f"{name}: {story.hosts[name].message or 'was not begun'}" for name in bad)
         hint = f"invoke runs.show {story.id}"

@@ -12,15 +12,17 @@ from fleet.image.build import BuildError
 from fleet.image.smoke import SmokeError
 from fleet.inventory import select
 from fleet.inventory.model import Host, Inventory
+from fleet.journal import redactor_for
 from fleet.nightly import nights, plan
 from fleet.nightly.nights import Book, Night
 from fleet.report import night_page, terminal
 from fleet.report import nightly as report
 from fleet.report.hosts import fold
+from fleet.rollout.leftout import read_quarantine
 from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, in_maintenance, inventory_and_hosts, serving
 from fleet.verbs.drift import show_strays
-from fleet.verbs.night_images import keys_of, look, make, move_last_good, upstream
+from fleet.verbs.night_images import foreign, keys_of, look, make, move_last_good, upstream
 from fleet.verbs.night_rolls import FailedError, promise, put_back, standing_of, tried
 from fleet.verbs.nightly_timer import nightly_of
 from fleet.verbs.services import verify
@@ -41,7 +43,7 @@ def nightly(options: Options, *, force: bool) -> int:
     with nights.alone(FOLDER):
         name = str(inventory.sources[0].resolve())
         before = nights.nights(FOLDER, name)
-        book = Book.begin(FOLDER, name, time.time())
+        book = Book.begin(FOLDER, name, time.time(), redactor_for(hosts))
         left = {**in_maintenance(inventory, inventory.hosts.values())}
         book.put(hosts=[host.name for host in hosts], canaries=list(canaries), left_out=left)
         with _closing(inventory, book):
@@ -57,7 +59,9 @@ def promote(options: Options) -> int:
         past = nights.nights(FOLDER, str(inventory.sources[0].resolve()))
         if not past or past[-1].result != "waiting":
             raise UsageError("no night waits to be promoted", hint="invoke nightly.status")
-        book = Book.again(FOLDER, past[-1])
+        book = Book.again(FOLDER, past[-1], redactor_for(hosts))
+        if foreign(options, inventory, hosts, book):
+            raise UsageError("the inventory asks for other images than that night proved", hint="invoke nightly")
         book.put(result="", said="")
         with _closing(inventory, book):
             return _rest(options, inventory, hosts, book)
@@ -121,7 +125,8 @@ def _night(
             tried(options, hosts, canaries, book, phase, now, carried if isinstance(carried, dict) else {})
     except (BuildError, SmokeError, FailedError) as error:
         blame = not isinstance(error, FailedError) or error.blame
-        nights.remember(FOLDER, dict.fromkeys(fresh, f"night {book.id}: {error.message}") if blame else {})
+        cause = book.redact(f"night {book.id}: {error.message}")
+        nights.remember(FOLDER, dict.fromkeys(fresh, cause) if blame else {})
         with book.phase("restore"):
             put_back(options, hosts, book, standing)
         raise
@@ -143,7 +148,7 @@ def _rest(options: Options, inventory: Inventory, hosts: Sequence[Host], book: B
             behind = promise(options, hosts, book, phase)
     except FleetError as error:
         if isinstance(error, FailedError) and error.blame:
-            nights.remember(FOLDER, dict.fromkeys(fresh, f"night {book.id}: {error.message}"))
+            nights.remember(FOLDER, dict.fromkeys(fresh, book.redact(f"night {book.id}: {error.message}")))
         with book.phase("restore"):
             put_back(options, hosts, book, book.document["before"])
         raise
@@ -185,7 +190,8 @@ def _canaries(inventory: Inventory, hosts: Sequence[Host]) -> tuple[str, ...]:
     wanted = nightly_of(inventory).canary
     names = [host.name for host in hosts]
     if isinstance(wanted, int):
-        return tuple(names[:wanted])
+        away = read_quarantine(ROOT)  # one that nobody can reach proves nothing, and would fail every night
+        return tuple([name for name in names if name not in away][:wanted] or names[:wanted])
     chosen = [host.name for host in select(inventory, wanted) if host.name in names]
     if not chosen:
         raise UsageError(f"fleet.nightly.canary {wanted!r} names none of the {len(names)} hosts that take part")
@@ -195,7 +201,9 @@ def _canaries(inventory: Inventory, hosts: Sequence[Host]) -> tuple[str, ...]:
 def _page(book: Book) -> None:
     try:
         night_page.write(
-            book.document, nights.nights(FOLDER, str(book.document["inventory"])), book.path / "report.html"
+            nights.read(book.path / "report.json"),
+            nights.nights(FOLDER, str(book.document["inventory"])),
+            book.path / "report.html",
         )
     except OSError as error:
         terminal.event("nightly", f"the report's page could not be written: {error}")

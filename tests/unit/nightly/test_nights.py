@@ -26,6 +26,12 @@ def test_a_night_is_on_disk_from_its_first_step_on(tmp_path: Path) -> None:
     assert nights(tmp_path, "/other.yaml") == ()
 
 
+def test_no_secret_reaches_the_report(tmp_path: Path) -> None:
+    book = Book.begin(tmp_path, "/prod.yaml", 1.0, lambda text: text.replace("s3cret", "***"))
+    book.end("failed", "it said s3cret")
+    assert nights(tmp_path)[0].said == "it said ***"
+
+
 def test_a_second_night_is_refused_and_the_lock_ends_with_the_first(tmp_path: Path) -> None:
     with alone(tmp_path), pytest.raises(FleetError, match="another night is running"), alone(tmp_path):
         pass
