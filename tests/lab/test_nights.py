@@ -25,6 +25,8 @@ pytestmark = pytest.mark.lab
 BUILDER = NodeSpec("builder", role="builder", base="trixie")
 CANARY, OTHER = MI300X.name, "mi300x-02"
 LAST = "ENV HIP_FORCE_DEV_KERNARG=1\n"  # a line of the stand-in's Dockerfile, in its last stage
+# Seconds for a token: so much that a busy machine changes tokens/s by little, and what is slow is slower by far.
+USUAL, SLOW = "ENV STANDIN_SLOW_TOKENS=0.1\n", "ENV STANDIN_SLOW_TOKENS=0.8\n"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Nights(Site):
         path = self.upstream / "docker/Dockerfile.rocm"
         head = path.read_text(encoding="utf-8").partition(LAST)[0]
         path.write_text(
-            f'{head}{LAST}{last}CMD ["/bin/bash"]\n\nFROM final AS vllm-openai\nENTRYPOINT ["vllm", "serve"]\n'
+            f'{head}{LAST}{USUAL}{last}CMD ["/bin/bash"]\n\nFROM final AS vllm-openai\nENTRYPOINT ["vllm", "serve"]\n'
         )
         (self.upstream / "NEWS").write_text(f"{said}\n")
         self.git("add", "--all")
@@ -93,7 +95,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
             ("git", "clone", "--quiet", "--branch", "main", str(lab.paths.source), str(upstream)), check=True
         )
         service = {"env": {"STANDIN_START_SECONDS": "0.3"}}
-        nightly = {"load": 0, "regression": "60%", "hook": ["sh", "-c", f"cat > {folder}/hooked.json"]}
+        nightly = {"load": 0, "regression": "75%", "hook": ["sh", "-c", f"cat > {folder}/hooked.json"]}
         source = {"repository": str(upstream), "ref": "main"}
         fleet = {"image": {"source": source}, "nightly": nightly}
         over = {
@@ -109,7 +111,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
 
 
 def test_a_new_commit_is_built_proved_and_promoted(site: Nights) -> None:
-    first = site.git("rev-parse", "HEAD")
+    first = site.commit("as it was")
     assert site.controller.run("deploy").returncode == 0
     assert site.running() == [first, first]
     new = site.commit("one thing more")
@@ -157,10 +159,10 @@ def test_an_image_that_fails_on_the_canary_goes_no_further_and_the_canary_goes_b
     assert (code, report["result"]) == (1, "failed")
     assert "the canary failed" in report["said"]
     assert site.running() == good
-    site.commit("is slow", last="ENV STANDIN_SLOW_TOKENS=0.5\n")
+    site.commit("is slow", last=SLOW)
     code, report = site.night()
     assert (code, report["result"]) == (1, "failed")
-    assert "slower by more than 60%" in report["said"], report
+    assert "slower by more than 75%" in report["said"], report
     assert site.running() == good
     assert site.answers_on(CANARY)
     assert site.state_of(OTHER) == other
