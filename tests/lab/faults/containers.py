@@ -9,7 +9,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "new container crashes": (
         "it ends while it loads weights",
         {"env": {"STANDIN_FAIL": "no_hip_gpus"}},
-        "stopped by itself",
+        "No HIP GPUs are available",
     ),
     "new container hangs": (
         "it stands still at 50 % of the weights; progress_deadline 2 s",
