@@ -190,7 +190,9 @@ class Connector:
             raise dial.Silent(f"bastion {hop} cannot reach it ({error.text})") from error
         except paramiko.SSHException as error:
             if bastion.transport.is_active():
-                raise dial.Silent(f"bastion {hop} got no answer from it") from error
+                # A refusal that another channel's opener took, or none within the time.
+                no_answer = "got no answer from it" if "Timeout" in str(error) else "cannot reach it"
+                raise dial.Silent(f"bastion {hop} {no_answer}") from error
             raise dial.Dropped(f"the connection to bastion {hop} was lost") from error
         return channel
 

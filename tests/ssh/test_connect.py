@@ -3,11 +3,14 @@
 import socket
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fabric
+import paramiko
 import pytest
 
 from fleet.errors import HostError, UnreachableError
@@ -249,6 +252,23 @@ def test_drops_behind_a_bastion_are_tried_again_too(site: Site, connector: Conne
     site.node.behaviour.drop_first = 2
     assert connector.connect(site.hosts(1)[0]).alive
     assert site.bastion.accepted == 1
+
+
+def test_a_drop_that_is_over_before_the_opener_wakes_is_a_drop_too(
+    site: Site, connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drowsy(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            happened = super().wait(timeout)
+            time.sleep(0.3)  # a busy controller; the server has opened the channel and closed it meanwhile
+            return happened
+
+    assert connector.connect(site.hosts(1)[0]).alive
+    site.node.behaviour.drop_first = 3  # more often than an address that does not answer is asked
+    with monkeypatch.context() as patch:
+        patch.setattr(paramiko.transport, "threading", SimpleNamespace(**vars(threading) | {"Event": Drowsy}))
+        assert connector.connect(site.hosts(1)[0]).alive
+    assert site.node.behaviour.drop_first == 0
 
 
 def test_a_failing_bastion_fails_each_host_in_the_same_words(site: Site, connector: Connector) -> None:
