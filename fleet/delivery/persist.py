@@ -65,8 +65,15 @@ def persist(step: Load | Fill, words: str, way: Way, once: Try) -> Way:
                 return way
 
 
-def stage(image: LayoutImage, name: str, parcels: Sequence[Parcel], way: Way, sent: Sent) -> Staging:
-    """Bring what is missing of these blobs into the staging directory."""
+def stage(
+    image: LayoutImage,
+    name: str,
+    parcels: Sequence[Parcel],
+    way: Way,
+    sent: Sent,
+    ready: Callable[[Staging], None] = lambda _staging: None,
+) -> Staging:
+    """Bring what is missing of these blobs into the staging directory; `ready` hears of it before the first byte."""
     sender = way.sender
     staging = sender.look(way.staging_dir)
     _check_room(parcels, staging, way)
@@ -76,6 +83,7 @@ def stage(image: LayoutImage, name: str, parcels: Sequence[Parcel], way: Way, se
     sender.command(scripts.BEGIN, *begin, stdin=io.BytesIO(needs.encode()))
     if staging.parts:  # a receiver that lived until now may have finished one
         staging = sender.look(way.staging_dir)
+    ready(staging)
     for parcel in parcels:
         sender.send(staging.directory, parcel, staging, sent)
     return staging

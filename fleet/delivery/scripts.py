@@ -4,7 +4,7 @@ Only names that this tool gives are ever removed, and only in a directory that i
 """
 
 MARK = "fleet-staging"
-SHORT, WRONG, NO_PLACE = 65, 66, 67  # exit codes
+SHORT, WRONG, NO_PLACE, EARLY = 65, 66, 67, 68  # exit codes
 
 # Is $1 a directory that nobody but us and root can have exchanged or written?
 SAFE = r"""
@@ -74,7 +74,8 @@ sweep() {
 """
 
 # $1 directory, $2 minutes to keep others, $3 config (hex), $4 image name. Standard input: what it needs.
-# A receiver whose connection broke may not have noticed. It is ended, or it would finish a blob under our hands.
+# Whoever was at work over a connection that broke may not have noticed. A receiver is ended, or it would finish a blob
+# under our hands, and so is a loader, which waits for layers.
 BEGIN = (
     SAFE
     + _SWEEP
@@ -89,17 +90,22 @@ for file in "$1"/sideload/blobs/*.part.pid; do
   tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF "${file%.part.pid}" && kill -KILL "$pid"
   rm -f -- "$file"
 done
+if read -r pid < loader; then
+  tr '\0' '\n' < "/proc/$pid/cmdline" | grep -qxF "$3" && kill -TERM "$pid"
+fi 2>/dev/null
+rm -f loader
 cd / && sweep "$1" "$2"
 """
 )
 
 # $1 blob's path, $2 blocks of 64 KiB that are right already, $3 its size. Standard input: the rest of it.
 # dd writes at its own offset and never appends: should the dd of a lost connection still live, then both write the same
-# bytes to the same places.
+# bytes to the same places. What was wrong goes first: whoever reads along takes every byte that is there for right.
 RECEIVE = r"""
 umask 077
 part=$1.part
 [ "$2" -gt 0 ] || rm -f -- "$part"
+dd if=/dev/null of="$part" bs=65536 seek="$2" 2>/dev/null || exit 1
 echo $$ > "$part.pid"
 { while sleep 1 && kill -0 $$; do sync -d "$part" || sync; done; } >/dev/null 2>&1 </dev/null &
 keeper=$!
@@ -118,31 +124,64 @@ trap "kill $! 2>/dev/null" EXIT
 dd if="$1" bs=65536 count="$2" 2>/dev/null | sha256sum
 """
 
-# $1 directory, $2 config (hex), then the layers (hex). Standard input: a tar of everything but the layers.
-# The tree is the OCI layout that the engine reads; layers are hard links into it. Their checksums are made while the engine
-# reads them, which verifies them too: what is wrong becomes a part again.
+# $1 directory, $2 config (hex). Standard input: what stands around the layers in the tar that the engine reads.
+FRAME = r"""
+umask 077
+cat > "$1/sideload/images/$2/frame" || exit 1
+"""
+
+# $1 directory, $2 config (hex), $3 blocks of the frame before the first layer's head, then HEX:SIZE of each layer.
+# Standard input: `whole` when every layer is staged; if it ends before that, the engine is stopped.
+# The engine reads the layers while they arrive: a part grows at its end only, and becomes whole under another name, which
+# a link to it outlives. Checksums are made beside that; what is wrong becomes a part again.
 LOAD = r"""
 umask 077
 LC_ALL=C; export LC_ALL
-work=$1/sideload image=$1/sideload/images/$2
-tree=$image/tree
-rm -rf -- "$tree"
-mkdir -- "$tree" && tar -x -f - -C "$tree" || exit 1
-trap 'rm -rf -- "$tree"' EXIT
-trap 'exit 1' HUP INT TERM
-shift 2
-mkdir -p -- "$tree/blobs/sha256" || exit 1
-for layer; do ln -- "$work/blobs/$layer" "$tree/blobs/sha256/$layer" || exit 1; done
+blobs=$1/sideload/blobs image=$1/sideload/images/$2 front=$3
+shift 3
+exec 4<&0 </dev/null
+rm -f -- "$image/over.$$"
+echo $$ > "$image/loader" || exit 1
+here() { [ ! -e "$image/over.$$" ] && kill -0 $$ && sleep 0.1; }
+framed() { dd if="$image/frame" bs=512 "$@"; }
+archive() {
+  framed count="$front" || return
+  at=$front
+  for layer; do
+    framed skip="$at" count=1 || return
+    at=$((at + 1)) part=$blobs/${layer%:*}.part whole=$blobs/${layer%:*} over=$((${layer#*:} % 512))
+    until ln -f -- "$whole" "$image/now" || { [ -f "$part.pid" ] && ln -f -- "$part" "$image/now"; }; do
+      here || return
+    done
+    exec 3< "$image/now"
+    until [ -f "$whole" ]; do
+      cat <&3 && here || return
+    done
+    cat <&3 || return
+    [ "$over" -eq 0 ] || dd if=/dev/zero bs=1 count=$((512 - over)) || return
+  done
+  dd if=/dev/zero bs=512 count=2
+}
+staged() { for layer; do [ -f "$blobs/${layer%:*}" ] || return; done; }
+archive "$@" 2>/dev/null | docker load &
+engine=$!
 for layer; do
-  found=$(sha256sum < "$work/blobs/$layer")
-  [ "${found%% *}" = "$layer" ] || { echo "$layer"; mv -f -- "$work/blobs/$layer" "$work/blobs/$layer.part"; }
-done > "$image/wrong" </dev/null 2>/dev/null &
+  until [ -f "$blobs/${layer%:*}" ]; do here || exit; done
+  found=$(sha256sum < "$blobs/${layer%:*}")
+  [ "${found%% *}" = "${layer%:*}" ] || echo "${layer%:*}"
+done > "$image/wrong" 2>/dev/null &
 checker=$!
-tar -c -f - -C "$tree" . | docker load
+{ read -r word && [ "$word" = whole ] || kill -TERM $$; } <&4 >/dev/null 2>&1 &
+listener=$!
+trap ': > "$image/over.$$"; kill "$engine" "$checker" "$listener" 2>/dev/null' EXIT
+trap 'exit 1' HUP INT TERM
+wait "$engine"
 code=$?
+[ "$code" -eq 0 ] || staged "$@" || exit 68
 wait "$checker"
-[ ! -s "$image/wrong" ] || exit 66
-exit "$code"
+[ -s "$image/wrong" ] || exit "$code"
+while read -r hex; do mv -f -- "$blobs/$hex" "$blobs/$hex.part"; done < "$image/wrong"
+exit 66
 """
 
 # $1 directory, $2 minutes to keep others, $3 not empty: more images follow that may share blobs, then the configs (hex)

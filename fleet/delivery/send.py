@@ -145,7 +145,7 @@ class Sender:
         return done
 
     def run(
-        self, script: str, args: Sequence[str], stdin: BinaryIO | None, timeout: float, sent: Sent | None = None
+        self, script: str, args: Sequence[str], stdin: BinaryIO | None, timeout: float | None, sent: Sent | None = None
     ) -> tuple[int, str, str]:
         """A script's exit code, standard output and standard error. Raises HostError, LinkError."""
         out, err = bytearray(), bytearray()

@@ -1,4 +1,4 @@
-"""Bringing an image to a host over SSH: its missing layers are staged there, then the engine loads them.
+"""Bringing an image to a host over SSH: its missing layers are staged there, and the engine loads them as they come.
 
 What arrived stays: after a broken link the transfer goes on over a new connection, and after a failure in the next run.
 Measured: the classic store (20.10) loads an archive without layers that it has; the containerd store (26.1) loads an OCI
@@ -6,7 +6,6 @@ layout without blobs that its content store has. Where a blob is missing there t
 does not list the image: then the other layers are sent as well.
 """
 
-import io
 from collections.abc import Sequence
 
 import requests
@@ -14,17 +13,15 @@ import urllib3
 from docker.errors import DockerException
 
 from fleet.delivery import scripts
+from fleet.delivery.loading import Loading
 from fleet.delivery.persist import minutes, persist, stage
 from fleet.delivery.plan import Load, Sweep
 from fleet.delivery.send import LinkError, Parcel, Sent
 from fleet.delivery.staging import Staging, hexes
 from fleet.delivery.way import Way
 from fleet.errors import HostError
-from fleet.image import docker_archive
 from fleet.image.layout import Blob, LayoutImage
 
-# An engine with the containerd store (26.1) unpacks a loaded image without a word; a ROCm image takes it minutes.
-UNPACK = 1800.0  # seconds
 TRIES_OF_A_BLOB = 2
 
 
@@ -76,14 +73,12 @@ def _stage_and_load(
     """Stage these layers and let the engine load them with the others; its complaint, empty when it had none."""
     parcels = [Parcel(one.digest, one.size, image.blob_path(one)) for one in layers]
     for _ in range(TRIES_OF_A_BLOB):
-        staging = stage(image, step.name, parcels, way, sent)
-        rest = io.BytesIO()
-        docker_archive.write(image, step.name, rest, leave_out={layer.digest for layer in image.layers})
-        rest.seek(0)
-        (config, *blobs) = hexes((image.config.digest, *(one.digest for one in parcels)))
-        code, said, complaint = way.sender.run(scripts.LOAD, (staging.directory, config, *blobs), rest, UNPACK)
+        loading = Loading(way.sender, image, step.name, layers)
+        with loading:
+            staging = stage(image, step.name, parcels, way, sent, loading.begin)
+        code, complaint = loading.end()
         if code != scripts.WRONG:
-            return staging, (complaint or said or f"docker load ended with {code}") if code else ""
+            return staging, complaint
         for parcel in parcels:
             way.sender.check(parcel)
         way.say(f"{step.name}: a layer is damaged on the host; sending what is wrong of it again")

@@ -1,4 +1,4 @@
-"""A tar that is an OCI layout and a `docker save` archive at once, streamed from a layout.
+"""A tar that is an OCI layout and a `docker save` archive at once, in parts: what a host puts around the layers.
 
 Measured: Docker 20.10's classic store loads it with gzip layers as they are, and without layers that it already has
 below; 26.1.5 with the containerd store loads it, as an OCI layout, without blobs that its content store has.
@@ -7,35 +7,41 @@ below; 26.1.5 with the containerd store loads it, as an OCI layout, without blob
 import io
 import json
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Final
 
 from fleet.image import reference
 from fleet.image.layout import OCI_INDEX, Blob, LayoutImage
 
-_BLOCK = 512
+BLOCK = 512  # bytes, tar's
+# Not USTAR, whose sizes end at 8 GiB: layers of ROCm images are larger. Go's and GNU's tar read it.
+_FORMAT: Final = tarfile.GNU_FORMAT
 
 
-def write(image: LayoutImage, name: str, out: BinaryIO, *, leave_out: Collection[str] = ()) -> None:
-    """Stream the tar of `image` as `name` (NAME:TAG) to `out`. `leave_out` are layer digests that stay away.
+@dataclass(frozen=True)
+class Frame:
+    """The tar without its layers: `front` are whole entries, `heads` one block for each layer, in their order.
 
-    The same input gives the same bytes. Raises OSError as `out` does.
+    The tar is the front, then for each layer its head, its bytes and zeros up to a block, then two blocks of zeros.
     """
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+
+    front: bytes
+    heads: tuple[bytes, ...]
+
+
+def frame(image: LayoutImage, name: str, layers: Sequence[Blob]) -> Frame:
+    """What is around these layers in the tar of `image` as `name` (NAME:TAG). The same input gives the same bytes."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=_FORMAT) as tar:
         for path, content in _documents(image, name):
             tar.addfile(_member(path, len(content)), io.BytesIO(content))
-        for blob in _travelling(image, leave_out):
+        for blob in _small(image):
             with image.blob_path(blob).open("rb") as file:
                 tar.addfile(_member(_inside(blob), blob.size), file)
-
-
-def size(image: LayoutImage, name: str, *, leave_out: Collection[str] = ()) -> int:
-    """Bytes that `write` will write."""
-    sizes = [len(content) for _, content in _documents(image, name)]
-    sizes += [blob.size for blob in _travelling(image, leave_out)]
-    total = sum(_BLOCK + -(-content // _BLOCK) * _BLOCK for content in sizes) + 2 * _BLOCK
-    return -(-total // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        front = out.getvalue()
+    return Frame(front, tuple(_member(_inside(one), one.size).tobuf(_FORMAT) for one in layers))
 
 
 def manifest_json(image: LayoutImage, name: str) -> bytes:
@@ -74,9 +80,10 @@ def _documents(image: LayoutImage, name: str) -> Iterator[tuple[str, bytes]]:
     yield "manifest.json", manifest_json(image, name)
 
 
-def _travelling(image: LayoutImage, leave_out: Collection[str]) -> tuple[Blob, ...]:
-    whole = {blob.digest: blob for blob in image.blobs}
-    return tuple(blob for digest, blob in whole.items() if digest not in set(leave_out))
+def _small(image: LayoutImage) -> tuple[Blob, ...]:
+    """Everything but the layers."""
+    layers = {layer.digest for layer in image.layers}
+    return tuple({blob.digest: blob for blob in image.blobs if blob.digest not in layers}.values())
 
 
 def _inside(blob: Blob) -> str:

@@ -123,7 +123,7 @@ def _feed(
     offset, end = source.tell(), os.fstat(source.fileno()).st_size
     with pipe:
         while offset < end:
-            left = allowed = take(min(PIECE, end - offset))
+            left = take(min(PIECE, end - offset))
             while left:
                 if not writable.poll(LOOK * 1000):
                     _check(progress, timeout)
@@ -139,7 +139,7 @@ def _feed(
                     return  # the file was cut short under us
                 progress.moved()
                 offset, left = offset + count, left - count
-            yield allowed
+                yield count
 
 
 def _reader(stream: IO[bytes] | None, into: bytearray, progress: Progress) -> threading.Thread:

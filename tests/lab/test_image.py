@@ -13,7 +13,6 @@ import pytest
 from fleet.delivery.push import push
 from fleet.engine import docker_client
 from fleet.errors import FleetError
-from fleet.image import docker_archive
 from fleet.image.build import BuildError
 from fleet.image.convert import to_layout
 from fleet.image.layout import read
@@ -30,6 +29,7 @@ from fleet.lab import Lab, NodeSpec
 from fleet.secret import Secret
 from fleet.transport import Connector, Session
 from tests.lab.conftest import REGISTRY, lab_name
+from tests.unit.image import layouts
 
 pytestmark = pytest.mark.lab
 
@@ -162,8 +162,7 @@ def test_one_release_has_one_config_and_the_same_layers_by_every_way(
     ensure_layout(other, release)
     assert read(other.store.layout_path(release)).config.digest == release.config_digest
     archive = tmp_path / "image.tar"
-    with archive.open("wb") as file:
-        docker_archive.write(read(layout), release.local_name, file)
+    archive.write_bytes(layouts.archive(read(layout), release.local_name))
     for name, identity in (("old", release.config_digest), ("store", release.manifest_digest)):
         session = site.sessions[name]
         with archive.open("rb") as file:

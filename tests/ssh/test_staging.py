@@ -46,6 +46,7 @@ FAKE_DOCKER = """#!/bin/sh
 # Stands in for the docker CLI: `docker load` unpacks what it gets beside itself, and may be told to fail.
 here=$(dirname "$0")
 [ "$1" = load ] || { echo "docker: what is $1?" >&2; exit 9; }
+[ ! -f "$here/restarting" ] || { rm "$here/restarting"; echo "the daemon went away" >&2; exit 1; }
 rm -rf "$here/loaded"; mkdir "$here/loaded"
 tar -x -f - -C "$here/loaded" || exit 1
 [ ! -f "$here/refuse" ] || { cat "$here/refuse" >&2; rm "$here/refuse"; exit 1; }
@@ -176,6 +177,63 @@ def test_an_image_is_staged_loaded_and_nothing_is_left(
     assert not place.exists()
 
 
+def test_the_engine_reads_what_is_there_while_the_rest_arrives(
+    connect: Connect, bin_: Path, place: Path, image: layout.LayoutImage
+) -> None:
+    first = bin_ / "loaded/blobs/sha256" / image.layers[0].digest[7:]
+    ahead: list[bool] = []
+
+    class Watching(Throttle):
+        def take(self, count: int) -> None:
+            """Hold the last layer back until the engine has the one before."""
+            super().take(count)
+            if seen and seen[-1] > 2 * MIB and not ahead:
+                until = time.monotonic() + 30
+                while not first.exists() and time.monotonic() < until:
+                    time.sleep(0.01)
+                ahead.append(first.exists())
+
+    seen: list[int] = []
+    carry_out((whole(image),), way_of(connect, bin_, place, image, seen, throttle=Watching(0)))
+    assert ahead == [True]
+    assert (bin_ / "loads").read_text().split() == ["4"]
+
+
+def test_an_engine_that_goes_away_while_layers_arrive_is_asked_again(
+    connect: Connect, bin_: Path, place: Path, image: layout.LayoutImage
+) -> None:
+    (bin_ / "restarting").touch()
+    seen: list[int] = []
+    carry_out((whole(image),), way_of(connect, bin_, place, image, seen, throttle=Throttle(20 * MIB)))
+    assert seen[-1] == whole(image).size
+    assert (bin_ / "loads").read_text().split() == ["4"]
+    assert not place.exists()
+
+
+def test_a_transfer_that_fails_leaves_no_engine_waiting(
+    connect: Connect, bin_: Path, place: Path, image: layout.LayoutImage
+) -> None:
+    image.blob_path(image.layers[1]).unlink()
+    with pytest.raises(HostError, match="the layout here is damaged"):
+        carry_out((whole(image),), way_of(connect, bin_, place, image, []))
+    until = time.monotonic() + 30
+    while (busy := processes_at(place)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not busy
+    assert not (bin_ / "loads").exists()
+
+
+def processes_at(place: Path) -> list[str]:
+    """Command lines with this directory in them."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = file.read_bytes().split(b"\0")
+            if str(place).encode() in words:
+                found.append(str(words))
+    return found
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
 def test_a_cut_link_goes_on_in_the_same_command(
     share: float, connect: Connect, sshd: Sshd, bin_: Path, place: Path, image: layout.LayoutImage
@@ -190,6 +248,7 @@ def test_a_cut_link_goes_on_in_the_same_command(
     assert whole(image).size <= seen[-1] <= whole(image).size + TWICE
     assert any("going on over a new connection" in line for line in said)
     assert not place.exists()
+    assert not processes_at(place)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError
-from fleet.image import archive, docker_archive
+from fleet.image import archive
 from fleet.image.convert import to_layout
 from fleet.image.layout import read, verify
 from tests.unit.image import layouts
@@ -67,10 +67,9 @@ def test_the_lost_healthcheck_is_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
 def test_our_own_archive_comes_back_with_its_digests(tmp_path: Path, suffix: str) -> None:
     image = read(layouts.make(tmp_path / "first", FILES))
-    out = io.BytesIO()
-    docker_archive.write(image, "vllm:abc", out)
+    content = layouts.archive(image, "vllm:abc")
     path = tmp_path / f"image.{suffix}"
-    path.write_bytes(gzip.compress(out.getvalue()) if suffix.endswith("gz") else out.getvalue())
+    path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     brought = archive.inspect(path)
     assert brought.kind == "oci-archive"
     with archive.unpacked(brought, tmp_path) as plain:
@@ -82,8 +81,7 @@ def test_our_own_archive_comes_back_with_its_digests(tmp_path: Path, suffix: str
 def test_our_own_archive_is_a_docker_archive_too(tmp_path: Path) -> None:
     image = read(layouts.make(tmp_path / "first", FILES))
     path = tmp_path / "image.tar"
-    with path.open("wb") as file:
-        docker_archive.write(image, "vllm:abc", file)
+    path.write_bytes(layouts.archive(image, "vllm:abc"))
     again = to_layout(f"docker-archive:{path}", tmp_path / "again", on_line=quiet).image
     assert again.diff_ids == image.diff_ids
 

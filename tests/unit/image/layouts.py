@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet.image.layout import OCI_INDEX, OCI_MANIFEST
+from fleet.image import docker_archive
+from fleet.image.layout import OCI_INDEX, OCI_MANIFEST, Blob, LayoutImage
 
 GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 PLAIN_LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -84,3 +85,14 @@ def make(
 ) -> Path:
     """A layout with one linux/amd64 image."""
     return write_index(layout, [add_image(layout, layers, config, plain=plain)])
+
+
+def archive(image: LayoutImage, name: str, layers: Sequence[Blob] | None = None) -> bytes:
+    """The tar that an engine is given, put together as a host does; `layers` that travel, all of them if not given."""
+    chosen = tuple(dict.fromkeys(image.layers if layers is None else layers))
+    around = docker_archive.frame(image, name, chosen)
+    parts = [around.front]
+    for head, layer in zip(around.heads, chosen, strict=True):
+        content = image.blob_path(layer).read_bytes()
+        parts += [head, content, bytes(-len(content) % docker_archive.BLOCK)]
+    return b"".join((*parts, bytes(2 * docker_archive.BLOCK)))

@@ -1,8 +1,9 @@
-"""A layout is read, verified blob by blob, and streamed as an archive that docker load takes."""
+"""A layout is read, verified blob by blob, and put into an archive that docker load takes."""
 
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ def test_reads_the_one_image(tmp_path: Path) -> None:
     assert len(image.layers) == 2
 
 
-def names_in(out: io.BytesIO) -> list[str]:
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+def names_in(archive: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return tar.getnames()
 
 
@@ -102,10 +103,7 @@ def test_no_digest_leads_out_of_the_layout(tmp_path: Path, digest: str) -> None:
 
 def test_the_archive_is_a_layout_and_a_docker_archive_at_once(tmp_path: Path) -> None:
     image = read(layouts.make(tmp_path / "layout"))
-    out = io.BytesIO()
-    docker_archive.write(image, "vllm-rocm:abc", out)
-    assert len(out.getvalue()) == docker_archive.size(image, "vllm-rocm:abc")
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+    with tarfile.open(fileobj=io.BytesIO(layouts.archive(image, "vllm-rocm:abc"))) as tar:
         tar.extractall(tmp_path / "again")  # noqa: S202  our own archive; Debian 12 has no filter
     again = read(tmp_path / "again")
     verify(again)
@@ -120,28 +118,28 @@ def test_the_archive_is_a_layout_and_a_docker_archive_at_once(tmp_path: Path) ->
 
 def test_the_archive_can_leave_layers_out(tmp_path: Path) -> None:
     image = read(layouts.make(tmp_path))
-    out = io.BytesIO()
-    docker_archive.write(image, "a:b", out, leave_out=[image.layers[0].digest])
-    assert len(out.getvalue()) == docker_archive.size(image, "a:b", leave_out=[image.layers[0].digest])
-    names = names_in(out)
+    names = names_in(layouts.archive(image, "a:b", image.layers[1:]))
     assert f"blobs/{image.layers[0].digest.replace(':', '/')}" not in names
     assert f"blobs/{image.layers[1].digest.replace(':', '/')}" in names
 
 
 def test_a_layer_that_occurs_twice_travels_once(tmp_path: Path) -> None:
     image = read(layouts.make(tmp_path, [{"a": "1"}, {"a": "1"}]))
-    out = io.BytesIO()
-    docker_archive.write(image, "a:b", out)
-    names = names_in(out)
+    names = names_in(layouts.archive(image, "a:b"))
     assert len(names) == len(set(names)) == 3 + 3
+
+
+def test_a_layer_of_more_than_eight_gigabytes_has_its_head(tmp_path: Path) -> None:
+    image = read(layouts.make(tmp_path))
+    large = replace(image.layers[0], size=9 << 30)
+    (head,) = docker_archive.frame(image, "a:b", [large]).heads
+    assert len(head) == docker_archive.BLOCK
+    assert tarfile.TarInfo.frombuf(head, "utf-8", "strict").size == 9 << 30
 
 
 def test_the_same_image_gives_the_same_archive(tmp_path: Path) -> None:
     image = read(layouts.make(tmp_path))
-    first, second = io.BytesIO(), io.BytesIO()
-    docker_archive.write(image, "a:b", first)
-    docker_archive.write(image, "a:b", second)
-    assert first.getvalue() == second.getvalue()
+    assert layouts.archive(image, "a:b") == layouts.archive(image, "a:b")
 
 
 def test_manifest_json_can_stand_beside_the_layout(tmp_path: Path) -> None:
