@@ -197,6 +197,19 @@ class Nightly:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What `prune` leaves: the `keep` newest releases of each image, and the controller's `logs` for so many days.
+
+    `cache` is the most that a builder's build cache may have (`100GB`), empty is no limit. `registry`: prune there too.
+    """
+
+    keep: int = 2
+    logs: float = 90.0
+    cache: str = "100GB"
+    registry: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of `fleet:` for one host."""
 
@@ -212,4 +225,5 @@ class Settings:
     services: Mapping[str, Service] = field(default_factory=dict)
     drain: Drain | None = None  # of every service without one of its own
     nightly: Nightly = Nightly()
+    retention: Retention = Retention()
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # finding id -> reason
