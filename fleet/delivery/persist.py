@@ -1,4 +1,4 @@
-"""Getting blobs of an image onto a host, however often the connection breaks.
+"""Getting blobs of an image or a model onto a host, however often the connection breaks.
 
 What arrived stays: after a broken link the transfer goes on over a new connection, and after a failure in the next run.
 """
@@ -6,10 +6,9 @@ What arrived stays: after a broken link the transfer goes on over a new connecti
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fleet.delivery import scripts
-from fleet.delivery.plan import Load
-from fleet.delivery.relay import Fill
 from fleet.delivery.send import LARGE, LinkError, Parcel, Sent
 from fleet.delivery.staging import Staging, hexes
 from fleet.delivery.way import Way
@@ -23,6 +22,16 @@ SPARE = 64 << 20  # bytes that staging leaves free
 Try = Callable[[Way, Sent, bool], None]  # one try over one connection; the last word says that it is not the first
 
 
+class Move(Protocol):
+    """A step that moves `size` bytes to a host."""
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
 @dataclass
 class Count:
     """Bytes handed to the connection in this run, and how many there were to send when it began."""
@@ -31,7 +40,7 @@ class Count:
     sent: int = 0
 
 
-def persist(step: Load | Fill, words: str, way: Way, once: Try) -> Way:
+def persist(step: Move, words: str, way: Way, once: Try) -> Way:
     """Try until it is done; `words` tell the move. Returns the way that is open now.
 
     Raises HostError that says how far it came and what the host keeps.
@@ -108,7 +117,7 @@ def minutes(way: Way) -> str:
     return str(max(int(way.sideload.keep_seconds // 60) - 2, 0))
 
 
-def _given_up(step: Load | Fill, count: Count, error: HostError, worse: HostError | None = None) -> HostError:
+def _given_up(step: Move, count: Count, error: HostError, worse: HostError | None = None) -> HostError:
     how_far = f"after {size(count.sent)} of {size(count.total)}"
     why = f", and there was no new connection: {worse.message}" if worse else ""
     message = f"could not {step.what}: {error.message} {how_far}{why}; the host keeps what arrived"

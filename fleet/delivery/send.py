@@ -86,11 +86,19 @@ class Sender:
         if not parcel.path.is_file():
             raise self.damaged(parcel)
         path = f"{directory}/sideload/blobs/{parcel.digest.removeprefix('sha256:')}"
-        self._complete(path, parcel, self._right(path, parcel, staging.there(parcel.digest, parcel.size)), sent)
+        self.complete(path, parcel, staging.there(parcel.digest, parcel.size), sent)
+
+    def complete(self, path: str, parcel: Parcel, have: int, sent: Sent) -> None:
+        """The same for a blob at any path on the host, of whose part `have` bytes came before. Raises HostError, LinkError."""
+        self._complete(path, parcel, self._right(path, parcel, have), sent)
+
+    def right(self, parcel: Parcel) -> bool:
+        """Does the file here have the bytes that its digest says?"""
+        return f"sha256:{_digest(parcel.path, parcel.size)}" == parcel.digest
 
     def check(self, parcel: Parcel) -> None:
         """Raise HostError where it is the blob here that is damaged."""
-        if f"sha256:{_digest(parcel.path, parcel.size)}" != parcel.digest:
+        if not self.right(parcel):
             raise self.damaged(parcel)
 
     def damaged(self, parcel: Parcel) -> HostError:

@@ -8,6 +8,7 @@ from fleet.playbook.model import (
     Amount,
     Distribute,
     Image,
+    Models,
     Play,
     Preflight,
     Prepare,
@@ -53,6 +54,10 @@ def stage_of(node: Node) -> Stage:
             return Prepare(tuple(given.get("only", ())))
         case "image":
             return Image(given.get("update", False), given.get("bundle", False))
+        case "models":
+            return Models(
+                given.get("source", ""), tuple(given.get("names", ())), seconds_of(given.get("wait", Models.wait))
+            )
         case "distribute":
             return Distribute()
         case "serve":

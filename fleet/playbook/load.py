@@ -105,6 +105,11 @@ def _meant(root: Node) -> Iterator[Problem]:
                 yield from _pattern(play.value[key], f"{path}.{key}")
         stages = play.value["stages"].value
         times = Counter(map(stage_name, stages))
+        order = [stage_name(stage) for stage in stages]
+        if "models" in order and "serve" in order[: order.index("models")]:
+            place = stages[order.index("models")].place
+            where = f"{path}.stages[{order.index('models')}]"
+            yield place.problem(where, "models stands behind serve", "a service needs its model before it starts")
         for at, stage in enumerate(stages):
             name = stage_name(stage)
             if times[name] > 1:

@@ -59,6 +59,20 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Models:
+    """Bring the services' models to the hosts. `source` is a directory here; empty is the run's bundle.
+
+    `names` are brought whatever the services ask for; empty are the services' own. `wait` is in seconds, for services that
+    are starting from a model that is to be switched.
+    """
+
+    name: ClassVar[str] = "models"
+    source: str = ""
+    names: tuple[str, ...] = ()
+    wait: float = 1800.0
+
+
+@dataclass(frozen=True)
 class Distribute:
     """Bring the images to the hosts."""
 
@@ -90,8 +104,8 @@ class Prune:
     keep: int = 2
 
 
-Stage = Preflight | Prepare | Image | Distribute | Serve | Verify | Prune
-STAGES: tuple[type[Stage], ...] = (Preflight, Prepare, Image, Distribute, Serve, Verify, Prune)
+Stage = Preflight | Prepare | Image | Models | Distribute | Serve | Verify | Prune
+STAGES: tuple[type[Stage], ...] = (Preflight, Prepare, Image, Models, Distribute, Serve, Verify, Prune)
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,17 @@ class Needs:
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     registries: tuple[str, ...] = ()  # pulled from, with a CA of their own
     epoch: float | None = None  # the controller's clock, seconds
+    coming: frozenset[str] = frozenset()  # models that this run brings, by their names below models_dir
 
 
-def needs_of(host: Host, image: ImageFacts | None, now: float, *, take_over: tuple[str, ...] = ()) -> Needs:
+def needs_of(
+    host: Host,
+    image: ImageFacts | None,
+    now: float,
+    *,
+    take_over: tuple[str, ...] = (),
+    coming: frozenset[str] = frozenset(),
+) -> Needs:
     """The needs of one host. Where `image` is None, what the inventory itself says of its image still counts."""
     settings = host.settings
     told = settings.image
@@ -94,6 +102,7 @@ def needs_of(host: Host, image: ImageFacts | None, now: float, *, take_over: tup
         accept=settings.accept,
         registries=_registries(settings),
         epoch=now,
+        coming=coming,
     )
 
 

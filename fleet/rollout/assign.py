@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fleet.errors import UsageError
 from fleet.inventory import select
 from fleet.inventory.model import Host, Inventory
-from fleet.playbook import STAGES, Play, Playbook, Preflight, Prepare, Prune, Serve
+from fleet.playbook import STAGES, Models, Play, Playbook, Preflight, Prepare, Prune, Serve
 from fleet.rollout.site import Tuning
 
 IMAGES = frozenset({"image", "distribute", "serve", "verify", "prune"})  # stages that need to know the releases
@@ -72,6 +72,8 @@ def takes_part(host: Host, play: Play) -> bool:
     settings = host.settings
     if settings.services:
         return True
+    if any(isinstance(stage, Models) and stage.names for stage in play.stages):
+        return bool(settings.gpus.model or settings.gpus.count)
     if any(stage.name in IMAGES for stage in play.stages):
         return False
     return bool(settings.gpus.model or settings.gpus.count or settings.builder == host.name)

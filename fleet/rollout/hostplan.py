@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from fleet.delivery import plan as delivery
+from fleet.models.plan import Step as ModelStep
 from fleet.preflight import Finding
 from fleet.prepare import Fix
 from fleet.rollout.surplus import RemoveImage
@@ -34,6 +35,7 @@ class HostPlan:
     by_hand: tuple[Fix, ...] = ()  # fixes that wait for somebody who is root
     removals: tuple[RemoveImage, ...] = ()  # of the stage prune
     relayed: tuple[delivery.Step, ...] = ()  # what is done instead of `images` while a relay serves
+    models: tuple[ModelStep, ...] = ()  # of the stage models
     notes: tuple[str, ...] = ()  # why the images come another way than was asked for
 
     @property
@@ -52,9 +54,10 @@ class HostPlan:
         steps = [
             Line(step.what, step.why) for change in self.serving.changes for step in (*change.steps, *change.commit)
         ]
+        weights = [Line(step.what, step.why, step.size, step.changes, step.way) for step in self.models]
         fixes = [Line(fix.what, fix.why, details=fix.details) for fix in self.fixes]
         removals = [Line(step.what, step.why) for step in self.removals]
-        return (*fixes, *images, *kept, *steps, *removals)
+        return (*fixes, *weights, *images, *kept, *steps, *removals)
 
     @property
     def changed(self) -> int:
@@ -63,7 +66,7 @@ class HostPlan:
     @property
     def size(self) -> int:
         """Bytes to move to this host."""
-        return sum(step.size for step in self.relayed or self.images)
+        return sum(step.size for step in (*self.models, *(self.relayed or self.images)))
 
     @property
     def replaces(self) -> bool:

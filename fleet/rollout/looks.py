@@ -68,10 +68,11 @@ def confirm(run: Run, outcomes: Mapping[str, Outcome], stages: Collection[str]) 
 
 def _left(plan: HostPlan, stages: Collection[str]) -> list[str]:
     fixes = [fix.what for fix in plan.fixes if "prepare" in stages]
+    models = [step.what for step in plan.models if step.changes and "models" in stages]
     images = [step.what for step in plan.images if step.changes and "distribute" in stages]
     containers = [change.name for change in plan.serving.changes if "serve" in stages]
     removals = [step.what for step in plan.removals if "prune" in stages]
-    return [*fixes, *images, *containers, *removals]
+    return [*fixes, *models, *images, *containers, *removals]
 
 
 def _outcome(name: str, result: Site | HostError) -> Outcome:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from fleet import awake
 from fleet.errors import HostError
 from fleet.inventory.model import Host
-from fleet.playbook import Amount, Batch, Play, batches
+from fleet.playbook import Amount, Batch, Models, Play, batches
 from fleet.rollout.assign import Assignment
 from fleet.rollout.availability import Budget, Floor, NotBegunError, Standing, serving, total
 from fleet.rollout.claims import Claims
 from fleet.rollout.distribute import distribute
 from fleet.rollout.looks import answer, confirm, survey
+from fleet.rollout.models import bring_models
 from fleet.rollout.prepare import mendable, prepare
 from fleet.rollout.prune import prune
 from fleet.rollout.releases import Stock
@@ -180,6 +181,9 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
         match stage.name:
             case "prepare":
                 prepare(run, hosts, scene.claims, only=getattr(stage, "only", ()))
+            case "models":
+                wait = stage.wait if isinstance(stage, Models) else 0.0
+                bring_models(run, hosts, scene.stock, scene.claims, wait=wait)
             case "distribute":
                 distribute(run, hosts, scene.stock, scene.claims, scene.found)
             case "serve":

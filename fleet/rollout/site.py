@@ -17,6 +17,9 @@ from fleet.errors import HostError
 from fleet.facts import Facts
 from fleet.image.release import Release
 from fleet.inventory.model import Host
+from fleet.models import plan as models
+from fleet.models.content import Source
+from fleet.models.look import compare
 from fleet.preflight import Finding, check, needs_of
 from fleet.prepare import Fix
 from fleet.prepare import by_hand as fixes_by_hand
@@ -67,6 +70,12 @@ class Wishes:
     tuning: Mapping[str, "Tuning"] = field(default_factory=dict)  # by host, what the playbook's plays ask of it
     relays: Mapping[str, Release] = field(default_factory=dict)  # the registry's image of hosts that may be relays
     fingerprint: str = ""  # sha256 of the site's CA
+    weights: Mapping[str, Mapping[str, Source]] = field(default_factory=dict)  # by host and name, models to bring
+    rehash: bool = False  # believe no list of checksums that lies on a host
+    gate: bool = True  # findings keep a host out
+
+    def coming(self, host: str) -> frozenset[str]:
+        return frozenset(self.weights.get(host, ()))
 
     def tuned(self, host: str) -> Tuning:
         return self.tuning.get(host, Tuning())
@@ -119,21 +128,24 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     """Read everything anew over an open session and plan. Changes nothing."""
     host = session.host
     releases, tuning = wishes.releases.get(host.name, {}), wishes.tuned(host.name)
-    take_over = tuple(wishes.take_over)
+    take_over, coming = tuple(wishes.take_over), wishes.coming(host.name)
     facts, now = settled(session, needs_of(host, None, clock(), take_over=take_over), clock)
     client = docker_client(session, timeout=STALL)
     if facts.docker.state != "running":
-        needs = needs_of(host, None, now, take_over=take_over)
+        needs = needs_of(host, None, now, take_over=take_over, coming=coming)
         findings = check(facts, needs)
         fixes, by_hand = _fixes(tuning, findings, facts, host)
-        plan = HostPlan(host.name, blocked=_fails(findings, tuning), fixes=fixes, by_hand=by_hand)
+        weights = _models(session, None, wishes)
+        blocked = _fails(findings, tuning) if wishes.gate else ()
+        plan = HostPlan(host.name, (), ServingPlan(()), blocked, weights.problems, fixes, by_hand, models=weights.steps)
         return Site(host, session, client, facts, findings, None, plan)
     steps = image_steps(session, client, facts, releases, wishes)
     ground, registry_image, left = look_at_relays(
         session, client, facts, wishes.relays.get(host.name), wishes.fingerprint
     )
     steps += left
-    findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over))
+    findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over, coming=coming))
+    weights = _models(session, client, wishes)
     complete = wishes.partial or set(releases) == set(host.settings.services)
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
     waiting = () if complete else ("the containers are planned when the image has been made",)
@@ -143,11 +155,12 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         host.name,
         steps,
         serving,
-        _fails(findings, tuning),
-        (*_refused(host, wishes), *_obstacles(session, facts, steps)),
+        _fails(findings, tuning) if wishes.gate else (),
+        (*_refused(host, wishes), *_obstacles(session, facts, steps), *weights.problems),
         fixes,
         by_hand,
         _removals(session, client, releases, tuning, serving),
+        models=weights.steps,
     )
     return Site(host, session, client, facts, findings, prepared, plan, ground, registry_image)
 
@@ -208,6 +221,22 @@ def _removals(
     going = {step.name for change in serving.changes for step in change.commit if isinstance(step, Remove)}
     used = {user.image for user in users if user.name not in going}
     return surplus(past, images, used, releases, tuning.keep)
+
+
+def _models(session: Session, client: docker.DockerClient | None, wishes: Wishes) -> models.Plan:
+    """What brings the models that the run has for the host. Without an engine (None) no container has any of them mounted."""
+    wanted = {name: source.content for name, source in wishes.weights.get(session.host.name, {}).items()}
+    if not wanted:
+        return models.Plan()
+    ground = compare(Sender.of(session), session.host.settings.models_dir, wanted, everything=wishes.rehash)
+    several = any(model.versions for model in ground.models.values())
+    living = [one for one in observe(session, client).containers if one.alive] if several and client else []
+    sources = [volume.source.rstrip("/") for one in living for volume in one.volumes]
+
+    def mounted(path: str) -> bool:
+        return any(source == path or source.startswith(f"{path}/") for source in sources)
+
+    return models.plan_models(ground, wanted, mounted)
 
 
 def _read(session: Session, path: str) -> str | None:

@@ -6,7 +6,7 @@ Imports of the library stand inside the tasks: `invoke --list` answers before pa
 from invoke.collection import Collection
 
 from fleet.lab.tasks import namespace as lab
-from fleet.tasks import build, bundles, change, history, look, nightly, prune, releases
+from fleet.tasks import build, bundles, change, history, look, models, nightly, prune, releases
 
 namespace = Collection(
     *(change.deploy, change.plan, change.play, change.rollback, change.sideload, change.serve, change.stop),
@@ -17,6 +17,7 @@ namespace = Collection(
     Collection("runs", history.runs_list, history.runs_show),
     Collection("maintenance", change.maintenance_set, change.maintenance_list),
     bundles.namespace,
+    models.namespace,
     nightly.namespace,
     releases.namespace,
 )

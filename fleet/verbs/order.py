@@ -6,6 +6,7 @@ from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.inventory import load, select
 from fleet.journal import RunHeader, RunStory, latest, only_failed, read, remaining, unfinished_chain
+from fleet.playbook import Playbook
 from fleet.report import terminal
 from fleet.report.hosts import fold
 from fleet.rollout.goback import Back
@@ -19,6 +20,7 @@ class Order:
 
     `back` takes the releases from the hosts' own past instead of making them by the inventory, `cargo` from a bundle.
     `lock` is the path of a lock that counts in the place of the inventory's, `night` the id of the night that asks.
+    `rehash` believes no list of checksums on a host; without `gate` findings keep no host out.
     """
 
     verb: str = "deploy"
@@ -37,6 +39,9 @@ class Order:
     cargo: Cargo | None = None
     lock: str = ""
     night: str = ""
+    plays: Playbook | None = None  # instead of the file `playbook`
+    rehash: bool = False
+    gate: bool = True
 
 
 def from_earlier(options: Options, order: Order) -> tuple[Options, Order, str]:

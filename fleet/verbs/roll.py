@@ -36,12 +36,13 @@ from fleet.verbs.cargo import Examined, examine, unload
 from fleet.verbs.closing import Teller, close_roll, finisher, show_plan
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator
 from fleet.verbs.order import Order, from_earlier
+from fleet.verbs.weights import Weights, gather
 
 
 def roll(options: Options, order: Order) -> int:
     """The whole way, or a part of it. With `check` it is the same way stopped before the effects."""
     options, order, continues = from_earlier(options, order)
-    plays = playbook.load(order.playbook)
+    plays = order.plays or playbook.load(order.playbook)
     inventory, chosen = inventory_and_hosts(options)
     inventory = replace(inventory, lock=Path(order.lock)) if order.lock else inventory
     programme = assign(plays, inventory, chosen, stages=order.stages)
@@ -62,11 +63,14 @@ def roll(options: Options, order: Order) -> int:
     _require_bundle(order, programme)
     secrets.require(programme.hosts, services=bool({"serve", "verify"} & programme.stages))
     cargo = examine(order.cargo, programme.hosts, options) if order.cargo else None
+    weights = Weights()
+    if order.back is None:
+        weights = gather(programme, cargo.bundle if cargo else None, narrator(options).moving)
     with ExitStack() as stack:
         journal = None if options.check else stack.enter_context(_journal(options, order, programme, continues))
         say = Teller(narrator(options), journal)
         connector = stack.enter_context(connected(options))
-        return _run(options, order, inventory, programme, cargo, connector, journal, say, skipped)
+        return _run(options, order, inventory, programme, cargo, weights, connector, journal, say, skipped)
 
 
 def _run(
@@ -75,6 +79,7 @@ def _run(
     inventory: Inventory,
     programme: Programme,
     cargo: Examined | None,
+    weights: Weights,
     connector: Connector,
     journal: Journal | None,
     say: Teller,
@@ -87,6 +92,7 @@ def _run(
         everybody = tuple(inventory.hosts.values())
         road = arrange(order.back, programme.hosts, everybody, connector, ROOT, forks=options.forks, say=say.line)
         programme, stock, refused = replace(programme, hosts=road.hosts), road.stock, dict(road.refused)
+    stock.notes += weights.notes
     ca = SiteCa(ROOT)
     if stock.relays and not options.check:
         ca.ensure(datetime.now(UTC))
@@ -102,6 +108,9 @@ def _run(
         refused=refused,
         relays=stock.relays if "distribute" in programme.stages else {},
         fingerprint=ca.fingerprint,
+        weights=weights.of_host,
+        rehash=order.rehash,
+        gate=order.gate,
     )
     run = Run(connector, wishes, ROOT, options.forks, say.host, moving=say.moving)
     with terminal.counting("looking", len(programme.hosts)) as done:

@@ -13,7 +13,7 @@ CACHE_LEAST = 0.1  # of vLLM's share of the memory, for the KV cache and activat
 
 @checks("models_dir")
 def models_dir(facts: Facts, needs: Needs) -> Result:
-    if not needs.services:
+    if not _expected(needs):
         return None
     space = facts.space.get("models")
     if space is None:
@@ -23,13 +23,13 @@ def models_dir(facts: Facts, needs: Needs) -> Result:
 
 @checks("model_present")
 def model_present(facts: Facts, needs: Needs) -> Result:
-    if not needs.services:
+    if not _expected(needs):
         return None
     if facts.models is None:
         return Blind(f"the models in {needs.models_dir}")
     there = ", ".join(sorted(model.name for model in facts.models if model.weights)) or "none"
     missing = []
-    for service in needs.services:
+    for service in _expected(needs):
         model = _model(facts, service)
         if model is None:
             missing.append(f"{service.name} wants {service.model}")
@@ -69,7 +69,7 @@ def model_sizes(facts: Facts, needs: Needs) -> Result:
 @checks("space_models")
 def space_models(facts: Facts, needs: Needs) -> Result:
     """Asked only of models whose index tells what is still to come."""
-    wanted = {model.name: model for service in needs.services if (model := _model(facts, service)) is not None}
+    wanted = {model.name: model for service in _expected(needs) if (model := _model(facts, service)) is not None}
     waited = [model for model in wanted.values() if model.missing or not model.weights]
     count = sum(max((model.index_bytes or 0) - (model.weights_bytes or 0), 0) for model in waited)
     if not count:
@@ -108,7 +108,7 @@ class _Budget:
 
 def _fit(facts: Facts, needs: Needs, wrong: Callable[[int, int], bool]) -> Result:
     found = []
-    for service in needs.services:
+    for service in _expected(needs):
         model = _model(facts, service)
         if model is None or not model.weights or model.missing or service.resized:
             continue
@@ -143,12 +143,21 @@ def _gpus_of(facts: Facts, needs: Needs, service: ServiceNeeds, model: Model) ->
     return min(size, room) * service.pipeline_parallel * service.data_parallel
 
 
+def _expected(needs: Needs) -> tuple[ServiceNeeds, ...]:
+    """Services whose model has to be there already: what this run brings is looked at again when it is there."""
+    return tuple(service for service in needs.services if _name(service) not in needs.coming)
+
+
+def _name(service: ServiceNeeds) -> str:
+    return service.model.removeprefix(MOUNT).strip("/")
+
+
 def _model(facts: Facts, service: ServiceNeeds) -> Model | None:
-    name = service.model.removeprefix(MOUNT).strip("/")
+    name = _name(service)
     return next((model for model in facts.models or () if model.name == name), None)
 
 
 def _served(facts: Facts, needs: Needs) -> Iterator[Model]:
     """Every model that a service asks for and that has weights, once."""
-    models = {model.name: model for service in needs.services if (model := _model(facts, service)) is not None}
+    models = {model.name: model for service in _expected(needs) if (model := _model(facts, service)) is not None}
     yield from (model for model in models.values() if model.weights)

@@ -1,0 +1,60 @@
+"""The stage models over hosts: weights side by side, then a fresh look, because what serves depends on what lies there."""
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from fleet.delivery.throttle import Throttle, least
+from fleet.errors import HostError
+from fleet.inventory.model import Host
+from fleet.journal.audit import AuditEntry
+from fleet.models.execute import Work, carry_out
+from fleet.models.plan import Step
+from fleet.models.starting import Starts
+from fleet.rollout.claims import Claims
+from fleet.rollout.distribute import Roads
+from fleet.rollout.releases import Stock
+from fleet.rollout.replace import unfit
+from fleet.rollout.run import Outcome, Run, going, note, site_of
+from fleet.rollout.site import look
+from fleet.transport import fan_out
+
+
+def bring_models(run: Run, outcomes: Mapping[str, Outcome], stock: Stock, claims: Claims, *, wait: float) -> None:
+    """Bring what each host lacks. `wait` is in seconds, for services that are starting from a model.
+
+    A host whose connection breaks is connected and claimed anew. One that is not fit with its models there has failed.
+    """
+    chosen = [one for one in going(outcomes) if any(step.changes for step in site_of(one).plan.models)]
+    throttle = Throttle(least(site_of(one).host.settings.sideload.limit for one in chosen))
+    roads = Roads(run, stock, claims, {}, throttle, threading.Lock())
+
+    def bring(host: Host) -> int:
+        outcome = outcomes[host.name]
+        site = site_of(outcome)
+        claims.guard(site.session).check()
+
+        def settled(name: str) -> None:
+            now = site_of(outcome)  # a broken connection may have been renewed
+            Starts(now.session, now.client, wait, lambda line: run.say(host.name, line)).settle(name)
+
+        work = Work(site.host.settings.models_dir, run.wishes.weights.get(host.name, {}), settled)
+        for step in site.plan.models:
+            if step.changes and not step.size:  # what has a size is told as its bytes move
+                run.say(host.name, step.what)
+        changed = carry_out(site.plan.models, work, roads.to(outcome))
+        outcome.site = look(site_of(outcome).session, run.wishes, run.clock)
+        if not outcome.site.plan.ready:
+            outcome.error = unfit(outcome.site)
+        return changed
+
+    before = {one.host: site_of(one).plan.models for one in chosen}
+    for name, result in fan_out([site_of(one).host for one in chosen], bring, forks=run.forks).items():
+        outcomes[name].deeds += _deeds(before[name], result)
+        note(outcomes[name], result)
+
+
+def _deeds(steps: Iterable[Step], result: int | HostError) -> list[AuditEntry]:
+    """For the host's audit: a line for each step that changed something; a failure is one line."""
+    if isinstance(result, HostError):
+        return [AuditEntry("", "", "models", "failed", message=result.message)]
+    return [AuditEntry("", "", "models", "done", message=step.what) for step in steps if step.changes]
