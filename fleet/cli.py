@@ -20,6 +20,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
+from fleet.arguments import Checked
 from fleet.errors import FleetError, UsageError
 
 
@@ -57,14 +58,19 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 class _Verb(Task[Any]):
-    """Invoke takes the help texts out of a task when it asks for its arguments; ours may be asked more than once."""
+    """Its arguments are checked. And Invoke takes the help texts out of a task when it asks for them; ours may be asked
+    more than once.
+    """
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         texts = dict(self.help)
         try:
-            return super().get_arguments(ignore_unknown_help)
+            arguments = super().get_arguments(ignore_unknown_help)
         finally:
             self.help = texts
+        for argument in arguments:
+            argument.__class__ = Checked  # Invoke makes them itself, and has no other place to say so
+        return arguments
 
 
 def verb(
@@ -172,6 +178,8 @@ def words(text: str) -> frozenset[str]:
 
 def _configured(context: Context) -> Mapping[str, Any]:
     fleet = context.config.get("fleet", {})
+    if not hasattr(fleet, "items"):
+        raise UsageError(f"`fleet` in Invoke's config is no mapping: {fleet!r}", hint="fleet: {inventory: prod.yaml}")
     return {str(key).replace("-", "_"): value for key, value in fleet.items()}
 
 
