@@ -17,6 +17,7 @@ from fleet.inventory.settings import (
     Nightly,
     Registry,
     Relay,
+    Retention,
     Service,
     Settings,
     Sideload,
@@ -63,6 +64,8 @@ def settings_of(node: Node) -> Settings:
         special["sideload"] = _simple(Sideload, node.value["sideload"])
     if "nightly" in node.value:
         special["nightly"] = _simple(Nightly, node.value["nightly"])
+    if "retention" in node.value:
+        special["retention"] = _simple(Retention, node.value["retention"])
     if "relay" in node.value:
         special["relay"] = _relay(node.value["relay"])
     if "registry" in node.value:

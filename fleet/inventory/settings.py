@@ -197,6 +197,14 @@ class Nightly:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What `prune` leaves: the `keep` newest releases of each image, and the controller's `logs` for so many days."""
+
+    keep: int = 2
+    logs: float = 90.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of `fleet:` for one host."""
 
@@ -212,4 +220,5 @@ class Settings:
     services: Mapping[str, Service] = field(default_factory=dict)
     drain: Drain | None = None  # of every service without one of its own
     nightly: Nightly = Nightly()
+    retention: Retention = Retention()
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # finding id -> reason

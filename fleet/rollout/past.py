@@ -56,6 +56,8 @@ old() {{
 }}
 """
 _END = "END-OF-RECORD"
+_COMING = ("bring", "serve")  # actions in the audit
+_PULL = "pull "  # how the audit tells of a pull: the step's own words
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class Past:
     containers: tuple[Inspection, ...] = ()
     touched: frozenset[str] = frozenset()  # releases that this tool brought here or served here, by the audit
     pinned: Mapping[str, str] = field(default_factory=dict)  # release id -> why
+    recorded: frozenset[str] = frozenset()  # releases of which the host itself keeps a record
+    came: Mapping[str, float] = field(default_factory=dict)  # release id -> when it was last brought or answered
+    pulled: frozenset[str] = frozenset()  # REPOSITORY@DIGEST that this tool had the host pull
 
     def running(self, service: str) -> frozenset[str]:
         """The releases of the containers that serve it, or would if they were started."""
@@ -111,7 +116,18 @@ def look_back(session: Session, names: Iterable[str], known: Mapping[str, Releas
     containers = tuple(one for one in observe(session, client).containers if one.owned)
     touched = frozenset(entry.release for entry in audit.entries) - {""}
     pins = pinned_in(told, where)
-    return Past(lineages(audit.entries), records, everything, frozenset(held), containers, touched, pins)
+    return Past(
+        lineages(audit.entries),
+        records,
+        everything,
+        frozenset(held),
+        containers,
+        touched,
+        pins,
+        frozenset(releases),
+        {one.release: one.at for one in sorted(audit.entries, key=lambda one: one.at) if one.action in _COMING},
+        frozenset(one.message.removeprefix(_PULL) for one in audit.entries if one.message.startswith(_PULL)),
+    )
 
 
 def understand(lines: Iterable[str], where: str) -> tuple[dict[tuple[str, str], Record], dict[str, Release]]:

@@ -6,11 +6,11 @@ Imports of the library stand inside the tasks: `invoke --list` answers before pa
 from invoke.collection import Collection
 
 from fleet.lab.tasks import namespace as lab
-from fleet.tasks import build, bundles, change, history, look, nightly, releases
+from fleet.tasks import build, bundles, change, history, look, nightly, prune, releases
 
 namespace = Collection(
     *(change.deploy, change.plan, change.play, change.rollback, change.sideload, change.serve, change.stop),
-    *(change.unlock, build.build, build.push, nightly.promote),
+    *(change.unlock, build.build, build.push, nightly.promote, prune.prune),
     *(look.facts, look.preflight, look.verify, look.status, look.endpoints, look.logs, look.shell),
     *(look.staging, look.images, look.drift, history.audit),
     Collection("inventory", look.inventory_show, look.schema),

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.lab import NodeSpec
 from tests.lab.conftest import MI300X, REGISTRY
-from tests.lab.rolls import Fleet, fleet_of
+from tests.lab.rolls import Fleet, fleet_of, within
 from tests.lab.standin_image import image_text, standin_archive
 
 pytestmark = pytest.mark.lab
@@ -140,3 +140,99 @@ def test_images_tell_which_is_which_though_a_name_was_given_to_another(fleet: Fl
             assert f"{running} is the name of release" in " ".join(table.split())
         finally:
             fleet.docker(host, "tag", runs["id"], running)
+
+
+# invoke prune
+
+PLAIN = "preflight,image,distribute,serve,verify"  # without the stage prune
+SIMILAR = "vllm-rocm:nightly"  # a foreign image that is called much like ours
+
+
+def ids(fleet: Fleet, host: str) -> set[str]:
+    return set(fleet.docker(host, "images", "--all", "--no-trunc", "--quiet").split())
+
+
+def volumes(fleet: Fleet, host: str) -> set[str]:
+    return set(fleet.docker(host, "volume", "ls", "--quiet").split())
+
+
+def state(fleet: Fleet, host: str) -> list[str]:
+    boxes = fleet.docker(host, "ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}}")
+    return sorted([*names(fleet, host), *ids(fleet, host), *volumes(fleet, host), *boxes.splitlines()])
+
+
+def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_to_do(fleet: Fleet) -> None:
+    """`a` is pinned, `b` and `c` lie there, then `d` and `e` answered: `e` runs and `d` is the way back."""
+    for mark in "de":
+        archive = standin_archive(fleet.folder / f"{mark}.tar", mark=mark)
+        (fleet.folder / f"image-{mark}.yaml").write_text(image_text(archive, registry=True))
+    fleet.docker(MI300X.name, "rm", "foreign")
+    serves = {}
+    for mark in "abcde":
+        code, document = fleet.wants(mark).ask("deploy", "--stages", PLAIN)
+        assert (code, document["failed"]) == (0, {})
+        serves[mark] = fleet.docker(MI300X.name, "inspect", "-f", "{{.Config.Image}}", "chat-0")
+    pinned = serves["a"].rpartition(":")[2]
+    assert fleet.wants("e").run("releases.pin", pinned).returncode == 0
+    for host in HOSTS:
+        fleet.sh(host, f"tar -C /etc -c hostname | docker import - {SIMILAR}")
+        fleet.sh(host, "tar -C /etc -c hosts | docker import -")  # without a name
+        fleet.docker(host, "tag", serves["b"], "somebody/else:b")
+        fleet.docker(host, "volume", "create", "fleet-cache-mine")
+    before = {host: state(fleet, host) for host in HOSTS}
+    foreign = {host: ids(fleet, host) for host in HOSTS}
+
+    code, planned = fleet.wants("e").ask("prune", "--check")
+    assert (code, planned["failed"], planned["notes"]) == (0, {}, [])
+    assert {host: state(fleet, host) for host in HOSTS} == before
+    code, done = fleet.wants("e").ask("prune")
+    assert (code, done["failed"]) == (0, {})
+    for host in HOSTS:
+        removed = done["hosts"][host]["removed"]
+        assert removed == planned["hosts"][host]["planned"]
+        assert {f"remove image {serves['c']}", f"take our name off image {serves['b']}"} <= {
+            one["what"] for one in removed
+        }
+        assert all(one["why"] for one in (*removed, *done["hosts"][host]["kept"]))
+        assert set(ours(fleet, host)) == {serves["a"], serves["d"], serves["e"], SIMILAR}
+        assert {SIMILAR, "somebody/else:1", "somebody/else:b"} <= names(fleet, host)
+        assert len(foreign[host] - ids(fleet, host)) == 1  # of `c`; the one without a name is there
+        caches = {name.split("-")[2] for name in volumes(fleet, host)}
+        assert caches == {"mine", *(serves[mark].rpartition(":")[2] for mark in "ade")}
+        assert done["hosts"][host]["before"]["free"] > 0
+        assert done["hosts"][host]["after"]["used"] > 0
+    after = {host: state(fleet, host) for host in HOSTS}
+    code, again = fleet.wants("e").ask("prune")
+    assert (code, [again["hosts"][host]["planned"] for host in HOSTS]) == (0, [[], []])
+    assert {host: state(fleet, host) for host in HOSTS} == after
+    told = fleet.wants("e").run("prune", "--check").stdout
+    assert "nothing to remove" in told
+    assert f"keep image {serves['a']}: pinned" in told
+
+
+def test_prune_touches_no_host_that_another_run_holds(fleet: Fleet) -> None:
+    host = MI300X.name
+    (pinned,) = set(fleet.sh(host, "ls /var/lib/fleet/releases/pinned").split())
+    release = pinned.removesuffix(".json")
+    assert fleet.wants("e").run("releases.unpin", release).returncode == 0
+    holds = "exec 9</run; flock -n 9; echo $$ > /run/held; exec sleep 600"
+    fleet.sh(host, f"setsid sh -c '{holds}' >/dev/null 2>&1 </dev/null &")
+    try:
+        assert within(30, lambda: bool(fleet.sh(host, "cat /run/held 2>/dev/null || true")))
+        before = state(fleet, host)
+        code, document = fleet.wants("e").ask("prune")
+        assert code == 1
+        assert "locked" in document["failed"][host]["message"]
+        assert state(fleet, host) == before
+        assert f"vllm-rocm:{release}" not in ours(fleet, CONTAINERD.name)
+    finally:
+        fleet.sh(host, "kill $(cat /run/held); rm -f /run/held")
+    code, document = fleet.wants("e").ask("prune", "--lock-wait", "30s")
+    assert (code, document["failed"]) == (0, {})
+    assert f"vllm-rocm:{release}" not in ours(fleet, host)
+
+
+def test_the_way_back_is_there_after_a_prune(fleet: Fleet) -> None:
+    assert fleet.wants("e").run("rollback").returncode == 0
+    for host in HOSTS:
+        assert "MARK=d" in fleet.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")

@@ -16,6 +16,8 @@ PURE = (
     "playbook",
     "prepare/plan.py",
     "prepare/fix.py",
+    "prune/plan.py",
+    "prune/facts.py",
     "serving/spec.py",
     "serving/diff.py",
     "serving/plan.py",

@@ -1,0 +1,1 @@
+"""Taking away what this tool built or brought and nothing needs any more: on hosts, builders, registries, the controller."""

@@ -1,0 +1,80 @@
+"""The controller's own old files: journals of runs, logs of builds and containers."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.errors import HostError
+
+NAME = "controller"
+NEWEST = 10  # runs that stay however old they are: a fleet that is changed once a year has a history too
+
+
+@dataclass(frozen=True)
+class OldFile:
+    """A run's directory or a log; `age` in seconds since it was last written, `size` in bytes. `busy`: somebody writes."""
+
+    path: Path
+    age: float
+    size: int
+    busy: bool = False
+
+
+@dataclass(frozen=True)
+class RemoveFile:
+    path: Path
+    size: int
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"remove {self.path}"
+
+
+def plan_files(runs: Sequence[OldFile], logs: Sequence[OldFile], keep: float) -> tuple[RemoveFile, ...]:
+    """What is older than `keep` seconds, but for the newest runs and what is being written. Pure. `runs` oldest first."""
+    old = [one for one in (*runs[:-NEWEST], *logs) if one.age > keep and not one.busy]
+    return tuple(RemoveFile(one.path, one.size, f"{one.age / 86400:.0f} days old") for one in old)
+
+
+def read(root: Path, now: float) -> tuple[tuple[OldFile, ...], tuple[OldFile, ...]]:
+    """The runs and the logs below `.fleet`. Changes nothing."""
+    runs = sorted(path for path in (root / "runs").glob("*") if path.is_dir())
+    logs = sorted(path for path in (root / "logs").rglob("*") if path.is_file())
+    return tuple(_file(path, now) for path in runs), tuple(_file(path, now) for path in logs)
+
+
+def remove(step: RemoveFile) -> None:
+    """Raises HostError. What is gone already is no error."""
+    try:
+        if step.path.is_dir():
+            shutil.rmtree(step.path)
+        else:
+            step.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise HostError(NAME, f"could not {step.what}: {error.strerror}") from error
+
+
+def _file(path: Path, now: float) -> OldFile:
+    within = [path, *path.rglob("*")] if path.is_dir() else [path]
+    seen = [one.stat() for one in within if one.exists()]
+    newest = max((one.st_mtime for one in seen), default=now)
+    return OldFile(path, max(now - newest, 0.0), sum(one.st_size for one in seen), _is_written(path / "journal.jsonl"))
+
+
+def _is_written(journal: Path) -> bool:
+    """A run holds a lock on its journal, which the kernel drops with its process."""
+    try:
+        file = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False

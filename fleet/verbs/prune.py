@@ -1,0 +1,200 @@
+"""`prune`: take away what this tool built or brought and nothing needs."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from fleet.cli import Options
+from fleet.errors import FleetError, HostError, UsageError
+from fleet.image.release import Release
+from fleet.inventory.model import Host, Inventory
+from fleet.journal import Journal, RunHeader, outcome_of, redactor_for
+from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
+from fleet.locks import Owner
+from fleet.prune import controller
+from fleet.prune.controller import RemoveFile
+from fleet.prune.facts import HostFacts, Policy, PrunePlan, RemoveImage, Step
+from fleet.prune.hosts import PartlyError, carry_out, policy_of, read
+from fleet.prune.plan import plan_prune
+from fleet.prune.wanted import wanted_by
+from fleet.report import errors, terminal
+from fleet.report import prune as report
+from fleet.report.prune import HostPrune
+from fleet.rollout.claims import Claimed, Claims
+from fleet.rollout.goback import cached
+from fleet.seam import Seam
+from fleet.transport import Connector, Session, fan_out
+from fleet.verbs.closing import Teller
+from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
+
+
+@dataclass
+class Pruned:
+    """What came of it: by host, and on the controller. `notes` are for people."""
+
+    hosts: dict[str, HostPrune] = field(default_factory=dict)
+    files: tuple[RemoveFile, ...] = ()
+    failed: dict[str, HostError] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def prune(options: Options, *, keep: int, lock_wait: float) -> int:
+    """All that `fleet:` gives a part. With `check` it is the same way stopped before the effects."""
+    if keep < 0:
+        raise UsageError(f"--keep {keep} is no number of releases", hint="1 or more; what runs always stays")
+    found = pruned(options, keep=keep, lock_wait=lock_wait)
+    if options.json:
+        document = report.document(found.hosts, found.files, check=options.check)
+        terminal.show_json({**document, "notes": found.notes, "failed": errors.document(found.failed)})
+    else:
+        report.show(found.hosts, found.files, found.notes, check=options.check, verbose=options.verbose)
+        terminal.show_failures(found.failed)
+    return 1 if found.failed else 0
+
+
+def pruned(options: Options, *, keep: int = 0, lock_wait: float = 0.0) -> Pruned:
+    """The work of `prune`, for whoever tells of it."""
+    inventory, chosen = inventory_and_hosts(options)
+    hosts = tuple(host for host in chosen if takes_part(host)) or chosen
+    found = Pruned()
+    with ExitStack() as stack:
+        journal = None if options.check else stack.enter_context(_journal(options, hosts, keep))
+        say = Teller(narrator(options), journal)
+        connector = stack.enter_context(connected(options))
+        _prune_hosts(options, inventory, hosts, connector, journal, say, found, keep=keep, lock_wait=lock_wait)
+        _prune_files(hosts, journal, found)
+        if journal is not None:
+            document = report.document(found.hosts, found.files, check=False)
+            journal.finish(1 if found.failed else 0, {"prune": document, "notes": found.notes})
+    return found
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the hosts of one prune share."""
+
+    policies: Mapping[str, Policy]
+    known: Mapping[str, Release]
+    say: Teller
+    seam: Seam | None = None
+    claims: Claims | None = None
+    run: str = ""
+
+    def look(self, session: Session) -> tuple[HostFacts, PrunePlan]:
+        facts = read(session, self.known)
+        return facts, plan_prune(facts, facts.past.releases, self.policies[session.host.name])
+
+
+def _prune_hosts(
+    options: Options,
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    connector: Connector,
+    journal: Journal | None,
+    say: Teller,
+    found: Pruned,
+    *,
+    keep: int,
+    lock_wait: float,
+) -> None:
+    known = cached(ROOT)
+    wanted = wanted_by(inventory, hosts, ROOT, found.notes.append)
+    policies = {host.name: policy_of(host, keep, wanted) for host in hosts}
+    work = _Work(policies, known, say)
+    sessions: dict[str, Session] = {}
+
+    def look(host: Host) -> HostPrune:
+        session = sessions[host.name] = connector.connect(host)
+        facts, plan = work.look(session)
+        return HostPrune(plan, facts.room)
+
+    with terminal.counting("looking", len(hosts)) as done:
+        answers = fan_out(hosts, look, forks=options.forks, on_done=lambda host, _result: done(host.name))
+    _take(found, answers)
+    if journal is None:
+        return
+    with Claims(Owner.here(journal.id)) as claims:
+        todo = {name: sessions[name] for name, one in found.hosts.items() if one.plan.steps}
+        missing = claims.take(todo, forks=options.forks, wait=lock_wait, say=say.host)
+        found.failed |= missing
+        active = _Work(policies, known, say, Claimed(journal, claims), claims, journal.id)
+        chosen = [host for host in hosts if host.name in todo and host.name not in missing]
+        results = fan_out(chosen, lambda host: _clean(active, sessions[host.name]), forks=options.forks)
+        _take(found, results)
+    for name, one in found.hosts.items():
+        error = found.failed.get(name)
+        journal.host_done(name, outcome_of(error, len(one.done)), message=error.message if error else "")
+
+
+def _take(found: Pruned, answers: Mapping[str, HostPrune | HostError]) -> None:
+    for name, one in answers.items():
+        if isinstance(one, HostError):
+            found.failed[name] = one
+            if isinstance(one, PartlyError) and name in found.hosts:
+                found.hosts[name].done = tuple(one.done)
+        else:
+            found.hosts[name] = one
+
+
+def _clean(work: _Work, session: Session) -> HostPrune:
+    """Under the host's lock, by a fresh look; what is said to be gone is gone by another."""
+    if work.seam is None or work.claims is None:
+        raise HostError(session.host.name, "nothing is changed without a lock")
+    work.claims.check(session.host.name)
+    host = session.host.name
+    facts, plan = work.look(session)
+    done: list[Step] = []
+    error: HostError | None = None
+    try:
+        done = carry_out(plan, session, work.seam, lambda line: work.say.host(host, line))
+    except PartlyError as partly:
+        done, error = partly.done, partly
+    _audit(work, session, done, error)
+    if error is not None:
+        raise error
+    after, rest = work.look(session)
+    if rest.steps:
+        raise PartlyError(host, f"still to do after it: {rest.steps[0].what}", hint="invoke prune --check", done=done)
+    return HostPrune(plan, facts.room, after.room, tuple(done))
+
+
+def _audit(work: _Work, session: Session, done: Sequence[Step], error: HostError | None) -> None:
+    now = time.time()
+    entries = [
+        AuditEntry(
+            work.run, "prune", "prune", "done",
+            release=step.release if isinstance(step, RemoveImage) else "", message=step.what, at=now,
+        )
+        for step in done
+    ]  # fmt: skip
+    if error is not None:
+        entries.append(AuditEntry(work.run, "prune", "prune", "failed", message=error.message, at=now))
+    try:
+        append(session, [signed(entry, session.user) for entry in entries])
+    except HostError as missing:
+        work.say.host(session.host.name, failed_to_append(missing))
+
+
+def _prune_files(hosts: Sequence[Host], journal: Journal | None, found: Pruned) -> None:
+    """By the most patient of the hosts' settings: a journal tells of many hosts."""
+    days = max((host.settings.retention.logs for host in hosts), default=0.0)
+    if not days:
+        return
+    runs, logs = controller.read(ROOT, time.time())
+    found.files = controller.plan_files(runs, logs, days * 86400)
+    if journal is None:
+        return
+    for step in found.files:
+        try:
+            journal.perform(controller.NAME, step, partial(controller.remove, step))
+        except FleetError as error:
+            found.failed[controller.NAME] = HostError(controller.NAME, error.message)
+
+
+def _journal(options: Options, hosts: Sequence[Host], keep: int) -> Journal:
+    names = tuple(host.name for host in hosts)
+    header = RunHeader("prune", tuple(sys.argv[1:]), names, options.inventory, options.limit, {"keep": keep})
+    return Journal.open(ROOT, header, redact=redactor_for(hosts))
