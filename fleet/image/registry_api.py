@@ -26,6 +26,10 @@ _TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
 _LIMIT = 4 << 20  # bytes of a manifest; the spec asks clients to cope with 4 MiB
 
 
+class UnsupportedError(FleetError):
+    """The registry does not offer what was asked of it (405, or its own word UNSUPPORTED)."""
+
+
 class _Authorization(AuthBase):
     """Sets our header, and by being there keeps requests from sending what ~/.netrc says."""
 
@@ -62,7 +66,7 @@ class RegistryClient:
 
     def digest(self, name: str, reference: str) -> str:
         """The digest of a tag's manifest or index; "" when the registry has no such image."""
-        path, scope = f"{name}/manifests/{reference}", _scope(name, "pull")
+        path, scope = f"{name}/manifests/{reference}", scope_of(name, "pull")
         answer = self._request("HEAD", path, scope, headers={"Accept": _ACCEPT})
         if answer is None:
             return ""
@@ -75,7 +79,7 @@ class RegistryClient:
     def manifest(self, name: str, reference: str) -> tuple[str, bytes] | None:
         """Media type and bytes of a manifest; None when there is none. Raises FleetError when a digest does not fit."""
         answer = self._request(
-            "GET", f"{name}/manifests/{reference}", _scope(name, "pull"), headers={"Accept": _ACCEPT}
+            "GET", f"{name}/manifests/{reference}", scope_of(name, "pull"), headers={"Accept": _ACCEPT}
         )
         if answer is None:
             return None
@@ -97,7 +101,7 @@ class RegistryClient:
         }
         body = json.dumps(manifest, sort_keys=True).encode()
         headers = {"Content-Type": OCI_MANIFEST}
-        scope = _scope(name, "pull,push")
+        scope = scope_of(name, "pull,push")
         self._request("PUT", f"{name}/manifests/{tag}", scope, headers=headers, data=body, missing_ok=False)
         return _sha256(body)
 
@@ -115,7 +119,7 @@ class RegistryClient:
         if found is None:
             raise FleetError(f"registry {self._registry.host} has no {name}@{digest}")
         kind, body = found
-        scope = _scope(name, "pull,push")
+        scope = scope_of(name, "pull,push")
         path = f"{name}/manifests/{tag}"
         self._request("PUT", path, scope, headers={"Content-Type": kind}, data=body, missing_ok=False)
         return True
@@ -123,11 +127,11 @@ class RegistryClient:
     def get_record(self, name: str, tag: str) -> bytes | None:
         """A record's bytes, checked; None when there is no such tag or it is no record."""
         found = self.manifest(name, tag)
-        layers = _object(found[1], f"{name}:{tag}").get("layers") if found else None
+        layers = object_of(found[1], f"{name}:{tag}").get("layers") if found else None
         if not layers or layers[0].get("mediaType") != RECORD:
             return None
         digest = str(layers[0].get("digest"))
-        answer = self._request("GET", f"{name}/blobs/{digest}", _scope(name, "pull"))
+        answer = self._request("GET", f"{name}/blobs/{digest}", scope_of(name, "pull"))
         if answer is None:
             return None
         if _sha256(answer.content) != digest:
@@ -135,7 +139,7 @@ class RegistryClient:
         return answer.content
 
     def _put_blob(self, name: str, content: bytes) -> dict[str, Any]:
-        digest, scope = _sha256(content), _scope(name, "pull,push")
+        digest, scope = _sha256(content), scope_of(name, "pull,push")
         if self._request("HEAD", f"{name}/blobs/{digest}", scope) is None:
             started = self._request("POST", f"{name}/blobs/uploads/", scope, missing_ok=False)
             where = started.headers.get("Location", "") if started is not None else ""
@@ -221,6 +225,8 @@ class RegistryClient:
             )
         if code == requests.codes.not_found:
             return FleetError(f"registry {host} has no {_image(path)} (404)")
+        if code == requests.codes.not_allowed or _code(answer) == "UNSUPPORTED":
+            return UnsupportedError(f"registry {host} does not allow that for {_image(path)} ({code})")
         if code == requests.codes.too_many_requests:
             return FleetError(f"registry {host} limits its callers (429)", hint="wait, or use credentials")
         return FleetError(f"registry {host} answers {code} {answer.reason} for {_image(path)}{_said(answer)}")
@@ -249,7 +255,7 @@ def _words(registry: Registry, error: requests.RequestException) -> tuple[str]:
     return (f"registry {host} cannot be reached: {type(error).__name__}",)
 
 
-def _scope(name: str, actions: str) -> str:
+def scope_of(name: str, actions: str) -> str:
     return f"repository:{name}:{actions}"
 
 
@@ -265,11 +271,18 @@ def _said(answer: requests.Response) -> str:
         return ""
 
 
+def _code(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["errors"][0]["code"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
 def _sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _object(content: bytes, what: str) -> dict[str, Any]:
+def object_of(content: bytes, what: str) -> dict[str, Any]:
     try:
         data = json.loads(content)
     except ValueError as error:

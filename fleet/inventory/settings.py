@@ -198,10 +198,15 @@ class Nightly:
 
 @dataclass(frozen=True)
 class Retention:
-    """What `prune` leaves: the `keep` newest releases of each image, and the controller's `logs` for so many days."""
+    """What `prune` leaves: the `keep` newest releases of each image, and the controller's `logs` for so many days.
+
+    `cache` is the most that a builder's build cache may have (`100GB`), empty is no limit. `registry`: prune there too.
+    """
 
     keep: int = 2
     logs: float = 90.0
+    cache: str = "100GB"
+    registry: bool = True
 
 
 @dataclass(frozen=True)

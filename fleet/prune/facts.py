@@ -167,11 +167,15 @@ class Kept:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """`foreign` counts the images and containers that are not ours, which nobody looks at any closer."""
+    """`foreign` counts the images and containers that are not ours, which nobody looks at any closer.
+
+    `needed` are the releases that the host needs (ids), with why.
+    """
 
     steps: tuple[Step, ...] = ()
     kept: tuple[Kept, ...] = ()
     foreign: int = 0
+    needed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -44,7 +44,7 @@ def plan_prune(facts: HostFacts, releases: Mapping[str, Release], policy: Policy
     steps += _volumes(facts, policy, needed, staying, kept)
     steps += _staging(facts, policy, kept)
     foreign = sum(image.id not in identified for image in facts.images) + sum(not box.service for box in facts.boxes)
-    return PrunePlan(tuple(steps), tuple(kept), foreign)
+    return PrunePlan(tuple(steps), tuple(kept), foreign, needed)
 
 
 def identify(image: Listed, past: Past, releases: Mapping[str, Release]) -> str:
@@ -135,20 +135,29 @@ def _images(
     listed = [(found, image) for image in facts.images if (found := identified.get(image.id))]
     for found, image in sorted(listed, key=lambda one: (came.get(one[0], 0.0), one[0], one[1].id)):
         release = releases.get(found)
-        ours = tuple(one for one in image.references if given(one, found, release, facts.past, policy))
+        references = _standing(image)
+        ours = tuple(one for one in references if given(one, found, release, facts.past, policy))
         name = _name(image, found, release)
         if found in needed:
             kept.append(Kept(f"image {name}", needed[found]))
         elif image.id in users:
             kept.append(Kept(f"image {name}", f"container {users[image.id]} was made from it"))
-        elif image.references and not ours:
-            kept.append(Kept(f"image {name}", f"only others call it by a name: {', '.join(image.references)}"))
+        elif references and not ours:
+            kept.append(Kept(f"image {name}", f"only others call it by a name: {', '.join(references)}"))
         else:
-            whole = len(ours) == len(image.references)
-            others = ", ".join(one for one in image.references if one not in ours)
+            whole = len(ours) == len(references)
+            others = ", ".join(one for one in references if one not in ours)
             why = GONE if whole else f"{GONE}; it stays as {others}, which is not ours"
             why = f"{why}; no name points to it" if not ours else why
             yield RemoveImage(image.id, name, ours or (image.id,), image.size if whole else 0, why, whole)
+
+
+def _standing(image: Listed) -> tuple[str, ...]:
+    """What keeps an image by itself. A digest in the repository of a tag goes with that tag: the containerd store makes one
+    up for every tag, and asked to remove it would take a tag of somebody else's.
+    """
+    tagged = {repository(one) for one in image.names}
+    return (*image.names, *(one for one in image.repo_digests if repository(one) not in tagged))
 
 
 def given(reference: str, found: str, release: Release | None, past: Past, policy: Policy) -> bool:

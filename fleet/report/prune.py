@@ -1,12 +1,12 @@
 """What a prune took away and what it left, per host with its room before and after."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from rich.markup import escape
 
-from fleet.prune.controller import RemoveFile
-from fleet.prune.facts import PrunePlan, Room, Step
+from fleet.prune.facts import Kept, PrunePlan, Room, Step
 from fleet.report import terminal
 from fleet.report.units import size
 
@@ -21,34 +21,55 @@ class HostPrune:
     done: tuple[Step, ...] = ()
 
 
+class Told(Protocol):
+    """Any step of a prune."""
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def why(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+@dataclass
+class Place:
+    """What is no host: the controller, a builder, a registry."""
+
+    steps: tuple[Told, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    done: list[Told] = field(default_factory=list)
+
+
 def show(
     found: Mapping[str, HostPrune],
-    files: Sequence[RemoveFile],
+    places: Mapping[str, Place],
     notes: Sequence[str],
     *,
     check: bool,
     verbose: bool,
 ) -> None:
-    """Each step with why, what stays (at length where `verbose`), and room in one line."""
+    """Each step with why, what stays (with `check` or `verbose`), and each host's room in one line."""
     console = terminal.out()
-    would = "would " if check else ""
     for note in notes:
         terminal.event("prune", note)
     for host, one in found.items():
-        for step in one.plan.steps if check else one.done:
-            bytes_at_most = f", {size(step.size)} at most" if step.size else ""
-            console.print(
-                f"{escape(host)}: {would}{escape(step.what)}{bytes_at_most}: {escape(step.why)}", soft_wrap=True
-            )
-        for stays in one.plan.kept if verbose or check else ():
-            console.print(f"[dim]{escape(host)}: keep {escape(stays.what)}: {escape(stays.why)}[/]", soft_wrap=True)
+        _lines(host, one.plan.steps if check else one.done, one.plan.kept if verbose or check else (), check=check)
         console.print(f"{escape(host)}: {escape(room(one))}", soft_wrap=True)
-    if files:
-        days = max(files, key=lambda step: step.size)
-        total = size(sum(step.size for step in files))
-        console.print(
-            f"controller: {would}remove {len(files)} old runs and logs, {total}, such as {escape(str(days.path))}"
-        )
+    for name, place in places.items():
+        _lines(name, place.steps if check else place.done, place.kept if verbose or check else (), check=check)
+
+
+def _lines(name: str, steps: Sequence[Told], kept: Sequence[Kept], *, check: bool) -> None:
+    console = terminal.out()
+    for step in steps:
+        most = f", {size(step.size)} at most" if step.size else ""
+        line = f"{name}: {'would ' if check else ''}{step.what}{most}: {step.why}"
+        console.print(escape(line), soft_wrap=True)
+    for stays in kept:
+        console.print(f"[dim]{escape(f'{name}: keep {stays.what}: {stays.why}')}[/]", soft_wrap=True)
 
 
 def room(one: HostPrune) -> str:
@@ -63,12 +84,12 @@ def room(one: HostPrune) -> str:
     return words
 
 
-def document(found: Mapping[str, HostPrune], files: Sequence[RemoveFile], *, check: bool) -> dict[str, object]:
-    """`{check, hosts: {HOST: {before, after, planned, removed, kept, foreign}}, controller: {removed}}`; bytes."""
+def document(found: Mapping[str, HostPrune], places: Mapping[str, Place], *, check: bool) -> dict[str, object]:
+    """`{check, hosts: {HOST: {before, after, planned, removed, kept, foreign}}, places: {NAME: …}}`; bytes."""
     return {
         "check": check,
         "hosts": {host: _host(one) for host, one in found.items()},
-        "controller": {"planned" if check else "removed": [_step(step) for step in files]},
+        "places": {name: _told(place.steps, place.done, place.kept) for name, place in places.items()},
     }
 
 
@@ -76,12 +97,14 @@ def _host(one: HostPrune) -> dict[str, object]:
     return {
         "before": vars(one.before),
         "after": vars(one.after) if one.after else None,
-        "planned": [_step(step) for step in one.plan.steps],
-        "removed": [_step(step) for step in one.done],
-        "kept": [vars(stays) for stays in one.plan.kept],
+        **_told(one.plan.steps, one.done, one.plan.kept),
         "foreign": one.plan.foreign,
     }
 
 
-def _step(step: Step | RemoveFile) -> dict[str, object]:
+def _told(steps: Sequence[Told], done: Sequence[Told], kept: Sequence[Kept]) -> dict[str, object]:
+    return {"planned": list(map(_step, steps)), "removed": list(map(_step, done)), "kept": [vars(one) for one in kept]}
+
+
+def _step(step: Told) -> dict[str, object]:
     return {"what": step.what, "why": step.why, "bytes": step.size}

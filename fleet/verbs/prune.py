@@ -5,28 +5,27 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 
 from fleet.cli import Options
-from fleet.errors import FleetError, HostError, UsageError
+from fleet.errors import HostError, UsageError
 from fleet.image.release import Release
 from fleet.inventory.model import Host, Inventory
 from fleet.journal import Journal, RunHeader, outcome_of, redactor_for
 from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
 from fleet.locks import Owner
-from fleet.prune import controller
-from fleet.prune.controller import RemoveFile
 from fleet.prune.facts import HostFacts, Policy, PrunePlan, RemoveImage, Step
 from fleet.prune.hosts import PartlyError, carry_out, policy_of, read
 from fleet.prune.plan import plan_prune
 from fleet.prune.wanted import wanted_by
 from fleet.report import errors, terminal
 from fleet.report import prune as report
-from fleet.report.prune import HostPrune
+from fleet.report.hosts import fold
+from fleet.report.prune import HostPrune, Place
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.goback import cached
 from fleet.seam import Seam
 from fleet.transport import Connector, Session, fan_out
+from fleet.verbs import prune_places as places
 from fleet.verbs.closing import Teller
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
 
@@ -36,9 +35,10 @@ class Pruned:
     """What came of it: by host, and on the controller. `notes` are for people."""
 
     hosts: dict[str, HostPrune] = field(default_factory=dict)
-    files: tuple[RemoveFile, ...] = ()
+    places: dict[str, Place] = field(default_factory=dict)
     failed: dict[str, HostError] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    known: dict[str, Release] = field(default_factory=dict)  # all releases that anybody told of
 
 
 def prune(options: Options, *, keep: int, lock_wait: float) -> int:
@@ -47,10 +47,10 @@ def prune(options: Options, *, keep: int, lock_wait: float) -> int:
         raise UsageError(f"--keep {keep} is no number of releases", hint="1 or more; what runs always stays")
     found = pruned(options, keep=keep, lock_wait=lock_wait)
     if options.json:
-        document = report.document(found.hosts, found.files, check=options.check)
+        document = report.document(found.hosts, found.places, check=options.check)
         terminal.show_json({**document, "notes": found.notes, "failed": errors.document(found.failed)})
     else:
-        report.show(found.hosts, found.files, found.notes, check=options.check, verbose=options.verbose)
+        report.show(found.hosts, found.places, found.notes, check=options.check, verbose=options.verbose)
         terminal.show_failures(found.failed)
     return 1 if found.failed else 0
 
@@ -65,9 +65,9 @@ def pruned(options: Options, *, keep: int = 0, lock_wait: float = 0.0) -> Pruned
         say = Teller(narrator(options), journal)
         connector = stack.enter_context(connected(options))
         _prune_hosts(options, inventory, hosts, connector, journal, say, found, keep=keep, lock_wait=lock_wait)
-        _prune_files(hosts, journal, found)
+        _prune_places(options, inventory, hosts, connector, journal, say, found, keep=keep, lock_wait=lock_wait)
         if journal is not None:
-            document = report.document(found.hosts, found.files, check=False)
+            document = report.document(found.hosts, found.places, check=False)
             journal.finish(1 if found.failed else 0, {"prune": document, "notes": found.notes})
     return found
 
@@ -100,21 +100,25 @@ def _prune_hosts(
     keep: int,
     lock_wait: float,
 ) -> None:
-    known = cached(ROOT)
+    known = found.known
+    known.update(cached(ROOT))
     wanted = wanted_by(inventory, hosts, ROOT, found.notes.append)
     policies = {host.name: policy_of(host, keep, wanted) for host in hosts}
     work = _Work(policies, known, say)
     sessions: dict[str, Session] = {}
+    seen: list[Mapping[str, Release]] = []
 
     def look(host: Host) -> HostPrune:
         session = sessions[host.name] = connector.connect(host)
         facts, plan = work.look(session)
+        seen.append(facts.past.releases)
         return HostPrune(plan, facts.room)
 
     with terminal.counting("looking", len(hosts)) as done:
         answers = fan_out(hosts, look, forks=options.forks, on_done=lambda host, _result: done(host.name))
     _take(found, answers)
     if journal is None:
+        known.update({name: one for told in seen for name, one in told.items()})
         return
     with Claims(Owner.here(journal.id)) as claims:
         todo = {name: sessions[name] for name, one in found.hosts.items() if one.plan.steps}
@@ -127,6 +131,7 @@ def _prune_hosts(
     for name, one in found.hosts.items():
         error = found.failed.get(name)
         journal.host_done(name, outcome_of(error, len(one.done)), message=error.message if error else "")
+    known.update({name: one for told in seen for name, one in told.items()})
 
 
 def _take(found: Pruned, answers: Mapping[str, HostPrune | HostError]) -> None:
@@ -178,20 +183,38 @@ def _audit(work: _Work, session: Session, done: Sequence[Step], error: HostError
         work.say.host(session.host.name, failed_to_append(missing))
 
 
-def _prune_files(hosts: Sequence[Host], journal: Journal | None, found: Pruned) -> None:
-    """By the most patient of the hosts' settings: a journal tells of many hosts."""
-    days = max((host.settings.retention.logs for host in hosts), default=0.0)
-    if not days:
+def _prune_places(
+    options: Options,
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    connector: Connector,
+    journal: Journal | None,
+    say: Teller,
+    found: Pruned,
+    *,
+    keep: int,
+    lock_wait: float,
+) -> None:
+    """The controller's files; and what many hosts share, which only a look at all of them can judge."""
+    scene = places.Scene(
+        hosts,
+        keep or max((host.settings.retention.keep for host in hosts), default=1),
+        {name: why for one in found.hosts.values() for name, why in one.plan.needed.items()},
+        found.known,
+        found.places,
+        found.failed,
+        found.notes,
+        journal,
+        say,
+    )
+    places.prune_files(scene)
+    unasked = [name for name, host in inventory.hosts.items() if host.settings.services and name not in found.hosts]
+    if unasked:
+        found.notes.append(f"layouts, builder and registry are left alone: not asked were {fold(unasked)}")
         return
-    runs, logs = controller.read(ROOT, time.time())
-    found.files = controller.plan_files(runs, logs, days * 86400)
-    if journal is None:
-        return
-    for step in found.files:
-        try:
-            journal.perform(controller.NAME, step, partial(controller.remove, step))
-        except FleetError as error:
-            found.failed[controller.NAME] = HostError(controller.NAME, error.message)
+    places.prune_layouts(scene)
+    places.prune_builders(scene, inventory, connector, forks=options.forks, wait=lock_wait)
+    places.prune_registries(scene)
 
 
 def _journal(options: Options, hosts: Sequence[Host], keep: int) -> Journal:

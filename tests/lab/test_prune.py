@@ -192,7 +192,7 @@ def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_t
         assert removed == planned["hosts"][host]["planned"]
         assert {f"remove image {serves['c']}", f"take our name off image {serves['b']}"} <= {
             one["what"] for one in removed
-        }
+        }, (host, done["hosts"][host])
         assert all(one["why"] for one in (*removed, *done["hosts"][host]["kept"]))
         assert set(ours(fleet, host)) == {serves["a"], serves["d"], serves["e"], SIMILAR}
         assert {SIMILAR, "somebody/else:1", "somebody/else:b"} <= names(fleet, host)

@@ -152,6 +152,18 @@ def test_of_an_image_with_a_foreign_name_only_ours_goes() -> None:
     assert images(later) == []
 
 
+def test_a_digest_that_the_containerd_store_makes_up_for_a_tag_goes_with_that_tag() -> None:
+    made_up = f"{NAME}@{A.manifest_digest}"
+    ours = Listed(A.manifest_digest, (A.local_name,), (made_up, f"{REGISTRY}/{NAME}@{A.manifest_digest}"), 10, 0.0)
+    (step, *_) = plan(replace(FOUR, images=(ours, *FOUR.images[2:]))).steps
+    assert isinstance(step, RemoveImage)
+    assert (step.references, step.whole) == ((A.local_name, f"{REGISTRY}/{NAME}@{A.manifest_digest}"), True)
+    tagged = replace(ours, names=(A.local_name, f"{NAME}:mine"), repo_digests=(made_up,))
+    (step, *_) = plan(replace(FOUR, images=(tagged, *FOUR.images[2:]))).steps
+    assert isinstance(step, RemoveImage)
+    assert (step.references, step.whole) == ((A.local_name,), False)
+
+
 def test_what_the_audit_says_was_pulled_is_ours_though_the_registry_is_another_now() -> None:
     moved = Policy(services=SERVICES, registries=frozenset({"new:5000"}))
     made = plan(FOUR, moved)

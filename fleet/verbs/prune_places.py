@@ -1,0 +1,143 @@
+"""A prune's part away from the hosts: the controller's files, builders, registries."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from fleet.errors import FleetError, HostError
+from fleet.image.build import builder_of
+from fleet.image.machine import Here, Machine, There
+from fleet.image.registry_api import UnsupportedError
+from fleet.image.registry_shelf import ShelfClient
+from fleet.image.release import Release
+from fleet.inventory.model import Host, Inventory
+from fleet.inventory.settings import Registry
+from fleet.journal import Journal
+from fleet.locks import Owner
+from fleet.prune import builder, controller, registry
+from fleet.prune.facts import Kept
+from fleet.report.prune import Place, Told
+from fleet.rollout.claims import Claims
+from fleet.rollout.images import pulls_from
+from fleet.rollout.releases import Order, orders
+from fleet.transport import Connector
+from fleet.verbs.closing import Teller
+from fleet.verbs.common import ROOT
+
+S = TypeVar("S", bound=Told)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the places share; `places`, `failed` and `notes` take what comes of it. Without a journal nothing is done."""
+
+    hosts: Sequence[Host]
+    keep: int
+    needed: Mapping[str, str]  # release id -> why, of all hosts
+    known: dict[str, Release]
+    places: dict[str, Place]
+    failed: dict[str, HostError]
+    notes: list[str]
+    journal: Journal | None
+    say: Teller
+
+    def carry_out(self, name: str, steps: Sequence[S], kept: Sequence[Kept], do: Callable[[S], None]) -> None:
+        """All steps of a place in order, until one fails. A registry that deletes nothing is a note, and no failure."""
+        have = self.places.setdefault(name, Place())
+        have.steps += tuple(steps)
+        have.kept += tuple(kept)
+        if (journal := self.journal) is None:
+            return
+        for step in steps:
+            self.say.host(name, step.what)
+            try:
+                journal.perform(name, step, partial(do, step))
+            except UnsupportedError as error:
+                self.notes.append(f"{error.message}; {error.hint}")
+                return
+            except FleetError as error:
+                self.failed[name] = HostError(name, error.message, hint=error.hint)
+                return
+            have.done.append(step)
+
+
+def prune_files(scene: Scene) -> None:
+    """By the most patient of the hosts' settings: a journal tells of many hosts."""
+    days = max((host.settings.retention.logs for host in scene.hosts), default=0.0)
+    if days:
+        steps = controller.plan_files(*controller.read(ROOT, time.time()), days * 86400)
+        scene.carry_out(controller.NAME, steps, (), controller.remove)
+
+
+def prune_layouts(scene: Scene) -> None:
+    steps, kept = builder.plan_layouts(builder.read_layouts(ROOT, time.time()), scene.needed, scene.keep)
+    scene.carry_out(controller.NAME, steps, kept, builder.remove_layout)
+
+
+def prune_builders(scene: Scene, inventory: Inventory, connector: Connector, *, forks: int, wait: float) -> None:
+    """Every machine that builds images of the hosts. One that is a host is locked meanwhile."""
+    for name, staging in {one.builder: one.staging for one in _orders(scene) if one.image.source}.items():
+        told = f"builder {name}" if name else "builder, this machine"
+        try:
+            if not name:
+                _prune_builder(scene, told, Here(), scene.hosts)
+                continue
+            host = inventory.hosts[name]
+            session = connector.connect(host)
+            with Claims(Owner.here(scene.journal.id if scene.journal else "")) as claims:
+                if scene.journal is not None:
+                    missing = claims.take({name: session}, forks=forks, wait=wait, say=scene.say.host)
+                    for error in missing.values():
+                        raise error
+                _prune_builder(scene, told, There(session, staging), (host,))
+        except FleetError as error:
+            scene.failed[told] = HostError(told, error.message, hint=error.hint)
+
+
+def _prune_builder(scene: Scene, told: str, machine: Machine, hosts: Sequence[Host]) -> None:
+    steps: tuple[builder.RemoveBuilt | builder.ShrinkCache, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    lost = sorted(name for name in scene.needed if name not in scene.known)
+    if lost:
+        scene.notes.append(f"{told}: images are left alone, because the records of {', '.join(lost)} are gone")
+    else:
+        keys = builder.keys_of(scene.needed, scene.known)
+        steps, kept = builder.plan_built(builder.read_built(machine), keys, scene.keep)
+    limit = max((builder.bytes_of(host.settings.retention.cache) for host in hosts), default=0)
+    steps += builder.plan_cache(builder.read_cache(machine), limit, builder_of(machine))
+    scene.carry_out(told, steps, kept, lambda step: builder.run(step, machine))
+
+
+def prune_registries(scene: Scene) -> None:
+    """Every repository that the hosts pull from, unless one of them says that others do too."""
+    spared = {one.host for host in scene.hosts if not host.settings.retention.registry for one in _registries(host)}
+    shelves: dict[tuple[str, str], Registry] = {}
+    for order in _orders(scene):
+        if order.registry is not None and order.published and order.registry.host not in spared:
+            shelves[order.registry.host, order.image.name] = order.registry
+    for (host, name), one in shelves.items():
+        told = f"registry {host}"
+        try:
+            with ShelfClient(one) as client:
+                shelf = registry.read(client, host, name)
+                scene.carry_out(told, *registry.plan_registry(shelf, scene.needed, scene.keep), _deleting(client))
+        except FleetError as error:
+            scene.failed[told] = HostError(told, error.message, hint=error.hint)
+    for told, place in scene.places.items():
+        if place.done and told.startswith("registry "):
+            scene.notes.append(f"{told}: {registry.COLLECT}")
+
+
+def _deleting(client: ShelfClient) -> Callable[[registry.DeleteManifest], None]:
+    return lambda step: registry.delete(step, client)
+
+
+def _registries(host: Host) -> Sequence[Registry]:
+    settings = host.settings
+    return [one for service in settings.services.values() if (one := pulls_from(settings, service)) is not None]
+
+
+def _orders(scene: Scene) -> Sequence[Order]:
+    return orders(host for host in scene.hosts if host.settings.services)

@@ -1,0 +1,206 @@
+"""What goes from registries, builders and the controller's store."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from fleet.image.builder_facts import BuilderFacts
+from fleet.image.registry_api import UnsupportedError
+from fleet.image.registry_shelf import ShelfClient
+from fleet.image.release import Release
+from fleet.prune import builder, registry
+from fleet.prune.builder import BuiltImage, LayoutFile, bytes_of, keys_of, plan_built, plan_cache, plan_layouts
+from fleet.prune.registry import Shelf, plan_registry
+from fleet.transport import Output
+from tests.unit.image.test_registry_api import PLAIN, Answer, client
+
+NAME = "vllm-rocm"
+
+
+def release(number: int, day: int = 0) -> Release:
+    digits = f"{number:064x}"[::-1]
+    return Release(
+        NAME, f"sha256:{digits}", f"sha256:c{digits[1:]}", (), (), (), "source",
+        content_key=f"{number:020x}", created=f"2026-01-{day or number:02}T00:00:00Z",
+    )  # fmt: skip
+
+
+A, B, C, D = (release(number) for number in range(1, 5))
+
+
+def shelf(*releases: Release, **tags: str) -> Shelf:
+    """Each under its id, with its record; `tags` are more, `_` standing for `-`."""
+    known = {one.id: one.manifest_digest for one in releases}
+    records = {f"fleet-{one.content_key}": one for one in releases}
+    of_records = {tag: f"sha256:{one.content_key}" for tag, one in records.items()}
+    there = frozenset(one.manifest_digest for one in releases)
+    more = {tag.replace("_", "-").lstrip("-"): digest for tag, digest in tags.items()}
+    return Shelf("reg:5000", NAME, {**known, **of_records, **more}, records, there=there)
+
+
+def gone(given: Shelf, needed: dict[str, str], keep: int = 1) -> list[str]:
+    return [step.digest for step in plan_registry(given, needed, keep)[0]]
+
+
+def test_what_no_host_needs_goes_with_its_record_behind_it() -> None:
+    assert gone(shelf(A, B, C, D), {B.id: "chat-0 runs it"}) == [
+        A.manifest_digest,
+        f"sha256:{A.content_key}",
+        C.manifest_digest,
+        f"sha256:{C.content_key}",
+    ]
+    kept = {one.what: one.why for one in plan_registry(shelf(A, B, C, D), {B.id: "chat-0 runs it"}, 1)[1]}
+    assert kept[f"reg:5000/{NAME}:{B.id}"] == "chat-0 runs it"
+    assert "newest" in kept[f"reg:5000/{NAME}:{D.id}"]
+
+
+def test_an_image_without_a_record_is_somebody_elses() -> None:
+    given = shelf(D, nightly="sha256:f", v1=A.manifest_digest)
+    assert gone(given, {}) == []
+
+
+@pytest.mark.parametrize("tag", ["last_good", "production", f"_20200101-{'9' * 20}"])
+def test_a_digest_with_a_tag_that_is_not_ours_stays(tag: str) -> None:
+    """The last is a night's tag of another content key."""
+    steps, kept = plan_registry(shelf(A, D, **{tag: A.manifest_digest}), {}, 1)
+    assert steps == ()
+    assert any("too, and deleting it" in one.why for one in kept)
+
+
+def test_the_tags_of_its_own_night_go_with_it() -> None:
+    night = f"_20260101-abcdef012-{A.content_key}"
+    (image, record) = plan_registry(shelf(A, D, **{night: A.manifest_digest}), {}, 1)[0]
+    assert image.tags == (A.id, night.lstrip("_")) or set(image.tags) == {A.id, night.lstrip("_")}
+    assert record.tags == (f"fleet-{A.content_key}",)
+
+
+def test_two_content_keys_of_one_image_stand_and_fall_together() -> None:
+    given = shelf(A, D)
+    twin = {**given.records, "fleet-99": A}
+    both = replace(given, records=twin, tags={**given.tags, "fleet-99": "sha256:99"})
+    assert gone(both, {}) == [A.manifest_digest, f"sha256:{A.content_key}", "sha256:99"]
+    assert gone(both, {A.id: "pinned"}) == []
+
+
+def test_a_record_whose_manifest_has_another_tag_stays_and_its_image_goes() -> None:
+    given = shelf(A, D)
+    tagged = replace(given, tags={**given.tags, "mine": f"sha256:{A.content_key}"})
+    assert gone(tagged, {}) == [A.manifest_digest]
+
+
+def test_what_an_index_names_stays() -> None:
+    assert gone(replace(shelf(A, D), inside=frozenset({A.manifest_digest})), {}) == []
+
+
+def test_a_prune_that_was_cut_off_behind_the_image_takes_the_record() -> None:
+    given = shelf(A, D)
+    tags = {tag: digest for tag, digest in given.tags.items() if tag != A.id}
+    cut = replace(given, tags=tags, there=frozenset({D.manifest_digest}))
+    assert gone(cut, {}) == [f"sha256:{A.content_key}"]
+
+
+def answers(deleting: Answer, tags: dict[str, str]) -> ShelfClient:
+    def answer(method: str, url: str, _auth: str) -> Answer:
+        if method == "DELETE":
+            return deleting
+        if url.endswith("last=a"):
+            return 200, {}, json.dumps({"tags": list(tags)[1:]}).encode()
+        if "tags/list" in url:
+            link = '</v2/vllm-rocm/tags/list?last=a>; rel="next"'
+            return 200, {"Link": link}, json.dumps({"tags": list(tags)[:1]}).encode()
+        return 200, {"Docker-Content-Digest": tags.get(url.rpartition("/")[2], "")}, b"{}"
+
+    return ShelfClient(PLAIN, session=client(answer)[0]._session)
+
+
+def test_all_pages_of_tags_are_read() -> None:
+    assert answers((202, {}, b""), {"a": "", "b": "", "c": ""}).tags(NAME) == ("a", "b", "c")
+
+
+def test_a_registry_that_deletes_nothing_is_said_with_the_way_to_turn_it_on() -> None:
+    step = registry.DeleteManifest("reg", NAME, A.manifest_digest, ("a",), 1, "")
+    unsupported = json.dumps({"errors": [{"code": "UNSUPPORTED", "message": "no"}]}).encode()
+    for code, body in ((405, b""), (400, unsupported)):
+        with pytest.raises(UnsupportedError) as caught:
+            registry.delete(step, answers((code, {}, body), {"a": A.manifest_digest}))
+        assert "REGISTRY_STORAGE_DELETE_ENABLED" in caught.value.hint
+
+
+def test_a_digest_that_got_another_tag_meanwhile_is_not_deleted() -> None:
+    step = registry.DeleteManifest("reg", NAME, A.manifest_digest, ("a",), 1, "")
+    with pytest.raises(FleetError, match="the tag b since"):
+        registry.delete(step, answers((202, {}, b""), {"a": A.manifest_digest, "b": A.manifest_digest}))
+
+
+def built(key: str, at: int, *, used: bool = False) -> BuiltImage:
+    return BuiltImage(f"{NAME}:build-{key}", key, 10, f"2026-01-{at:02}", used)
+
+
+def test_built_images_stay_by_their_content_key_or_as_the_newest() -> None:
+    images = [built("a", 1), built("b", 2), built("c", 3, used=True), built("d", 4)]
+    steps, kept = plan_built(images, {"b": "chat-0 runs it"}, 1)
+    assert [step.tag for step in steps] == [f"{NAME}:build-a"]
+    assert {one.why for one in kept} == {
+        "chat-0 runs it",
+        "a container was made from it",
+        "one of the 1 newest that were built",
+    }
+    assert keys_of({A.id: "why", "0" * 12: ""}, {A.id: A}) == {A.content_key: "why"}
+
+
+class Engine:
+    """A builder whose docker prints these."""
+
+    name = "builder"
+
+    def __init__(self, **label: str) -> None:
+        self.labels = label
+
+    def run(self, argv: tuple[str, ...]) -> Output:
+        if argv == builder.LIST:
+            return Output(0, "".join(f"{tag}\n" for tag in self.labels), "")
+        if argv == builder.CACHE:
+            return Output(0, '{"Type":"Images","Size":"9GB"}\n{"Type":"Build Cache","Size":"1.5GB"}\n', "")
+        if argv[:3] == ("docker", "image", "inspect"):
+            labels = {"io.fleet.content-key": self.labels[argv[3]]}
+            return Output(0, json.dumps([{"Id": "sha256:1", "Created": "2026", "Config": {"Labels": labels}}]), "")
+        return Output(0, "", "")
+
+
+def test_an_image_that_inherited_our_label_is_not_ours() -> None:
+    engine = Engine(
+        **{f"{NAME}:build-ab": "ab", "somebody/else:1": "ab", f"{NAME}:build-cd": "ab", "<none>:<none>": "ab"}
+    )
+    assert [one.tag for one in builder.read_built(engine)] == [f"{NAME}:build-ab"]  # type: ignore[arg-type]  # runs commands, and no more is asked
+    assert builder.read_cache(engine) == 1_500_000_000  # type: ignore[arg-type]  # likewise
+
+
+@pytest.mark.parametrize(
+    ("buildx", "argv"),
+    [
+        ((), "docker builder prune --force --keep-storage 50"),
+        ((0, 13, 1), "docker buildx prune --force --keep-storage 50"),
+        ((0, 17, 0), "docker buildx prune --force --max-used-space 50"),
+    ],
+)
+def test_the_cache_shrinks_to_its_limit_in_the_engines_own_words(buildx: tuple[int, ...], argv: str) -> None:
+    facts = BuilderFacts(cli=(26,), engine=(26,), buildx=buildx)
+    (step,) = plan_cache(80, 50, facts)
+    assert (" ".join(step.argv), step.size) == (argv, 30)
+    assert plan_cache(50, 50, facts) == plan_cache(80, 0, facts) == ()
+
+
+@pytest.mark.parametrize(("text", "size"), [("0B", 0), ("1.5GB (80%)", 1_500_000_000), ("50GB", 50 * 10**9), ("", 0)])
+def test_sizes_are_read_as_docker_and_inventories_write_them(text: str, size: int) -> None:
+    assert bytes_of(text) == size
+
+
+def test_layouts_stay_by_their_release_or_as_the_newest_and_unfinished_ones_for_two_days() -> None:
+    names = [(A.id, 9.0), (B.id, 5.0), (C.id, 1.0), ("new-key", 9e9), ("new-young", 5.0), ("mine", 9e9)]
+    layouts = [LayoutFile(Path("layouts") / name, age, 3) for name, age in names]
+    steps, kept = plan_layouts(layouts, {A.id: "pinned"}, 1)
+    assert {step.path.name for step in steps} == {B.id, "new-key"}
+    assert {one.why for one in kept} == {"pinned", "one of the 1 newest here"}
