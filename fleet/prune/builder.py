@@ -17,11 +17,10 @@ from fleet.image.describe import LABEL_KEY
 from fleet.image.machine import Machine
 from fleet.image.release import Release
 from fleet.prune.facts import Kept
-from fleet.report.units import size
+from fleet.report.units import bytes_of, size
 
 UNFINISHED = 2 * 86400.0  # seconds; nobody makes a layout for two days
 _BUILT = re.compile(r"(?P<name>.+):build-(?P<key>[0-9a-f]+)")
-_UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 LIST = ("docker", "image", "ls", "--no-trunc", "--filter", f"label={LABEL_KEY}", "--format", "{{.Repository}}:{{.Tag}}")
 CACHE = ("docker", "system", "df", "--format", "{{json .}}")
 
@@ -135,12 +134,6 @@ def keys_of(needed: Mapping[str, str], known: Mapping[str, Release]) -> dict[str
     """Content keys of the releases that are needed, with why. Pure."""
     pairs = ((known[name].content_key, why) for name, why in needed.items() if name in known)
     return {key: why for key, why in pairs if key}
-
-
-def bytes_of(text: str) -> int:
-    """`1.2GB (80%)` as docker prints it, `50GB` as an inventory says it; 0 for what is no size. Pure."""
-    found = re.match(r"\s*([0-9.]+)\s*([kKMGT]?B)", text)
-    return int(float(found[1]) * _UNITS[found[2]]) if found else 0
 
 
 def read_built(machine: Machine) -> tuple[BuiltImage, ...]:

@@ -19,6 +19,7 @@ from fleet.locks import Owner
 from fleet.prune import builder, controller, registry
 from fleet.prune.facts import Kept
 from fleet.report.prune import Place, Told
+from fleet.report.units import bytes_of
 from fleet.rollout.claims import Claims
 from fleet.rollout.images import pulls_from
 from fleet.rollout.releases import Order, orders
@@ -105,7 +106,7 @@ def _prune_builder(scene: Scene, told: str, machine: Machine, hosts: Sequence[Ho
     else:
         keys = builder.keys_of(scene.needed, scene.known)
         steps, kept = builder.plan_built(builder.read_built(machine), keys, scene.keep)
-    limit = max((builder.bytes_of(host.settings.retention.cache) for host in hosts), default=0)
+    limit = max((bytes_of(host.settings.retention.cache) for host in hosts), default=0)
     steps += builder.plan_cache(builder.read_cache(machine), limit, builder_of(machine))
     scene.carry_out(told, steps, kept, lambda step: builder.run(step, machine))
 
