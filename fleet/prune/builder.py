@@ -16,6 +16,7 @@ from fleet.image.builder_facts import BuilderFacts
 from fleet.image.describe import LABEL_KEY
 from fleet.image.machine import Machine
 from fleet.image.release import Release
+from fleet.prune.controller import extent
 from fleet.prune.facts import Kept
 from fleet.report.units import bytes_of, size
 
@@ -163,11 +164,12 @@ def read_cache(machine: Machine) -> int:
 
 def read_layouts(root: Path, now: float) -> tuple[LayoutFile, ...]:
     """Changes nothing."""
-    return tuple(
-        LayoutFile(path, max(now - path.stat().st_mtime, 0.0), sum(one.stat().st_size for one in path.rglob("*")))
-        for path in sorted((root / "layouts").glob("*"))
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    found = []
+    for path in sorted((root / "layouts").glob("*")):
+        if path.is_dir() and not path.name.startswith("."):
+            newest, size_of_it = extent(path)
+            found.append(LayoutFile(path, max(now - newest, 0.0), size_of_it))
+    return tuple(found)
 
 
 def run(step: RemoveBuilt | ShrinkCache, machine: Machine) -> None:
