@@ -98,6 +98,10 @@ def prune_builders(scene: Scene, inventory: Inventory, connector: Connector, *, 
 
 
 def _prune_builder(scene: Scene, told: str, machine: Machine, hosts: Sequence[Host]) -> None:
+    facts = builder_of(machine)
+    if not facts.engine:  # such as a second controller, which only rolls what others have built
+        scene.notes.append(f"{told}: no Docker engine answers there, so there is nothing to remove")
+        return
     steps: tuple[builder.RemoveBuilt | builder.ShrinkCache, ...] = ()
     kept: tuple[Kept, ...] = ()
     lost = sorted(name for name in scene.needed if name not in scene.known)
@@ -107,7 +111,7 @@ def _prune_builder(scene: Scene, told: str, machine: Machine, hosts: Sequence[Ho
         keys = builder.keys_of(scene.needed, scene.known)
         steps, kept = builder.plan_built(builder.read_built(machine), keys, scene.keep)
     limit = max((bytes_of(host.settings.retention.cache) for host in hosts), default=0)
-    steps += builder.plan_cache(builder.read_cache(machine), limit, builder_of(machine))
+    steps += builder.plan_cache(builder.read_cache(machine), limit, facts)
     scene.carry_out(told, steps, kept, lambda step: builder.run(step, machine))
 
 
