@@ -1,6 +1,7 @@
 """A host with little room is pruned before an image is brought to it, and that is said."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fleet.errors import HostError
 from fleet.image.release import Release
@@ -74,7 +75,9 @@ def make_room(
         except PartlyError as error:
             done, failure = error.done, error.message
             run.say(host.name, f"not all could be removed: {failure}")
-        outcome = outcome_of_look(host.name, look(session, run.wishes, run.clock))
+        site, before = look(session, run.wishes, run.clock), site_of(found[host.name]).plan
+        site = replace(site, plan=replace(site.plan, relayed=before.relayed, notes=before.notes))
+        outcome = outcome_of_look(host.name, site)
         outcome.deeds += [
             AuditEntry(
                 "", "", "prune", "done", release=one.release if isinstance(one, RemoveImage) else "", message=one.what
