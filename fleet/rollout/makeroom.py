@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from fleet.delivery.plan import Load, Pull
 from fleet.errors import HostError
 from fleet.image.release import Release
 from fleet.inventory.model import Host
@@ -22,7 +23,7 @@ ROOM = ("space_image", "space_engine")  # the findings that a prune may mend
 
 def tight(site: Site) -> str:
     """Why the host has too little room for what is to be brought, or "". Pure."""
-    if not any(step.changes and step.size for step in site.plan.images):
+    if not any(isinstance(step, Pull | Load) for step in site.plan.images):
         return ""
     found = [one.evidence for one in site.plan.blocked if one.id in ROOM]
     if found:

@@ -27,7 +27,7 @@ def site(*steps: Step, free: int = 30 * 10**9, least: str = "", blocked: tuple[F
     return Site(host, cast("Any", None), cast("Any", None), facts, blocked, None, plan)
 
 
-def test_a_host_with_less_than_the_threshold_is_tight_where_bytes_are_to_come() -> None:
+def test_a_host_with_less_than_the_threshold_is_tight_where_an_image_is_to_come() -> None:
     assert tight(site(LOAD, least="50GB")) == "/var/lib/docker: 30 GB free, and fleet.retention.free is 50 GB"
     assert tight(site(LOAD, least="30GB")) == ""
     assert tight(site(LOAD)) == ""
