@@ -172,6 +172,11 @@ def read_layouts(root: Path, now: float) -> tuple[LayoutFile, ...]:
     return tuple(found)
 
 
+def plan_scratch(folders: Sequence[Path]) -> tuple[RemoveLayout, ...]:
+    """Working directories of processes that are gone."""
+    return tuple(RemoveLayout(path, extent(path)[1], "a process that is gone left it") for path in folders)
+
+
 def run(step: RemoveBuilt | ShrinkCache, machine: Machine) -> None:
     """Never by force. Raises FleetError."""
     argv = ("docker", "image", "rm", step.tag) if isinstance(step, RemoveBuilt) else step.argv

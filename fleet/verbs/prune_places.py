@@ -12,6 +12,7 @@ from fleet.image.machine import Here, Machine, There
 from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
 from fleet.image.release import Release
+from fleet.image.scratch import left
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Registry
 from fleet.journal import Journal
@@ -74,7 +75,8 @@ def prune_files(scene: Scene) -> None:
 
 def prune_layouts(scene: Scene) -> None:
     steps, kept = builder.plan_layouts(builder.read_layouts(ROOT, time.time()), scene.needed, scene.keep)
-    scene.carry_out(controller.NAME, steps, kept, builder.remove_layout)
+    rest = builder.plan_scratch((*left(ROOT / "layouts"), *left(ROOT / "trees")))
+    scene.carry_out(controller.NAME, (*steps, *rest), kept, builder.remove_layout)
 
 
 def prune_builders(scene: Scene, inventory: Inventory, connector: Connector, *, forks: int, wait: float) -> None:
