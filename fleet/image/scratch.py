@@ -28,6 +28,24 @@ def scratch(parent: Path) -> Iterator[Path]:
         lock.close()
 
 
+def left(parent: Path) -> tuple[Path, ...]:
+    """What processes that are gone left in `parent`. Changes nothing."""
+    try:
+        with (parent / f"{_PREFIX}lock").open("r", encoding="ascii") as door:
+            fcntl.flock(door, fcntl.LOCK_EX)  # nobody is just making one
+            return tuple(folder for folder in sorted(parent.glob(f"{_PREFIX}*/")) if _is_left(folder))
+    except FileNotFoundError:
+        return ()
+
+
+def _is_left(folder: Path) -> bool:
+    try:
+        with (folder / "lock").open("r", encoding="ascii") as lock:
+            return _is_free(lock)
+    except FileNotFoundError:
+        return True
+
+
 def _sweep(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*/"):
         try:

@@ -201,12 +201,15 @@ class Retention:
     """What `prune` leaves: the `keep` newest releases of each image, and the controller's `logs` for so many days.
 
     `cache` is the most that a builder's build cache may have (`100GB`), empty is no limit. `registry`: prune there too.
+    `free` is the least below Docker's root directory; a host with less is pruned before an image is brought to it, as is
+    one where the image would not fit, which is all that an empty one asks for.
     """
 
     keep: int = 2
     logs: float = 90.0
     cache: str = "100GB"
     registry: bool = True
+    free: str = ""
 
 
 @dataclass(frozen=True)

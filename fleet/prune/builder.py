@@ -16,12 +16,12 @@ from fleet.image.builder_facts import BuilderFacts
 from fleet.image.describe import LABEL_KEY
 from fleet.image.machine import Machine
 from fleet.image.release import Release
+from fleet.prune.controller import extent
 from fleet.prune.facts import Kept
-from fleet.report.units import size
+from fleet.report.units import bytes_of, size
 
 UNFINISHED = 2 * 86400.0  # seconds; nobody makes a layout for two days
 _BUILT = re.compile(r"(?P<name>.+):build-(?P<key>[0-9a-f]+)")
-_UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 LIST = ("docker", "image", "ls", "--no-trunc", "--filter", f"label={LABEL_KEY}", "--format", "{{.Repository}}:{{.Tag}}")
 CACHE = ("docker", "system", "df", "--format", "{{json .}}")
 
@@ -137,12 +137,6 @@ def keys_of(needed: Mapping[str, str], known: Mapping[str, Release]) -> dict[str
     return {key: why for key, why in pairs if key}
 
 
-def bytes_of(text: str) -> int:
-    """`1.2GB (80%)` as docker prints it, `50GB` as an inventory says it; 0 for what is no size. Pure."""
-    found = re.match(r"\s*([0-9.]+)\s*([kKMGT]?B)", text)
-    return int(float(found[1]) * _UNITS[found[2]]) if found else 0
-
-
 def read_built(machine: Machine) -> tuple[BuiltImage, ...]:
     """Images of ours on a builder. Changes nothing. Raises FleetError where docker does not answer."""
     listed = machine.run(LIST)
@@ -170,11 +164,17 @@ def read_cache(machine: Machine) -> int:
 
 def read_layouts(root: Path, now: float) -> tuple[LayoutFile, ...]:
     """Changes nothing."""
-    return tuple(
-        LayoutFile(path, max(now - path.stat().st_mtime, 0.0), sum(one.stat().st_size for one in path.rglob("*")))
-        for path in sorted((root / "layouts").glob("*"))
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    found = []
+    for path in sorted((root / "layouts").glob("*")):
+        if path.is_dir() and not path.name.startswith("."):
+            newest, size_of_it = extent(path)
+            found.append(LayoutFile(path, max(now - newest, 0.0), size_of_it))
+    return tuple(found)
+
+
+def plan_scratch(folders: Sequence[Path]) -> tuple[RemoveLayout, ...]:
+    """Working directories of processes that are gone."""
+    return tuple(RemoveLayout(path, extent(path)[1], "a process that is gone left it") for path in folders)
 
 
 def run(step: RemoveBuilt | ShrinkCache, machine: Machine) -> None:

@@ -1,5 +1,6 @@
 """The controller's own old files: journals of runs, logs of builds and containers."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -59,10 +60,17 @@ def remove(step: RemoveFile) -> None:
 
 
 def _file(path: Path, now: float) -> OldFile:
-    within = [path, *path.rglob("*")] if path.is_dir() else [path]
-    seen = [one.stat() for one in within if one.exists()]
-    newest = max((one.st_mtime for one in seen), default=now)
-    return OldFile(path, max(now - newest, 0.0), sum(one.st_size for one in seen), _is_written(path / "journal.jsonl"))
+    newest, size = extent(path)
+    return OldFile(path, max(now - (newest or now), 0.0), size, _is_written(path / "journal.jsonl"))
+
+
+def extent(path: Path) -> tuple[float, int]:
+    """When something below it was last written (0: it is gone), and its bytes. What goes meanwhile counts as nothing."""
+    seen = []
+    for one in (path, *path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            seen.append(one.lstat())
+    return max((one.st_mtime for one in seen), default=0.0), sum(one.st_size for one in seen)
 
 
 def _is_written(journal: Path) -> bool:

@@ -42,6 +42,7 @@ def page(document: Mapping[str, Any], history: Sequence[Night]) -> str:
         *_hosts(document),
         *_paces(document.get("paces") or ()),
         *_plot("Canary, tokens/s of all its replicas", [(one.id, _pace(one)) for one in history]),
+        *_pruned(document.get("pruned") or {}),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
@@ -118,6 +119,21 @@ def _paces(paces: Sequence[Mapping[str, Any]]) -> list[str]:
             bars.append(f'<text x="{_LEFT + width + 6:.1f}" y="{y + 10}">{label}</text>')
     drawing = f'<svg width="{_WIDTH}" height="{len(paces) * 56}" role="img">{"".join(bars)}</svg>'
     return ["<h2>Speed against last good</h2>", drawing]
+
+
+def _pruned(pruned: Mapping[str, Any]) -> list[str]:
+    """Per host its room before and after; of everything what was removed."""
+    if not pruned:
+        return []
+    hosts, places = dict(pruned.get("hosts") or {}), dict(pruned.get("places") or {})
+    rows = []
+    for name, told in {**hosts, **places}.items():
+        removed = [escape(f"{one['what']}: {one['why']}") for one in told.get("removed") or ()]
+        used = [size(room["used"]) if (room := told.get(when)) else "" for when in ("before", "after")]
+        failed = escape(str((pruned.get("failed") or {}).get(name, "")))
+        rows.append([escape(name), *used, "<br>".join(removed) or "nothing", failed])
+    notes = [f"<p>{escape(str(note))}</p>" for note in pruned.get("notes") or ()]
+    return ["<h2>What was pruned</h2>", _table(("where", "used before", "after", "removed", "failed"), rows), *notes]
 
 
 def _plot(title: str, points: Sequence[tuple[str, float]]) -> list[str]:

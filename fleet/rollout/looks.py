@@ -21,7 +21,7 @@ def survey(run: Run, hosts: Sequence[Host], on_done: Callable[[str], None] = lam
         forks=run.forks,
         on_done=lambda host, _: on_done(host.name),
     )
-    return {name: _outcome(name, result) for name, result in found.items()}
+    return {name: outcome_of_look(name, result) for name, result in found.items()}
 
 
 def answer(
@@ -75,7 +75,8 @@ def _left(plan: HostPlan, stages: Collection[str]) -> list[str]:
     return [*fixes, *models, *images, *containers, *removals]
 
 
-def _outcome(name: str, result: Site | HostError) -> Outcome:
+def outcome_of_look(name: str, result: Site | HostError) -> Outcome:
+    """A host that is not fit has an error."""
     if isinstance(result, HostError):
         return Outcome(name, error=result)
     kept = sum(not line.changes for line in result.plan.lines)

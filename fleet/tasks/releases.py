@@ -46,7 +46,7 @@ def diff(options: Options, before: str, after: str) -> int:
     reason="Why; shown by releases.show.",
 )
 def pin(options: Options, release: str, reason: str = "") -> int:
-    """Keep a release: the stage prune leaves its image on these hosts, whatever controller runs it."""
+    """Keep a release: `prune` leaves its image on these hosts and in the registry, whatever controller runs it."""
     from fleet.verbs.pins import set_pin
 
     return set_pin(options, release, pin=True, reason=reason)
@@ -54,7 +54,7 @@ def pin(options: Options, release: str, reason: str = "") -> int:
 
 @verb(*CONNECT, "check", example="invoke releases.unpin 3f9c1a -i prod", name="unpin", release=_RELEASE)
 def unpin(options: Options, release: str) -> int:
-    """Let the stage prune remove a release again when no service runs it or would go back to it."""
+    """Let `prune` remove a release again when no service runs it or would go back to it."""
     from fleet.verbs.pins import set_pin
 
     return set_pin(options, release, pin=False)

@@ -23,6 +23,7 @@ from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, in_maintenance, inventory_and_hosts, serving
 from fleet.verbs.drift import show_strays
 from fleet.verbs.night_images import foreign, keys_of, look, make, move_last_good, upstream
+from fleet.verbs.night_prune import retain
 from fleet.verbs.night_rolls import FailedError, promise, put_back, standing_of, tried
 from fleet.verbs.nightly_timer import nightly_of
 from fleet.verbs.services import verify
@@ -159,6 +160,8 @@ def _rest(options: Options, inventory: Inventory, hosts: Sequence[Host], book: B
         said += f"; not on {fold(behind)}, which a deploy takes up"
     missed = move_last_good(options, inventory, hosts)
     book.put(settled=True)
+    if not missed:  # or what the tag means would be kept in the place of what is good now
+        retain(options, book)
     book.end("promoted", f"{said}; {missed}" if missed else said)
     return 0
 
@@ -173,6 +176,7 @@ def _keep(options: Options, book: Book, decision: plan.Decision) -> int:
         word = "does not answer as it should" if silent else "differs from the last good release"
         book.end("drift", f"{decision.why}, and the fleet {word}: invoke drift, invoke verify")
         return 1
+    retain(options, book)
     book.end("kept", f"{decision.why}; the fleet is as it should be")
     return 0
 

@@ -128,10 +128,11 @@ def _prune_hosts(
         chosen = [host for host in hosts if host.name in todo and host.name not in missing]
         results = fan_out(chosen, lambda host: _clean(active, sessions[host.name]), forks=options.forks)
         _take(found, results)
-    for name, one in found.hosts.items():
-        error = found.failed.get(name)
-        journal.host_done(name, outcome_of(error, len(one.done)), message=error.message if error else "")
     known.update({name: one for told in seen for name, one in told.items()})
+    for name in answers:
+        error = found.failed.get(name)
+        changed = len(found.hosts[name].done) if name in found.hosts else 0
+        journal.host_done(name, outcome_of(error, changed), message=error.message if error else "")
 
 
 def _take(found: Pruned, answers: Mapping[str, HostPrune | HostError]) -> None:

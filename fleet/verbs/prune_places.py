@@ -12,6 +12,7 @@ from fleet.image.machine import Here, Machine, There
 from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
 from fleet.image.release import Release
+from fleet.image.scratch import left
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Registry
 from fleet.journal import Journal
@@ -19,6 +20,7 @@ from fleet.locks import Owner
 from fleet.prune import builder, controller, registry
 from fleet.prune.facts import Kept
 from fleet.report.prune import Place, Told
+from fleet.report.units import bytes_of
 from fleet.rollout.claims import Claims
 from fleet.rollout.images import pulls_from
 from fleet.rollout.releases import Order, orders
@@ -73,7 +75,8 @@ def prune_files(scene: Scene) -> None:
 
 def prune_layouts(scene: Scene) -> None:
     steps, kept = builder.plan_layouts(builder.read_layouts(ROOT, time.time()), scene.needed, scene.keep)
-    scene.carry_out(controller.NAME, steps, kept, builder.remove_layout)
+    rest = builder.plan_scratch((*left(ROOT / "layouts"), *left(ROOT / "trees")))
+    scene.carry_out(controller.NAME, (*steps, *rest), kept, builder.remove_layout)
 
 
 def prune_builders(scene: Scene, inventory: Inventory, connector: Connector, *, forks: int, wait: float) -> None:
@@ -97,6 +100,10 @@ def prune_builders(scene: Scene, inventory: Inventory, connector: Connector, *, 
 
 
 def _prune_builder(scene: Scene, told: str, machine: Machine, hosts: Sequence[Host]) -> None:
+    facts = builder_of(machine)
+    if not facts.engine:  # such as a second controller, which only rolls what others have built
+        scene.notes.append(f"{told}: no Docker engine answers there, so there is nothing to remove")
+        return
     steps: tuple[builder.RemoveBuilt | builder.ShrinkCache, ...] = ()
     kept: tuple[Kept, ...] = ()
     lost = sorted(name for name in scene.needed if name not in scene.known)
@@ -105,8 +112,8 @@ def _prune_builder(scene: Scene, told: str, machine: Machine, hosts: Sequence[Ho
     else:
         keys = builder.keys_of(scene.needed, scene.known)
         steps, kept = builder.plan_built(builder.read_built(machine), keys, scene.keep)
-    limit = max((builder.bytes_of(host.settings.retention.cache) for host in hosts), default=0)
-    steps += builder.plan_cache(builder.read_cache(machine), limit, builder_of(machine))
+    limit = max((bytes_of(host.settings.retention.cache) for host in hosts), default=0)
+    steps += builder.plan_cache(builder.read_cache(machine), limit, facts)
     scene.carry_out(told, steps, kept, lambda step: builder.run(step, machine))
 
 

@@ -17,14 +17,16 @@ from fleet.journal import (
     redactor_for,
 )
 from fleet.locks import Owner
+from fleet.prune.wanted import wanted_by
 from fleet.report import plan as plan_report
 from fleet.report import roll as report
 from fleet.report import terminal
 from fleet.rollout import leftout
 from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
 from fleet.rollout.claims import Claimed, Claims
-from fleet.rollout.goback import arrange
+from fleet.rollout.goback import arrange, cached
 from fleet.rollout.looks import survey
+from fleet.rollout.makeroom import make_room, tell
 from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.roll import Scene, conduct
@@ -121,11 +123,20 @@ def _run(
     if "distribute" not in programme.stages and "serve" in programme.stages:
         _refuse_missing_images(found)
     if options.check or journal is None:
+        if "distribute" in programme.stages:
+            tell(found, say.host)
         return show_plan(options, found, stock, skipped)
     journal.plan({name: plan_report.document(one.site.plan) for name, one in found.items() if one.site})
     outside = survey(replace(run, wishes=Wishes(reveal=False)), peers(programme, inventory))
     with Claims(Owner.here(journal.id)) as claims:
         run = replace(run, seam=Claimed(journal, claims))
+        if "distribute" in programme.stages:
+            known = {one.id: one for of_host in stock.releases.values() for one in of_host.values()}
+
+            def wanted() -> dict[str, str]:
+                return wanted_by(inventory, programme.hosts, ROOT, say.line)
+
+            make_room(run, found, claims, {**cached(ROOT), **known}, wanted, wait=order.lock_wait)
         _claim(run, claims, found, wait=order.lock_wait)
         hosts = {host.name: host for host in (*programme.hosts, *peers(programme, inventory))}
         finish = finisher(journal, run, programme)

@@ -126,6 +126,8 @@ def test_a_new_commit_is_built_proved_and_promoted(site: Nights) -> None:
     assert [one["subject"] for one in report["upstream"]] == ["one thing more"]
     assert "one thing more" in (site.controller.directory / ".fleet/nights" / report["id"] / "report.html").read_text()
     assert [one["rocm"] for one in report["smoke"]] == ["6.4.3-128"]
+    assert report["pruned"]["failed"] == {}
+    assert [phase["name"] for phase in report["phases"]][-1] == "prune"
 
 
 def test_a_night_without_a_commit_changes_nothing(site: Nights) -> None:
@@ -207,3 +209,26 @@ def test_a_canary_waits_for_promote_where_the_inventory_says_so(site: Nights) ->
     assert new in site.lock
     assert manual.run("promote").returncode == 2
     assert site.reports()[-1]["result"] == "promoted"
+
+
+def test_after_all_these_nights_there_is_only_what_retention_promises(site: Nights) -> None:
+    """Nine images were built; two were never well, and hosts, builder, registry and controller keep few."""
+    report = site.reports()[-1]
+    assert report["pruned"]["failed"] == {}
+    assert any(place["removed"] for place in report["pruned"]["places"].values())
+    for host in (CANARY, OTHER):
+        releases = {
+            one for one in site.docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").split() if ":" in one
+        }
+        ours = {one for one in releases if one.startswith("vllm-rocm:")}
+        assert site.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0") in ours
+        assert len(ours) <= 4
+        removed = [step["what"] for step in report["pruned"]["hosts"][host]["removed"]]
+        assert all(words.startswith(("remove image vllm-rocm:", "remove volume fleet-cache-")) for words in removed)
+    built = site.docker(BUILDER.name, "images", "--format", "{{.Tag}}", "vllm-rocm").split()
+    assert 1 <= len([tag for tag in built if tag.startswith("build-")]) <= 4
+    code, document = site.controller.ask("prune", "--check")
+    assert (code, document["failed"]) == (0, {})
+    assert [place["planned"] for place in (*document["hosts"].values(), *document["places"].values())] == [
+        [] for _ in (*document["hosts"], *document["places"])
+    ]

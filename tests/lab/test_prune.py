@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet.image.registry_shelf import ShelfClient
+from fleet.inventory.settings import Registry
 from fleet.lab import NodeSpec
+from fleet.secret import Secret
 from tests.lab.conftest import MI300X, REGISTRY
 from tests.lab.rolls import Fleet, fleet_of, within
 from tests.lab.standin_image import image_text, standin_archive
@@ -161,6 +164,17 @@ def state(fleet: Fleet, host: str) -> list[str]:
     return sorted([*names(fleet, host), *ids(fleet, host), *volumes(fleet, host), *boxes.splitlines()])
 
 
+def in_registry(fleet: Fleet) -> set[str]:
+    """All tags of our repository."""
+    paths = fleet.lab.paths
+    user, password = (
+        Secret("user", file=str(paths.registry_user)),
+        Secret("password", file=str(paths.registry_password)),
+    )
+    with ShelfClient(Registry(fleet.lab.registry, str(paths.ca), user, password)) as client:
+        return set(client.tags("vllm-rocm"))
+
+
 def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_to_do(fleet: Fleet) -> None:
     """`a` is pinned, `b` and `c` lie there, then `d` and `e` answered: `e` runs and `d` is the way back."""
     for mark in "de":
@@ -201,9 +215,19 @@ def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_t
         assert caches == {"mine", *(serves[mark].rpartition(":")[2] for mark in "ade")}
         assert done["hosts"][host]["before"]["free"] > 0
         assert done["hosts"][host]["after"]["used"] > 0
+    known = {one.rpartition(":")[2] for one in serves.values()}
+    stays = {serves[mark].rpartition(":")[2] for mark in "ade"} | set(sorted(known)[-2:])  # all were made on one day
+    (place,) = [place for place in done["places"] if place.startswith("registry")]
+    assert done["places"][place]["removed"] == planned["places"][place]["planned"]
+    assert in_registry(fleet) & known == stays
+    assert len([tag for tag in in_registry(fleet) if tag.startswith("fleet-")]) == len(stays)
+    assert any("garbage-collect" in note for note in done["notes"])
+    layouts = {path.name for path in (fleet.controller.directory / ".fleet/layouts").iterdir()}
+    assert layouts & known < known
     after = {host: state(fleet, host) for host in HOSTS}
     code, again = fleet.wants("e").ask("prune")
     assert (code, [again["hosts"][host]["planned"] for host in HOSTS]) == (0, [[], []])
+    assert {name: place["planned"] for name, place in again["places"].items() if place["planned"]} == {}
     assert {host: state(fleet, host) for host in HOSTS} == after
     told = fleet.wants("e").run("prune", "--check").stdout
     assert "nothing to remove" in told
@@ -236,3 +260,21 @@ def test_the_way_back_is_there_after_a_prune(fleet: Fleet) -> None:
     assert fleet.wants("e").run("rollback").returncode == 0
     for host in HOSTS:
         assert "MARK=d" in fleet.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")
+
+
+def test_a_host_with_little_room_is_pruned_before_an_image_is_brought_and_that_is_said(fleet: Fleet) -> None:
+    """`d` serves, and `e` was rolled away from; `c` is brought again, from where it came from."""
+    retention = {"all": {"vars": {"fleet": {"retention": {"free": "900TB", "keep": 1}}}}}
+    before = {host: set(ours(fleet, host)) for host in HOSTS}
+    planned = fleet.wants("c", over=retention).run("deploy", "--stages", PLAIN, "--check")
+    assert planned.stderr.count("would be pruned first") == len(HOSTS)
+    assert {host: set(ours(fleet, host)) for host in HOSTS} == before
+    done = fleet.wants("c", over=retention).run("deploy", "--stages", PLAIN)
+    assert done.returncode == 0, done.stderr
+    for host in HOSTS:
+        assert f"{host}: is pruned first" in done.stderr
+        assert "MARK=c" in fleet.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")
+        assert len(ours(fleet, host).keys() - {SIMILAR}) == 2
+    again = fleet.wants("c", over=retention).run("deploy", "--stages", PLAIN)
+    assert again.returncode == 0, again.stderr
+    assert "pruned first" not in again.stderr

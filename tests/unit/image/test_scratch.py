@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.image.scratch import scratch
+from fleet.image.scratch import left, scratch
 
 
 def test_a_directory_is_gone_afterwards_and_after_an_error_too(tmp_path: Path) -> None:
@@ -32,3 +32,16 @@ def test_a_half_made_directory_is_swept_too(tmp_path: Path) -> None:
     (tmp_path / ".scratch-half").mkdir()
     with scratch(tmp_path):
         assert not (tmp_path / ".scratch-half").exists()
+
+
+def test_what_was_left_is_told_without_being_touched(tmp_path: Path) -> None:
+    assert left(tmp_path / "none") == ()
+    with scratch(tmp_path) as used:
+        dead, half = tmp_path / ".scratch-dead", tmp_path / ".scratch-half"
+        dead.mkdir()
+        (dead / "lock").touch()
+        half.mkdir()
+        assert left(tmp_path) == (dead, half)
+        assert used.is_dir()
+        assert dead.is_dir()
+        assert not (half / "lock").exists()

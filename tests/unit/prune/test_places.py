@@ -12,8 +12,9 @@ from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
 from fleet.image.release import Release
 from fleet.prune import builder, registry
-from fleet.prune.builder import BuiltImage, LayoutFile, bytes_of, keys_of, plan_built, plan_cache, plan_layouts
+from fleet.prune.builder import BuiltImage, LayoutFile, keys_of, plan_built, plan_cache, plan_layouts
 from fleet.prune.registry import Shelf, plan_registry
+from fleet.report.units import bytes_of
 from fleet.transport import Output
 from tests.unit.image.test_registry_api import PLAIN, Answer, client
 

@@ -18,6 +18,19 @@ DOCUMENT: dict[str, Any] = {
     "upstream": [{"commit": "f" * 40, "subject": "<script>alert(1)</script>"}],
     "images": [{"image": "vllm", "release": "vllm:3f9c", "tag": "20261124-f-k", "bytes": 25_000_000_000, "why": "new"}],
     "paces": [{"host": "a", "replica": "chat-0", "before": 100.0, "after": 80.0, "change": -20.0}],
+    "pruned": {
+        "hosts": {
+            "a": {
+                "before": {"used": 9_000_000_000, "free": 1},
+                "after": {"used": 4_000_000_000, "free": 1},
+                "removed": [{"what": "remove image vllm:<b>", "why": "nothing runs it", "bytes": 5}],
+            },
+            "b": {"before": {"used": 1, "free": 1}, "after": None, "removed": []},
+        },
+        "places": {"registry r:5000": {"removed": []}},
+        "notes": ["collect the garbage"],
+        "failed": {"b": "is locked"},
+    },
     "phases": [
         {"name": "build", "ok": True, "seconds": 61.0},
         {
@@ -56,6 +69,12 @@ def test_a_page_shows_every_part_and_loads_nothing() -> None:
     assert not tags.attributes & {"src", "href", "onclick"}
     assert "&lt;script&gt;alert(1)" in text
     for word in (
+        "remove image vllm:&lt;b&gt;: nothing runs it",
+        "9.0 GB",
+        "4.0 GB",
+        "is locked",
+        "registry r:5000",
+        "collect the garbage",
         "fffffffff",
         "slower",
         "in maintenance",

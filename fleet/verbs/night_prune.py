@@ -1,0 +1,28 @@
+"""A night's last step: what nothing needs any more goes, once the night went well. Its failure fails no night."""
+
+from fleet.cli import Options
+from fleet.errors import FleetError
+from fleet.nightly.nights import Book
+from fleet.report import prune as report
+from fleet.report import terminal
+from fleet.verbs.prune import pruned
+
+WAIT = 300.0  # seconds for a host that somebody else holds
+
+
+def retain(options: Options, book: Book) -> None:
+    """Prune hosts, builder, registry and controller; what went stands in the night's report."""
+    with book.phase("prune") as phase:
+        try:
+            found = pruned(options, lock_wait=WAIT)
+        except FleetError as error:
+            phase["ok"] = False
+            book.put(pruned={"hosts": {}, "places": {}, "notes": [error.message], "failed": {}})
+            terminal.event("nightly", f"what nothing needs could not be removed: {error.message}")
+            return
+        failed = {name: error.message for name, error in found.failed.items()}
+        phase["ok"] = not failed
+        document = report.document(found.hosts, found.places, check=False)
+        book.put(pruned={**document, "notes": found.notes, "failed": failed})
+        for name, message in failed.items():
+            terminal.event(name, f"not pruned: {message}")
