@@ -126,4 +126,6 @@ def fingerprint(image: Image) -> str:
         patches = [patch.rpartition("/")[2] for patch in one.patches]
         words += [one.repository, one.ref, one.dockerfile, one.target, one.base_image, patches, one.gfx]
         words += [sorted(one.args.items())]
+        if one.base is not None:
+            words += [one.base.build, one.base.target, sorted(one.base.args.items())]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:20]

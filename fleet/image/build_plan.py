@@ -100,6 +100,18 @@ def labels(source: Source, commit: str, described: str, key: str, gfx: tuple[str
     return {name: value for name, value in said.items() if value}
 
 
+def base_labels(source: Source, key: str, gfx: tuple[str, ...], base: Base) -> dict[str, str]:
+    """What a base of our own says of itself. It is of no commit of vLLM's: many share it."""
+    said = {
+        "org.opencontainers.image.source": without_credentials(source.repository),
+        describe.LABEL_BASE: base.reference,
+        describe.LABEL_BASE_DIGEST: base.identity,
+        describe.LABEL_KEY: key,
+        describe.LABEL_GFX: ",".join(sorted(set(gfx))),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
 def command(
     plan: BuildPlan,
     builder: BuilderFacts,

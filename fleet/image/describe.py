@@ -20,6 +20,7 @@ LABEL_COMMIT = "org.opencontainers.image.revision"
 LABEL_BASE = "org.opencontainers.image.base.name"
 LABEL_BASE_DIGEST = "org.opencontainers.image.base.digest"
 LABEL_KEY = "io.fleet.content-key"
+LABEL_BASE_KEY = "io.fleet.base-key"  # the content key of a base of our own
 
 VERSIONS = "versions"
 ROCM_INFO = "rocm"

@@ -63,6 +63,18 @@ def commits(source: Source, old: str, new: str, cache: Path, *, most: int = 500)
     return tuple((commit, subject) for commit, _, subject in lines)
 
 
+def context_hash(source: Source, tree: Checkout, paths: tuple[str, ...] | None) -> str:
+    """What these files and directories of a work tree are, "" for none of them; None is the tree with its history."""
+    if paths == ():
+        return ""
+    with git_for(source) as git:
+        doing = f"reading the tree of {tree.commit[:12]}"
+        if paths is None:
+            return git.run(doing, "rev-parse", "HEAD", cwd=tree.path).strip()
+        listed = git.run(doing, "ls-tree", "-r", "--full-tree", "HEAD", "--", ".dockerignore", *paths, cwd=tree.path)
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
 def patch_hashes(source: Source) -> tuple[str, ...]:
     """SHA-256 of each patch in order, for the content key."""
     return tuple(hashlib.sha256(_read_patch(path)).hexdigest() for path in source.patches)

@@ -107,6 +107,11 @@ def find(workshop: Workshop, name: str, key: str) -> Release | None:
     return found
 
 
+def recorded(registry: Registry, name: str, key: str) -> Release | None:
+    """The release of a content key whose record and image the registry has."""
+    return _in_registry(registry, name, key, None)
+
+
 def _in_registry(registry: Registry, name: str, key: str, known: Release | None) -> Release | None:
     with RegistryClient(registry) as client:
         if known is not None and client.digest(name, known.manifest_digest):

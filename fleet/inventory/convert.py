@@ -15,6 +15,7 @@ from fleet.inventory.settings import (
     Image,
     Known,
     Nightly,
+    OwnBase,
     Registry,
     Relay,
     Retention,
@@ -105,6 +106,8 @@ def _source(node: Node, label: str) -> Source:
     special: dict[str, Any] = dict(_secrets(node, label))
     if "ca_file" in node.value:
         special["ca_file"] = path_of(node.value["ca_file"])
+    if "base" in node.value:
+        special["base"] = _simple(OwnBase, node.value["base"])
     if "patches" in node.value:
         special["patches"] = tuple(path_of(inner) for inner in node.value["patches"].value)
     if "repository" in node.value:

@@ -23,6 +23,15 @@ class Gpus:
 
 
 @dataclass(frozen=True)
+class OwnBase:
+    """The base image, built first from the same work tree and handed to the image's build as BASE_IMAGE."""
+
+    build: str = "docker/Dockerfile.rocm_base"
+    target: str = ""
+    args: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True)
 class Source:
     """Build from a git repository. `repository` is a URL or a local path."""
 
@@ -31,6 +40,7 @@ class Source:
     dockerfile: str = "docker/Dockerfile.rocm"
     target: str = ""
     base_image: str = ""
+    base: OwnBase | None = None  # excludes base_image
     args: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     patches: tuple[str, ...] = ()
     gfx: tuple[str, ...] = ()  # empty = the GPUs that the whole inventory declares

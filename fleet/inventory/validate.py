@@ -69,8 +69,20 @@ def _images(fleet: Node) -> Iterator[Problem]:
         if path == "fleet.relay.image" and "source" in image.value:
             hint = "for example prebuilt: registry:2"
             yield image.value["source"].place.problem(path, "a relay's registry is not built from source", hint)
+        source = _mapping(image.value.get("source"))
+        if "base" in source:
+            yield from _own_base(source, f"{path}.source")
         if "name" not in image.value and not may_inherit:
             yield image.place.problem(path, "an image needs a name", "for example name: vllm-rocm")
+
+
+def _own_base(source: dict[str, Node], path: str) -> Iterator[Problem]:
+    """One base only: the one that is built, or one that exists."""
+    twice = {"base_image": source.get("base_image"), "args.BASE_IMAGE": _mapping(source.get("args")).get("BASE_IMAGE")}
+    for name, node in twice.items():
+        if node is not None and node.value != "":
+            hint = "what the base is built on goes into base.args.BASE_IMAGE"
+            yield node.place.problem(f"{path}.{name}", "there is a base of one's own (source.base) as well", hint)
 
 
 def _known(fleet: Node) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ from fleet.image.workshop import publish as publish_record
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Image, Registry, Settings
 from fleet.report.units import size
+from fleet.rollout.base_images import keep_base
 from fleet.rollout.images import pulls_from, registry_of
 from fleet.rollout.records import HostRecords
 from fleet.rollout.relays import registry_images
@@ -173,6 +174,9 @@ def obtain(
         take_in(stock, order, found, found.release, workshop)
         if publish and order.registry is not None and order.published:
             push_missing(stock, order.registry, found, found.release, workshop, dry=dry, moving=moving)
+            said, changed = keep_base(found.release, order.registry, workshop, dry=dry)
+            if said:
+                (stock.changes if changed else stock.notes).append(said)
     if lock != before and not dry:
         locks.write(inventory.lock_path, lock)
     return stock

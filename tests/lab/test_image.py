@@ -1,6 +1,7 @@
 """One image, built once on Debian 13's engine, is the same release wherever it arrives."""
 
 import io
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -18,14 +19,16 @@ from fleet.image.convert import to_layout
 from fleet.image.layout import read
 from fleet.image.lock import Lock
 from fleet.image.machine import There
-from fleet.image.produce import produce
+from fleet.image.produce import look, produce
 from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.workshop import Workshop, ensure_layout, publish
 from fleet.inventory import load
-from fleet.inventory.settings import Image, Registry, Source
+from fleet.inventory.settings import Image, OwnBase, Registry, Source
 from fleet.lab import Lab, NodeSpec
+from fleet.nightly.plan import BUILD, decide
+from fleet.rollout.base_images import keep_base
 from fleet.secret import Secret
 from fleet.transport import Connector, Session
 from tests.lab.conftest import REGISTRY, lab_name
@@ -58,6 +61,16 @@ cat /app/built
 END
 HEALTHCHECK CMD true
 ENTRYPOINT ["vllm", "serve"]
+"""
+
+
+BASE_DOCKERFILE = """ARG BASE_IMAGE=vllm-base:lab
+FROM ${BASE_IMAGE} AS base
+ARG PYTORCH_ROCM_ARCH=gfx90a
+ENV PYTORCH_ROCM_ARCH=${PYTORCH_ROCM_ARCH}
+ARG PYTORCH_BRANCH=one
+COPY requirements /app/requirements
+RUN echo "${PYTORCH_BRANCH}" >/app/torch
 """
 
 
@@ -100,6 +113,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     repository = folder / "vllm"
     (repository / "docker").mkdir(parents=True)
     (repository / "docker/Dockerfile.rocm").write_text(DOCKERFILE)
+    (repository / "docker/Dockerfile.rocm_base").write_text(BASE_DOCKERFILE)
+    (repository / "requirements").write_text("torch\n")
     (repository / "version").write_text("0.11.0\n")
     git(repository, "init", "--quiet")
     git(repository, "add", ".")
@@ -203,6 +218,89 @@ def test_the_base_may_come_from_the_fleets_own_registry(site: Site, tmp_path: Pa
     assert made.lock.image(name) == image.manifest.digest
     assert made.release.diff_ids[: len(image.diff_ids)] == image.diff_ids
     assert not site.sessions["builder"].run(("ls", "-A", "/var/tmp/fleet")).stdout
+
+
+def test_an_own_base_is_built_first_kept_in_the_registry_and_built_again_only_when_it_changes(
+    site: Site, tmp_path: Path
+) -> None:
+    git(site.repository, "checkout", "--quiet", "-b", "next")
+    source = Source(ref="next", repository=str(site.repository), base=OwnBase())
+    image, builder = Image("own", source=source), site.sessions["builder"]
+    shop, gfx = site.workshop(tmp_path / "one"), ("gfx942",)
+    seen = look(image, shop, Lock(), gfx=gfx)
+    assert seen.release is None
+    assert re.fullmatch(r"build own-base:build-(\w+) from docker/\S+, then build own:build-\w+ on builder", seen.what)
+    assert "nowhere yet" in seen.why
+    first = produce(image, shop, Lock(), gfx=gfx)
+    bases = images(builder, "own-base")
+    assert bases == {first.release.base}
+    assert not produce(image, shop, first.lock, gfx=gfx).changes
+    torch = (
+        "docker",
+        "run",
+        "--rm",
+        "--entrypoint",
+        "cat",
+        f"own:build-{first.key}",
+        "/app/torch",
+        "/app/requirements",
+    )
+    assert builder.run(torch).stdout == "one\ntorch\n"
+
+    # The registry gets the base beside the image, once; a dry run only says so.
+    assert "would be pushed" in keep_base(first.release, site.registry, shop, dry=True)[0]
+    assert keep_base(first.release, site.registry, shop, dry=False)[1]
+    assert keep_base(first.release, site.registry, shop, dry=False) == ("", False)
+
+    # A new commit that has no part in the base, another controller, and a builder that has lost the base.
+    (site.repository / "version").write_text("0.11.1\n")
+    git(site.repository, "commit", "--quiet", "-am", "two")
+    builder.run(("docker", "image", "rm", *bases))
+    other = replace(site.workshop(tmp_path / "two"), update=True)
+    seen = look(image, other, first.lock, gfx=gfx)
+    assert seen.key != first.key
+    assert f"its base is unchanged ({site.registry.host} has it)" in seen.why
+    second = produce(image, other, first.lock, gfx=gfx)
+    assert second.release.base == first.release.base
+    assert not images(builder, "own-base")
+    assert second.release.diff_ids[:2] == first.release.diff_ids[:2]
+
+    # What the base takes from the tree has changed: both are made anew.
+    (site.repository / "requirements").write_text("torch 2\n")
+    git(site.repository, "commit", "--quiet", "-am", "three")
+    third = produce(image, other, second.lock, gfx=gfx)
+    assert third.changes
+    assert third.release.base != second.release.base
+    assert images(builder, "own-base") == {third.release.base}
+    assert third.key not in {first.key, second.key}
+
+
+def test_a_new_image_below_the_base_is_seen_by_a_night(site: Site, tmp_path: Path) -> None:
+    below = tmp_path / "base.tar"
+    There(site.sessions["builder"], "/var/tmp/fleet").fetch(("docker", "save", BASE), below)
+    brought = to_layout(f"docker-archive:{below}", tmp_path / "base", on_line=lambda _line: None).image
+    push(brought.path, site.registry, "rocm-dev", "v1", on_line=lambda _line: None)
+    base = OwnBase(args={"BASE_IMAGE": f"{site.registry.host}/rocm-dev:v1"})
+    image = Image("night", source=Source(ref="v0.11.0", repository=str(site.repository), base=base))
+    shop = site.workshop(tmp_path / "fleet")
+    before = look(image, shop, Lock(), gfx=())
+    other = io.BytesIO()
+    with tarfile.open(fileobj=other, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("new"))
+    site.sessions["builder"].upload(io.BytesIO(other.getvalue()), "/var/tmp/new.tar")
+    site.sessions["builder"].run(("docker", "import", "/var/tmp/new.tar", "new:lab"))
+    There(site.sessions["builder"], "/var/tmp/fleet").fetch(("docker", "save", "new:lab"), below)
+    moved = to_layout(f"docker-archive:{below}", tmp_path / "new", on_line=lambda _line: None).image
+    push(moved.path, site.registry, "rocm-dev", "v1", on_line=lambda _line: None)
+    assert look(image, shop, before.lock, gfx=()).key == before.key
+    night = look(image, replace(shop, update=True), before.lock, gfx=())
+    assert night.key != before.key
+    assert decide({"night": before.key}, {"night": night.key}, {}, force=False).kind == BUILD
+
+
+def images(session: Session, name: str) -> set[str]:
+    said = session.run(("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", name)).stdout
+    return set(said.split())
 
 
 def test_the_old_engine_is_refused_before_anything_starts(site: Site, tmp_path: Path) -> None:

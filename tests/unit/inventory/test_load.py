@@ -9,10 +9,23 @@ import pytest
 
 from fleet.inventory import describe, load, schema, select
 from fleet.inventory.reference import reference
-from fleet.inventory.settings import Drain, Gpus, Image, Nightly, Registry, Retention, Service, Settings, Source, Verify
+from fleet.inventory.settings import (
+    Drain,
+    Gpus,
+    Image,
+    Nightly,
+    OwnBase,
+    Registry,
+    Retention,
+    Service,
+    Settings,
+    Source,
+    Verify,
+)
 
 ROOT = Path(__file__).parents[3]
 TWINS: dict[str, type[Any]] = {
+    "base": OwnBase,
     "drain": Drain,
     "gpus": Gpus,
     "nightly": Nightly,

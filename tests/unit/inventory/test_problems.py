@@ -29,6 +29,18 @@ CASES = {
         "all: {host: {a: }}\n",
         "i.yaml:1:7: all: unknown key 'host' in a group (did you mean hosts?)",
     ),
+    "two bases": (
+        FLEET + "      image: {name: v, source: {ref: m, base_image: 'a:b', base: {}}}\n",
+        "fleet.image.source.base_image: there is a base of one's own (source.base) as well",
+    ),
+    "two bases by an argument": (
+        FLEET + "      image: {name: v, source: {ref: m, args: {BASE_IMAGE: 'a:b'}, base: {}}}\n",
+        "fleet.image.source.args.BASE_IMAGE: there is a base of one's own",
+    ),
+    "unknown key of a base": (
+        FLEET + "      image: {name: v, source: {ref: m, base: {dockerfile: d}}}\n",
+        "fleet.image.source.base.dockerfile: unknown key",
+    ),
     "wrong type": (
         FLEET + "      gpus: {count: many}\n",
         "i.yaml:5:21: fleet.gpus.count: must be a whole number, not a string",
