@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fleet.errors import FleetError
 from fleet.image.builder_facts import BuilderFacts
-from fleet.image.describe import LABEL_KEY
+from fleet.image.describe import LABEL_BASE_KEY, LABEL_KEY
 from fleet.image.machine import Machine
 from fleet.image.release import Release
 from fleet.prune.controller import extent
@@ -132,9 +132,16 @@ def plan_layouts(
 
 
 def keys_of(needed: Mapping[str, str], known: Mapping[str, Release]) -> dict[str, str]:
-    """Content keys of the releases that are needed, with why. Pure."""
-    pairs = ((known[name].content_key, why) for name, why in needed.items() if name in known)
-    return {key: why for key, why in pairs if key}
+    """Content keys of the releases that are needed, and of the bases they were built on, with why. Pure."""
+    found = base_keys_of(needed, known)
+    found |= {known[name].content_key: why for name, why in needed.items() if name in known}
+    return {key: why for key, why in found.items() if key}
+
+
+def base_keys_of(needed: Mapping[str, str], known: Mapping[str, Release]) -> dict[str, str]:
+    """Content keys of the bases of our own below the releases that are needed, with why. Pure."""
+    there = (known[name] for name in needed if name in known)
+    return {key: f"the base of {one.local_name}" for one in there if (key := one.labels.get(LABEL_BASE_KEY, ""))}
 
 
 def read_built(machine: Machine) -> tuple[BuiltImage, ...]:

@@ -97,6 +97,12 @@ def plan_registry(
     return tuple(steps), tuple(kept)
 
 
+def needed_bases(shelf: Shelf, keys: Mapping[str, str]) -> dict[str, str]:
+    """Ids of the bases in their own repository whose content keys are needed, with why. Pure."""
+    pairs = ((tag.removeprefix("fleet-"), one.id) for tag, one in shelf.records.items())
+    return {name: keys[key] for key, name in pairs if key in keys}
+
+
 def _born(release: Release, tags_of: Mapping[str, set[str]]) -> str:
     """When it was made: by its night's tag, else as the image itself says."""
     nights = [tag[:8] for tag in tags_of.get(release.manifest_digest, ()) if NIGHT_TAG.fullmatch(tag)]

@@ -9,6 +9,7 @@ from typing import TypeVar
 from fleet.errors import FleetError, HostError
 from fleet.image.build import builder_of
 from fleet.image.machine import Here, Machine, There
+from fleet.image.recipe import base_name
 from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
 from fleet.image.release import Release
@@ -121,15 +122,25 @@ def prune_registries(scene: Scene) -> None:
     """Every repository that the hosts pull from, unless one of them says that others do too."""
     spared = {one.host for host in scene.hosts if not host.settings.retention.registry for one in _registries(host)}
     shelves: dict[tuple[str, str], Registry] = {}
+    bases: set[str] = set()
+    lost = any(name not in scene.known for name in scene.needed)
+    keys = builder.base_keys_of(scene.needed, scene.known)
     for order in _orders(scene):
         if order.registry is not None and order.published and order.registry.host not in spared:
             shelves[order.registry.host, order.image.name] = order.registry
+            if order.image.source is not None and order.image.source.base is not None:
+                shelves[order.registry.host, base_name(order.image.name)] = order.registry
+                bases.add(base_name(order.image.name))
     for (host, name), one in shelves.items():
         told = f"registry {host}"
+        if name in bases and lost:
+            scene.notes.append(f"{told}: {name} is left alone, because records of releases are gone")
+            continue
         try:
             with ShelfClient(one) as client:
                 shelf = registry.read(client, host, name)
-                scene.carry_out(told, *registry.plan_registry(shelf, scene.needed, scene.keep), _deleting(client))
+                needed = registry.needed_bases(shelf, keys) if name in bases else scene.needed
+                scene.carry_out(told, *registry.plan_registry(shelf, needed, scene.keep), _deleting(client))
         except FleetError as error:
             scene.failed[told] = HostError(told, error.message, hint=error.hint)
     for told, place in scene.places.items():

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from fleet.image.registry_api import RegistryClient
+from fleet.inventory import load
 from fleet.lab import Lab, NodeSpec
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI300X, REGISTRY, lab_name
@@ -232,3 +234,48 @@ def test_after_all_these_nights_there_is_only_what_retention_promises(site: Nigh
     assert [place["planned"] for place in (*document["hosts"].values(), *document["places"].values())] == [
         [] for _ in (*document["hosts"], *document["places"])
     ]
+
+
+def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(site: Nights) -> None:
+    made = [one["images"][0] for one in site.reports() if one["result"] == "promoted"]
+    first, second = made[-2:]  # earlier ones are pruned
+    registry = load([str(path) for path in site.controller.inventories]).hosts[CANARY].settings.registry
+    assert registry is not None
+    with RegistryClient(registry) as client:
+        client.tag("vllm-rocm", client.digest("vllm-rocm", first["tag"]), "team")
+    image = {"source": None, "prebuilt": f"{registry.host}/vllm-rocm:team"}
+    brought = site.over(json.dumps({"all": {"vars": {"fleet": {"image": image}}}}))
+    done = brought.run("deploy")
+    assert done.returncode == 0, done.stderr
+    assert site.running() == [first["commit"], first["commit"]]
+    with RegistryClient(registry) as client:
+        client.tag("vllm-rocm", client.digest("vllm-rocm", second["tag"]), "team", move=True)
+    assert brought.run("deploy").returncode == 0
+    assert site.running() == [first["commit"], first["commit"]]  # what runs is what the lock says
+    for result in ("promoted", "kept"):
+        done = brought.run("nightly")
+        report = site.reports()[-1]
+        assert (done.returncode, report["result"]) == (0, result), done.stderr
+        assert site.running() == [second["commit"], second["commit"]]
+
+
+def test_an_own_base_goes_into_the_registry_once_and_serves_the_next_commit(site: Nights) -> None:
+    base = {"args": {"BASE_IMAGE": "rocm/vllm-dev:base"}}
+    own = site.over(json.dumps({"all": {"vars": {"fleet": {"image": {"source": {"base": base}}}}}}))
+    _, told = own.ask("build", "--check")
+    assert "build vllm-rocm-base:build-" in str(told["notes"]), told
+    assert not site.docker("builder", "images", "--quiet", "vllm-rocm-base")
+    code, told = own.ask("push")
+    assert code == 0, told
+    (pushed,) = [line for line in told["changed"] if line.startswith("pushed vllm-rocm-base:build-")]
+    assert own.ask("push")[1]["changed"] == []
+
+    site.commit("with no part in the base")
+    site.docker("builder", "image", "rm", "--force", pushed.split()[1])
+    second = Controller(site.folder / "second", own.inventories)
+    second.directory.mkdir()
+    _, told = second.ask("build", "--update", "--check")
+    assert "its base is unchanged" in str(told["notes"]), told
+    code, told = second.ask("build", "--update")
+    assert (code, len(told["changed"])) == (0, 1), told
+    assert not site.docker("builder", "images", "--quiet", "vllm-rocm-base")

@@ -12,7 +12,7 @@ from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
 from fleet.image.release import Release
 from fleet.prune import builder, registry
-from fleet.prune.builder import BuiltImage, LayoutFile, keys_of, plan_built, plan_cache, plan_layouts
+from fleet.prune.builder import BuiltImage, LayoutFile, base_keys_of, keys_of, plan_built, plan_cache, plan_layouts
 from fleet.prune.registry import Shelf, plan_registry
 from fleet.report.units import bytes_of
 from fleet.transport import Output
@@ -101,6 +101,15 @@ def test_a_prune_that_was_cut_off_behind_the_image_takes_the_record() -> None:
     tags = {tag: digest for tag, digest in given.tags.items() if tag != A.id}
     cut = replace(given, tags=tags, there=frozenset({D.manifest_digest}))
     assert gone(cut, {}) == [f"sha256:{A.content_key}"]
+
+
+def test_the_base_below_a_needed_image_stays_on_the_builder_and_in_its_own_repository() -> None:
+    on_c = replace(A, labels={"io.fleet.base-key": C.content_key})
+    needed, known = {A.id: "chat-0 runs it"}, {A.id: on_c, B.id: replace(B, labels={"io.fleet.base-key": "9"})}
+    assert keys_of(needed, known) == {A.content_key: "chat-0 runs it", C.content_key: f"the base of {A.local_name}"}
+    bases = registry.needed_bases(shelf(B, C, D), base_keys_of(needed, known))
+    assert bases == {C.id: f"the base of {A.local_name}"}
+    assert gone(shelf(B, C, D), bases) == [B.manifest_digest, f"sha256:{B.content_key}"]
 
 
 def answers(deleting: Answer, tags: dict[str, str]) -> ShelfClient:
