@@ -16,6 +16,7 @@ LONGEST = (
     "tests/lab/test_roll_faults.py",
     "tests/lab/test_delivery.py",
     "tests/lab/test_nights.py",
+    "tests/lab/test_prune.py",
     "tests/lab/test_deploy.py",
     "tests/ssh/test_staging.py",
     "tests/lab/test_resume.py",
