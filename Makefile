@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: look demo test matrix faults vllm check format setup system clean benchmark
+.PHONY: look demo test matrix month faults vllm check format setup system clean benchmark
 
 BIN := .venv/bin
 
@@ -21,6 +21,10 @@ vllm: setup
 # A roll killed before and after, and cut off during, every step of its plan, and sideloads at every share: most of an hour.
 matrix: setup
 	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_resume.py -m matrix
+
+# Thirty nights, with all that happens in a month, and what has piled up afterwards: half an hour. FLEET_MONTH_SEED draws others.
+month: setup
+	$(BIN)/pytest tests/lab/test_month.py -m month --log-cli-level=INFO
 
 # Every fault of tests/lab/faults in the middle of a roll, and the table of them in docs/.
 faults: setup
