@@ -36,6 +36,8 @@ class Model:
     sums: Mapping[str, str] = field(default_factory=dict)
     listed: Mapping[str, str] | None = None  # the list itself
     versions: tuple[Version, ...] = ()
+    open: bool = False  # a list may be put beside its files
+    apart: bool = False  # its files lie on another disk than models_dir
     refs: tuple[str, ...] = ()  # of a snapshot in Hugging Face's cache
 
     @property
@@ -152,6 +154,10 @@ def _model(name: str, lines: Iterable[str]) -> Model:
                 sizes[second.removeprefix("./")] = int(first)
             case "file" if first.isdecimal():
                 sizes[second] = int(first)  # nothing of ours: it is no file of any source
+            case "open":
+                model = replace(model, open=True)
+            case "apart":
+                model = replace(model, apart=True)
             case "listed":
                 model = replace(model, listed={})
             case "sum":

@@ -130,11 +130,18 @@ def plan_models(ground: Ground, wanted: Mapping[str, Content], mounted: Callable
             f"models go to {ground.directory}, which only its owner may write: set ansible_become, or give "
             "fleet.models_dir a directory of the login's own"
         )
-    need = sum(step.size for step in steps)
+    need = sum(step.size for step in steps) + sum(_copied(ground, step) for step in steps)
     if need and need + SPARE > ground.free:
         short = f"{ground.directory} has {size_words(ground.free)} free"
         problems.append(f"{short}, and models of {size_words(need)} with {size_words(SPARE)} to spare do not fit")
     return Plan(tuple(steps), tuple(problems))
+
+
+def _copied(ground: Ground, step: Step) -> int:
+    """Bytes of files that are kept and cannot be hard links."""
+    if not isinstance(step, Switch) or not ground.model(step.name).apart:
+        return 0
+    return sum(one.size for one in step.content.files if one.path not in step.staged)
 
 
 def _plan(ground: Ground, found: Model, content: Content, mounted: Callable[[str], bool]) -> list[Step]:
@@ -143,7 +150,12 @@ def _plan(ground: Ground, found: Model, content: Content, mounted: Callable[[str
     if not missing and not extra:
         listed = {one.path: one.sha256 for one in content.files}
         steps: list[Step] = []
-        if found.listed != listed:
+        if found.listed != listed and not found.open:
+            why = (
+                "its files are right; without leave to write there is no list of their checksums, and they were hashed"
+            )
+            steps.append(Keep(found.name, why))
+        elif found.listed != listed:
             why = "its files are right, and there is no list of their checksums that says so"
             steps.append(Adopt(found.name, content, why))
         else:

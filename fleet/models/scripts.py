@@ -30,6 +30,7 @@ say root "$(id -u)"
 df -Pk -- "$near" | { read -r head; read -r device total used free rest; say free "$free"; }
 cd -- "$place" || exit 0
 say there
+disk=$(stat -c %d .)
 for file in .fleet/blobs/*; do [ -f "$file" ] && say blob "$(stat -c %s "$file")" "${file##*/}"; done
 files() { find -L . -type f ! -path '*/.*' "$@"; }
 one() {
@@ -37,6 +38,7 @@ one() {
   case $1 in */*) up=${1%/*} ;; esac
   if [ -h "$1" ]; then kind=link; elif [ -d "$1" ]; then kind=plain; elif [ -e "$1" ]; then kind=other; fi
   say model "$kind" "$1"
+  [ -d "$1" ] && [ "$(stat -L -c %d "$1")" != "$disk" ] && say apart
   [ "$kind" = link ] && say target "$(readlink "$1")"
   for version in "$up/.$base".*; do
     [ -d "$version" ] && [ ! -h "$version" ] || continue
@@ -45,6 +47,7 @@ one() {
     say version "$(stat -c %Y "$version")" "$held" "${version##*/}"
   done
   [ -d "$1" ] || return
+  [ -w "$1" ] && say open
   (
     cd -- "$1" || exit
     files -exec stat -L -c 'fleet-models file %s %n' {} +
@@ -146,7 +149,7 @@ SWITCH = (
     + r"""
 trap 'kill "$dots" 2>/dev/null' EXIT
 umask 022
-cd -- "$1" && safe .fleet || exit 67
+cd -- "$1" && (umask 077 && mkdir -p .fleet) && safe .fleet || exit 67
 tree=.fleet/tree old=$2/$3 new=$2/$4
 rm -rf -- "$tree" && mkdir "$tree" || exit 1
 trap 'kill "$dots" 2>/dev/null; rm -rf -- "$tree"' EXIT
@@ -166,6 +169,7 @@ mv .fleet/sums "$tree/.fleet.sha256" || exit 1
 sync -f "$tree" 2>/dev/null || sync
 mkdir -p -- "$2" && [ ! -e "$new" ] && mv -- "$tree" "$new" || exit 1
 link=$2/.fleet-link.$$
+[ ! -h "$link" ] || rm -f -- "$link"
 ln -s -- "$4" "$link" || exit 1
 trap 'kill "$dots" 2>/dev/null; rm -rf -- "$tree"; [ ! -h "$link" ] || rm -f -- "$link"' EXIT
 if [ -h "$old" ] || [ ! -e "$old" ]; then
@@ -174,12 +178,14 @@ if [ -h "$old" ] || [ ! -e "$old" ]; then
   case ${was-} in .*) touch -c -- "$2/$was" ;; esac
 else
   swap='exit(syscall(316, -100, $ARGV[0], -100, $ARGV[1], 2) == 0 ? 0 : 1)'
-  if mv --exchange -T -- "$link" "$old" 2>/dev/null; then :
-  elif [ "$(uname -m)" = x86_64 ] && perl -e "$swap" "$link" "$old" 2>/dev/null; then :
+  # The link is made under the name that the directory gets, so that nothing is left over between two steps.
+  mv -T -- "$link" "$2/$5" || exit 1
+  if mv --exchange -T -- "$2/$5" "$old" 2>/dev/null; then :
+  elif [ "$(uname -m)" = x86_64 ] && perl -e "$swap" "$2/$5" "$old" 2>/dev/null; then :
   else
+    mv -T -- "$2/$5" "$link" || exit 1
     mv -T -- "$old" "$2/$5" && mv -T -- "$link" "$old" || { mv -T -- "$2/$5" "$old"; exit 1; }
   fi
-  [ ! -d "$link" ] || mv -T -- "$link" "$2/$5" || exit 1
   touch -c -- "$2/$5"
 fi
 sync -f "$2" 2>/dev/null

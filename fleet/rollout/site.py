@@ -74,9 +74,6 @@ class Wishes:
     rehash: bool = False  # believe no list of checksums that lies on a host
     gate: bool = True  # findings keep a host out
 
-    def coming(self, host: str) -> frozenset[str]:
-        return frozenset(self.weights.get(host, ()))
-
     def tuned(self, host: str) -> Tuning:
         return self.tuning.get(host, Tuning())
 
@@ -128,14 +125,16 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     """Read everything anew over an open session and plan. Changes nothing."""
     host = session.host
     releases, tuning = wishes.releases.get(host.name, {}), wishes.tuned(host.name)
-    take_over, coming = tuple(wishes.take_over), wishes.coming(host.name)
+    take_over = tuple(wishes.take_over)
     facts, now = settled(session, needs_of(host, None, clock(), take_over=take_over), clock)
     client = docker_client(session, timeout=STALL)
-    if facts.docker.state != "running":
+    running = facts.docker.state == "running"
+    weights = _models(session, client if running else None, wishes)
+    coming = frozenset(step.name for step in weights.steps if isinstance(step, models.Switch))
+    if not running:
         needs = needs_of(host, None, now, take_over=take_over, coming=coming)
         findings = check(facts, needs)
         fixes, by_hand = _fixes(tuning, findings, facts, host)
-        weights = _models(session, None, wishes)
         blocked = _fails(findings, tuning) if wishes.gate else ()
         plan = HostPlan(host.name, (), ServingPlan(()), blocked, weights.problems, fixes, by_hand, models=weights.steps)
         return Site(host, session, client, facts, findings, None, plan)
@@ -145,7 +144,6 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     )
     steps += left
     findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over, coming=coming))
-    weights = _models(session, client, wishes)
     complete = wishes.partial or set(releases) == set(host.settings.services)
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
     waiting = () if complete else ("the containers are planned when the image has been made",)

@@ -14,6 +14,7 @@ import pytest
 
 from fleet.image.release import Release, loads
 from fleet.lab import Lab, NodeSpec
+from fleet.lab.files import MODEL, model_files
 from tests.lab.cli import Controller
 from tests.lab.conftest import BASTION, MI300X, REGISTRY, lab_name
 from tests.lab.small import Site
@@ -31,6 +32,7 @@ ip link set outside up addrgenmode none arp off
 ip link set nowhere up addrgenmode none arp off
 ip route add default dev outside
 """
+PLACES = {MI300X.name: "/srv/models", DEV.name: "/home/dev/models"}  # the second one is not there yet
 SIGNED = ("--allowed-signers", "../signers")
 
 
@@ -42,7 +44,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         lab = Lab.up(name, (REGISTRY, BASTION, MI300X, DEV), inventories=folder / "home")
         image, ways = folder / "home/image.yaml", folder / "home/ways.yaml"
         image.write_text(image_text(standin_archive(folder / "standin.tar"), registry=True))
-        ways.write_text(json.dumps({"gpu": {"hosts": {DEV.name: {"fleet": {"delivery": "sideload"}}}}}))
+        ways.write_text(
+            json.dumps(
+                {"gpu": {"hosts": {DEV.name: {"fleet": {"delivery": "sideload", "models_dir": PLACES[DEV.name]}}}}}
+            )
+        )
         key = folder / "key"
         subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ops", "-f", key), check=True)
         signer = f'ops@desk namespaces="fleet-bundle" {key.with_suffix(".pub").read_text()}'
@@ -64,7 +70,12 @@ def release_of(bundle: Path) -> Release:
 
 
 def test_a_bundle_is_made_verified_and_loaded(site: Site) -> None:
-    well(site.controller, "bundle.create", "-o", "../disk", "--sign-key", "../key")
+    model = site.folder / "models" / MODEL
+    model.mkdir(parents=True)
+    for file in model_files():
+        (model / Path(file.path).name).write_bytes(file.content)
+    (model / "generation_config.json").write_text("{}")
+    well(site.controller, "bundle.create", "-o", "../disk", "--sign-key", "../key", "--models", "../models")
     (site.folder / "standin.tar").unlink()  # what follows is of the bundle alone
     assert "this site could be deployed from it" in well(site.controller, "bundle.verify", "../disk", *SIGNED)
     elsewhere = Controller(site.folder, ())
@@ -150,6 +161,7 @@ def test_a_site_that_is_cut_off_is_deployed_from_the_bundle_alone(site: Site, tr
     for host in SERVING:
         found = json.loads(site.docker(host, "image", "inspect", release.local_name))[0]
         assert found["RootFS"]["Layers"] == list(release.diff_ids)
+        assert "generation_config.json" in site.sh(host, f"ls {PLACES[host]}/{MODEL}/")  # of the bundle's model
 
     again = json.loads(fleet(site, *deploy, "--json").stdout)
     assert {name: host["changed"] for name, host in again["hosts"].items()} == dict.fromkeys(SERVING, 0)

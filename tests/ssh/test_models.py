@@ -148,6 +148,30 @@ def test_only_files_that_differ_move_and_the_others_are_not_copied(site: Site) -
     assert site.settled(site.here())
 
 
+def test_a_file_that_the_source_has_no_more_goes_without_a_byte_sent(site: Site) -> None:
+    files = shards(1)
+    site.push(site.source(files))
+    (site.folder / "source" / NAME / "model-1.safetensors").unlink()
+    del files["model-1.safetensors"]
+    assert kinds(site.push(site.here())) == [Switch]
+    assert site.holds(files)
+    assert not (site.models / ".fleet").exists()
+
+
+def test_a_link_of_somebody_elses_gives_way_and_what_it_leads_to_stays(site: Site) -> None:
+    files = shards(1)
+    theirs = site.folder / "theirs"
+    theirs.mkdir()
+    (theirs / "model-0.safetensors").write_bytes(files["model-0.safetensors"])
+    site.at.parent.mkdir(parents=True)
+    site.at.symlink_to(theirs)
+    here = site.source(files)
+    plan = site.push(here)
+    assert plan.steps[0].size == here.content.size - MIB
+    assert site.holds(files)
+    assert [path.name for path in theirs.iterdir()] == ["model-0.safetensors"]
+
+
 def test_the_version_before_stays_and_older_ones_go(site: Site) -> None:
     known = []
     for release in (1, 2, 3):

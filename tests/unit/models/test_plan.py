@@ -44,8 +44,10 @@ def test_a_model_that_is_listed_as_it_should_be_is_kept() -> None:
 
 
 def test_right_files_without_a_right_list_are_listed_where_they_are() -> None:
-    assert [type(step) for step in steps(replace(WHOLE, listed=None))] == [Adopt]
-    assert [type(step) for step in steps(replace(WHOLE, listed={"config.json": C}))] == [Adopt]
+    mine = replace(WHOLE, open=True)
+    assert [type(step) for step in steps(replace(mine, listed=None))] == [Adopt]
+    assert [type(step) for step in steps(replace(mine, listed={"config.json": C}))] == [Adopt]
+    assert [type(step) for step in steps(replace(WHOLE, listed=None))] == [Keep]  # somebody else's, and right
 
 
 def test_only_what_differs_moves_and_what_was_staged_before_counts() -> None:
@@ -135,6 +137,13 @@ def test_room_is_asked_for_before_the_first_byte() -> None:
     assert problem.startswith("/srv/models has 5.1 GB free")
     assert plan_models(replace(tight, free=tight.free + 1), {"m": WANTED}).problems == ()
     assert plan_models(replace(tight, free=0).with_model(WHOLE), {"m": WANTED}).problems == ()
+
+
+def test_files_on_another_disk_have_to_be_copied_and_count() -> None:
+    far = replace(held({"config.json": (10, C), "model.safetensors": (5 * GB, B)}), target="/elsewhere/m")
+    ground = replace(EMPTY, free=GB)
+    assert plan_models(ground.with_model(far), {"m": WANTED}).problems == ()
+    assert plan_models(ground.with_model(replace(far, apart=True)), {"m": WANTED}).problems
 
 
 def test_a_directory_that_the_login_may_not_write_is_a_problem_only_where_something_is_to_be_done() -> None:
