@@ -17,6 +17,7 @@ from fleet.tasks.shared import ALLOWED, STORE, UNSIGNED
     sign_key="Private key, or public key whose other half an agent holds, to sign with.",
     python="The site's Python, for which wheels are carried (default 3.11).",
     without_tool="Do not carry the tool itself.",
+    debs="Carry the Debian packages that the controller needs, too, of this machine's Debian.",
 )  # fmt: skip
 def bundle_create(
     options: Options,
@@ -27,11 +28,13 @@ def bundle_create(
     sign_key: str = "",
     python: str = "3.11",
     without_tool: bool = False,
+    debs: bool = False,
 ) -> int:
     """Write a directory that carries the selected hosts' releases, their inventory and the tool across an air gap."""
     from fleet.verbs.bundle import Wishes, create_bundle
 
-    return create_bundle(options, Wishes(output, "" if without_tool else python, models, since, volume_size, sign_key))
+    wishes = Wishes(output, "" if without_tool else python, models, since, volume_size, sign_key, debs)
+    return create_bundle(options, wishes)
 
 
 @verb(

@@ -7,7 +7,7 @@ from pathlib import Path
 import requests
 from docker.errors import DockerException
 
-from fleet.bundle import check, contents, create, have, plan, site, tool
+from fleet.bundle import check, contents, create, debs, have, plan, site, tool
 from fleet.bundle import load as loading
 from fleet.bundle.manifest import Want
 from fleet.bundle.store import SiteStore
@@ -36,7 +36,9 @@ from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, s
 
 @dataclass(frozen=True)
 class Wishes:
-    """`python` is the site's version; "" leaves the tool out. `models` is a directory of models, "" for none."""
+    """`python` is the site's version; "" leaves the tool out. `models` is a directory of models, "" for none. `debs`: carry
+    the controller's Debian packages too.
+    """
 
     target: str
     python: str
@@ -44,6 +46,7 @@ class Wishes:
     since: str = ""
     volume_size: str = ""
     sign_key: str = ""
+    debs: bool = False
 
 
 def create_bundle(options: Options, wishes: Wishes) -> int:
@@ -72,9 +75,10 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
     terms = create.Terms(Path(wishes.target), volume, wishes.sign_key, since)
     with contextlib.ExitStack() as stack:
         tools = stack.enter_context(tool.tool_files(wishes.python, say.line)) if wishes.python else {}
+        packages = stack.enter_context(debs.deb_files(tool.PACKAGES, say.line)) if wishes.debs else {}
         made = create.create(
             images,
-            {**files, **tools},
+            {**files, **tools, **packages},
             _wants(hosts, stock),
             terms,
             inventory=[str(source) for source in inventory.sources],
