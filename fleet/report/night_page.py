@@ -18,6 +18,7 @@ code { font-size: .9em; overflow-wrap: anywhere }
 .good { background: #1a7f37 } .bad { background: #c0392b } svg text { font: 11px system-ui, sans-serif; fill: #59636e }
 """
 _GOOD, _BAD = ("promoted", "kept"), ("failed", "drift", "held")
+_COLOURS = ("#1f6feb", "#1a7f37", "#bf8700", "#8250df", "#cf222e", "#9aa7b4")  # stages; the last one is for all others
 _WIDTH, _HEIGHT, _LEFT = 640, 120, 60  # pixels of a plot, and of its left margin
 
 
@@ -37,7 +38,9 @@ def page(document: Mapping[str, Any], history: Sequence[Night]) -> str:
         f"<p><code>{escape(str(document['inventory']))}</code>, began {escape(str(document['began']))}</p>",
         *_upstream(document.get("upstream") or ()),
         *_phases(document["phases"]),
+        *_stages(document.get("stages") or ()),
         *_plot("Build, seconds", [(one.id, _build_seconds(one)) for one in history]),
+        *_stage_plot(history),
         *_images(document.get("images") or ()),
         *_hosts(document),
         *_paces(document.get("paces") or ()),
@@ -158,6 +161,54 @@ def _plot(title: str, points: Sequence[tuple[str, float]]) -> list[str]:
         f"<h2>{escape(title)}, night by night</h2>",
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{"".join(marks)}</svg>',
     ]
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not stages:
+        return []
+    rows = [
+        [escape(str(one["image"])), escape(str(one["stage"])), f"{one['seconds']:.1f} s"]
+        for one in sorted(stages, key=lambda one: -float(one["seconds"]))
+    ]
+    return ["<h2>Build, by stage</h2>", _table(("image", "stage", "steps took"), rows)]
+
+
+def _stage_plot(history: Sequence[Night]) -> list[str]:
+    """A column for each night that built something, its stages on top of each other, the longest at the bottom."""
+    nights = [(one.id, totals) for one in history if (totals := _by_stage(one))][-60:]
+    if len(nights) < 2:
+        return []
+    whole: dict[str, float] = {}
+    for _, totals in nights:
+        for stage, took in totals.items():
+            whole[stage] = whole.get(stage, 0.0) + took
+    order = sorted(whole, key=lambda stage: -whole[stage])
+    colours = {stage: _COLOURS[min(number, len(_COLOURS) - 1)] for number, stage in enumerate(order)}
+    most, step = max(sum(totals.values()) for _, totals in nights) or 1.0, (_WIDTH - _LEFT) / len(nights)
+    marks = [f'<text x="0" y="16">{most:.0f}</text>']
+    for number, (name, totals) in enumerate(nights):
+        x, y = _LEFT + number * step, float(_HEIGHT - 18)
+        for stage in order:
+            height = totals.get(stage, 0.0) / most * (_HEIGHT - 30)
+            y -= height
+            told = f"<title>{escape(name)}, {escape(stage)}: {totals.get(stage, 0.0):.1f}</title>"
+            marks.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(step - 3, 1):.1f}" height="{height:.1f}" '
+                f'fill="{colours[stage]}">{told}</rect>'
+            )
+    legend = " ".join(
+        f'<span style="color: {colours[stage]}">&#9632;</span> {escape(stage)}' for stage in order[: len(_COLOURS) - 1]
+    )
+    more = f' <span style="color: {_COLOURS[-1]}">&#9632;</span> others' if len(order) >= len(_COLOURS) else ""
+    drawing = f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{"".join(marks)}</svg>'
+    return ["<h2>Steps of the stages, seconds, night by night</h2>", drawing, f"<p>{legend}{more}</p>"]
+
+
+def _by_stage(night: Night) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for one in night.document.get("stages") or ():
+        totals[str(one["stage"])] = totals.get(str(one["stage"]), 0.0) + float(one["seconds"])
+    return totals
 
 
 def _build_seconds(night: Night) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from fleet.cli import Options
 from fleet.errors import FleetError
 from fleet.image import lock as locks
+from fleet.image.build_log import stage_seconds
 from fleet.image.machine import Machine
 from fleet.image.registry_api import RegistryClient
 from fleet.image.smoke import smoke
@@ -80,9 +81,13 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
         found = smoke(machine, tag, gfx)
         smokes.append({"image": tag, "vllm": found.version, "rocm": found.rocm, "gfx": list(found.gfx)})
 
-    with connected(options) as connector:
-        mine = replace(inventory, lock=book.lock)
-        stock = obtain(mine, hosts, connector, ROOT, say=say.line, prove=prove, moving=say.moving)
+    began = time.time()
+    try:
+        with connected(options) as connector:
+            mine = replace(inventory, lock=book.lock)
+            stock = obtain(mine, hosts, connector, ROOT, say=say.line, prove=prove, moving=say.moving)
+    finally:
+        book.put(stages=stages_since(ROOT, began))
     images: list[dict[str, Any]] = []
     ids = {one.release.id for one in stock.found if one.release is not None}
     for one in stock.found:
@@ -97,6 +102,17 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
             told["tag"] = name
         images.append(told)
     book.put(images=images, smoke=smokes, brought=sorted({*book.document["brought"], *ids}))
+
+
+def stages_since(root: Path, moment: float) -> list[dict[str, Any]]:
+    """How long the stages of each build took whose log was written since then: `image`, `stage`, `seconds`."""
+    told = []
+    for path in sorted((root / "logs").glob("build-*.log"), key=lambda one: one.stat().st_mtime):
+        if path.stat().st_mtime >= moment:
+            image = path.stem.removeprefix("build-").rpartition("-")[0]
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            told += [{"image": image, "stage": one, "seconds": took} for one, took in stage_seconds(lines).items()]
+    return told
 
 
 def foreign(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Book) -> bool:

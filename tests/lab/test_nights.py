@@ -41,6 +41,8 @@ def test_a_new_commit_is_built_proved_and_promoted(site: Nights) -> None:
     assert [one["subject"] for one in report["upstream"]] == ["one thing more"]
     assert "one thing more" in (site.controller.directory / ".fleet/nights" / report["id"] / "report.html").read_text()
     assert [one["rocm"] for one in report["smoke"]] == ["6.4.3-128"]
+    assert {one["image"] for one in report["stages"]} == {"vllm-rocm"}
+    assert "build_vllm" in {one["stage"] for one in report["stages"]}
     assert report["pruned"]["failed"] == {}
     assert [phase["name"] for phase in report["phases"]][-1] == "prune"
 

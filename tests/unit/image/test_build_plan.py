@@ -191,3 +191,27 @@ def test_an_index_without_its_manifest_leaves_docker_archive() -> None:
 def test_other_archives_are_refused_in_words(texts: dict[str, str], words: str) -> None:
     with pytest.raises(FleetError, match=words):
         judge_archive(Path("x.tar"), documents(**texts), frozenset())
+
+
+def test_a_log_tells_how_long_its_stages_took() -> None:
+    log = [
+        "#0 building with default",
+        "#1 [internal] load build definition from Dockerfile.rocm",
+        "#1 DONE 0.1s",
+        "#2 [csrc-build 1/3] COPY a b",
+        "#2 CACHED",
+        "#3 [csrc-build 2/3] RUN make",
+        "#3 12.5 compiling",
+        "#3 ...",
+        "#4 [linux/amd64 build_vllm 1/1] RUN pip",
+        "#4 DONE 61.0s",
+        "#3 [csrc-build 2/3] RUN make",
+        "#3 DONE 1234.5s",
+        "#5 [2/3] RUN one stage without a name",
+        "#5 DONE 2.0s",
+        "#6 exporting to image",
+        "#6 exporting layers 0.1s done",
+        "#6 DONE 9.0s",
+    ]
+    assert build_log.stage_seconds(log) == {"other": 9.1, "csrc-build": 1234.5, "build_vllm": 61.0, "image": 2.0}
+    assert build_log.stage_seconds(["Step 1/2 : FROM base", "Step 2/2 : RUN true"]) == {}

@@ -17,6 +17,10 @@ DOCUMENT: dict[str, Any] = {
     "canaries": ["a"],
     "upstream": [{"commit": "f" * 40, "subject": "<script>alert(1)</script>"}],
     "images": [{"image": "vllm", "release": "vllm:3f9c", "tag": "20261124-f-k", "bytes": 25_000_000_000, "why": "new"}],
+    "stages": [
+        {"image": "vllm", "stage": "<i>csrc", "seconds": 51.5},
+        {"image": "vllm", "stage": "other", "seconds": 0.5},
+    ],
     "paces": [{"host": "a", "replica": "chat-0", "before": 100.0, "after": 80.0, "change": -20.0}],
     "pruned": {
         "hosts": {
@@ -82,9 +86,11 @@ def test_a_page_shows_every_part_and_loads_nothing() -> None:
         "failed: no",
         "80.0 tokens/s (-20 %)",
         "20261124-f-k",
+        "&lt;i&gt;csrc",
+        "51.5 s",
     ):
         assert word in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
 
 
 def test_a_night_that_was_killed_early_has_a_page_too() -> None:
