@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: look demo test matrix month faults vllm check format setup system clean benchmark
+.PHONY: look demo test matrix month faults vllm check format setup system test-system clean benchmark
 
 BIN := .venv/bin
 
@@ -11,7 +11,7 @@ demo: setup
 	$(BIN)/invoke verify --inventory lab
 	@echo "The lab stays up: invoke status -i lab, invoke lab.break kfd-0600 mi300x-01, invoke lab.down"
 
-test: setup check
+test: setup test-system check
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
 
 # The real vLLM on CPU against the same test as the stand-in. The first time it downloads and packs for some minutes.
@@ -53,6 +53,9 @@ setup: system .venv/.installed
 
 system:
 	@tools/system-packages
+
+test-system: system
+	@tools/system-packages tests
 
 .venv/.installed: requirements.lock pyproject.toml | system
 	@echo "make: installing the locked Python packages into .venv"

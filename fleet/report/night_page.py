@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from fleet.nightly.nights import Night
+from fleet.report.recap import duration
 from fleet.report.units import size
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 60em; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em; margin-bottom: .2em } h2 { font-size: 1.1em; margin-top: 2em }
 table { border-collapse: collapse } th, td { text-align: left; padding: .2em 1.2em .2em 0; vertical-align: top }
-th { font-weight: 600; border-bottom: 1px solid #b8c2cc } td.n { text-align: right; font-variant-numeric: tabular-nums }
+th { font-weight: 600; border-bottom: 1px solid #b8c2cc } td:first-child { white-space: nowrap }
 code { font-size: .9em; overflow-wrap: anywhere }
 .word { display: inline-block; padding: .1em .7em; border-radius: 1em; color: #fff; background: #59636e }
 .good { background: #1a7f37 } .bad { background: #c0392b } svg text { font: 11px system-ui, sans-serif; fill: #59636e }
@@ -64,7 +65,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> list[str]:
         [
             escape(str(one["name"])),
             words.get(one["ok"], "not ended"),
-            f"{one.get('seconds', 0):.0f} s",
+            duration(float(one.get("seconds", 0))),
             f"<code>{escape(str(one['run']))}</code>" if one.get("run") else "",
         ]
         for one in phases
@@ -154,20 +155,26 @@ def _plot(title: str, points: Sequence[tuple[str, float]]) -> list[str]:
         marks.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(step - 3, 1):.1f}" height="{height:.1f}" fill="#1f6feb">{told}</rect>'
         )
-    first, last = known[0][0][:8], known[-1][0][:8]
-    marks.append(f'<text x="0" y="16">{most:.0f}</text><text x="{_LEFT}" y="{_HEIGHT - 3}">{escape(first)}</text>')
-    marks.append(f'<text x="{_WIDTH}" y="{_HEIGHT - 3}" text-anchor="end">{escape(last)}</text>')
+    marks += [f'<text x="0" y="16">{most:.0f}</text>', _dates(known[0][0], known[-1][0])]
     return [
         f"<h2>{escape(title)}, night by night</h2>",
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{"".join(marks)}</svg>',
     ]
 
 
+def _dates(first: str, last: str) -> str:
+    """Below a plot, of the first and the last night's id."""
+    return (
+        f'<text x="{_LEFT}" y="{_HEIGHT - 3}">{escape(first[:8])}</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT - 3}" text-anchor="end">{escape(last[:8])}</text>'
+    )
+
+
 def _stages(stages: Sequence[Mapping[str, Any]]) -> list[str]:
     if not stages:
         return []
     rows = [
-        [escape(str(one["image"])), escape(str(one["stage"])), f"{one['seconds']:.1f} s"]
+        [escape(str(one["image"])), escape(str(one["stage"])), duration(float(one["seconds"]))]
         for one in sorted(stages, key=lambda one: -float(one["seconds"]))
     ]
     return ["<h2>Build, by stage</h2>", _table(("image", "stage", "steps took"), rows)]
@@ -185,7 +192,7 @@ def _stage_plot(history: Sequence[Night]) -> list[str]:
     order = sorted(whole, key=lambda stage: -whole[stage])
     colours = {stage: _COLOURS[min(number, len(_COLOURS) - 1)] for number, stage in enumerate(order)}
     most, step = max(sum(totals.values()) for _, totals in nights) or 1.0, (_WIDTH - _LEFT) / len(nights)
-    marks = [f'<text x="0" y="16">{most:.0f}</text>']
+    marks = [f'<text x="0" y="16">{most:.0f}</text>', _dates(nights[0][0], nights[-1][0])]
     for number, (name, totals) in enumerate(nights):
         x, y = _LEFT + number * step, float(_HEIGHT - 18)
         for stage in order:
