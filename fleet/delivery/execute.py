@@ -8,6 +8,7 @@ import requests
 import urllib3
 from docker.errors import DockerException
 
+from fleet.delivery import scripts
 from fleet.delivery.plan import Keep, Load, PlaceCa, Pull, Step, Sweep, Tag, ca_path
 from fleet.delivery.pull import pull
 from fleet.delivery.relay import Distrust, Fill, StartRelay, StopRelay
@@ -73,8 +74,8 @@ def _place_ca(step: PlaceCa, way: Way) -> None:
     source = next((one.ca_file for one in way.registries.values() if one.host == step.registry and one.ca_file), "")
     if not source:
         raise HostError(way.host, f"could not {step.what}: no ca_file is set", hint="fleet.registry.ca_file")
-    way.session.run(("mkdir", "-p", path.rpartition("/")[0]), sudo=True)
-    way.session.upload(io.BytesIO(Path(source).expanduser().read_bytes()), path, sudo=True)
+    content = Path(source).expanduser().read_bytes()
+    way.sender.command(scripts.PLACE, path, str(len(content)), stdin=io.BytesIO(content))
 
 
 def _pull(step: Pull, way: Way) -> None:

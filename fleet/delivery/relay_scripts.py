@@ -77,10 +77,10 @@ rm -rf -- "$1/relay/run"
 
 # $1 registry, $2 sha256 of the CA file that may go
 DISTRUST = r"""
-cd -- "/etc/docker/certs.d/$1" 2>/dev/null || exit 0
-[ -f ca.crt ] || exit 0
+exec 2>/dev/null
+cd -- "/etc/docker/certs.d/$1" || exit 0
 found=$(sha256sum < ca.crt)
-[ "${found%% *}" = "$2" ] || exit 0
-rm -f -- ca.crt && cd .. && rmdir -- "$1" 2>/dev/null
+[ "${found%% *}" != "$2" ] || rm -f -- ca.crt
+cd .. && rmdir -- "$1"
 exit 0
 """

@@ -1,35 +1,20 @@
 """All that the steps of a delivery need on one host."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
 
 import docker
 
 from fleet.delivery.progress import STALL, Moving, silent
 from fleet.delivery.pull import TRIES
 from fleet.delivery.relay import Access
-from fleet.delivery.send import Sender
+from fleet.delivery.send import Line, Sender
 from fleet.delivery.throttle import Throttle
 from fleet.image.layout import LayoutImage
 from fleet.inventory.settings import Registry, Sideload
 from fleet.seam import Bare, Seam
-from fleet.transport.channel import Channel
 from fleet.transport.openssh import Bulk
-
-
-class Line(Protocol):
-    """What of an SSH session is needed here."""
-
-    @property
-    def alive(self) -> bool: ...
-
-    def run(self, argv: Sequence[str], *, sudo: bool = False) -> object: ...
-
-    def upload(self, source: BinaryIO, path: str, *, mode: int = 0o644, sudo: bool = False) -> None: ...
-
-    def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel: ...
 
 
 @dataclass(frozen=True)

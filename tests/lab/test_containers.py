@@ -181,7 +181,7 @@ def test_a_shell_is_a_bash_in_the_container_with_our_window_and_its_exit_code(
         terminal.expect("81\r")
         terminal.type("\x1a")  # Ctrl-Z stops what runs there, not us
         terminal.expect("Stopped")
-        terminal.type("kill -9 %1; wait %1; name='Zürich'; echo \"<$name>\"\n")
+        terminal.type("kill -9 %1; disown %1; name='Zürich'; echo \"<$name>\"\n")
         terminal.expect("<Zürich>\r")
         terminal.type("exit $((3+4))\n")
         assert terminal.end() == 7

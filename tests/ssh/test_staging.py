@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -527,3 +528,13 @@ def test_a_part_is_resumed_at_a_block(connect: Connect, place: Path, image: layo
         str(place), Parcel(layer.digest, layer.size, image.blob_path(layer)), sender.look(str(place)), sent.append
     )
     assert sum(sent) == LARGE - 5 * BLOCK
+
+
+@pytest.mark.parametrize(("arrives", "stays"), [(b"whole", True), (b"wh", False), (b"", False)])
+def test_a_ca_is_placed_whole_or_not_even_its_directory_is_left(tmp_path: Path, arrives: bytes, stays: bool) -> None:
+    target = tmp_path / "certs.d/10.0.0.1:5443/ca.crt"
+    target.parent.parent.mkdir()
+    script = ("sh", "-c", scripts.PLACE, "sh", str(target), str(len(b"whole")))
+    done = subprocess.run(script, input=arrives, capture_output=True, check=False)
+    assert (done.returncode == 0) == stays
+    assert [path.name for path in target.parent.parent.rglob("*")] == (["10.0.0.1:5443", "ca.crt"] if stays else [])

@@ -1,8 +1,11 @@
 """GPU memory that does not come back."""
 
+import signal
+import subprocess
 from typing import Any
 
 from tests.lab.faults.world import ONE, TWO, World, fault
+from tests.lab.rolls import within
 
 QUICK_VRAM: dict[str, Any] = {"vram_wait": 2}
 
@@ -14,13 +17,19 @@ QUICK_VRAM: dict[str, Any] = {"vram_wait": 2}
     "once it is gone a deploy mends it",
 )
 def _(world: World) -> None:
+    def seize(process: subprocess.Popen[str]) -> None:
+        """While the controller is held: it must not be there first."""
+        process.send_signal(signal.SIGSTOP)
+        try:
+            world.fleet.lab.break_("gpu-busy", ONE)
+            assert within(
+                30, lambda: bool(world.sh(ONE, "ls -d /sys/class/kfd/kfd/proc/$(cat /run/finetune.pid) || true"))
+            )
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     try:
-        told = world.roll(
-            world.wants(**QUICK_VRAM),
-            (ONE,),
-            at="stop chat-0 ",
-            then=lambda _p: world.fleet.lab.break_("gpu-busy", ONE),
-        )
+        told = world.roll(world.wants(**QUICK_VRAM), (ONE,), at="stop chat-0 ", then=seize)
         told.fails("DOWN n1", "GPUs are dirty", "finetune", "kill -TERM")
         assert world.sh(ONE, "kill -0 $(cat /run/finetune.pid) && echo lives") == "lives"
     finally:

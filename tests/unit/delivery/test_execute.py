@@ -7,8 +7,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from fleet.delivery import scripts
 from fleet.delivery.execute import carry_out
 from fleet.delivery.plan import PlaceCa, Pull, Step, Tag, plan_ca
+from fleet.delivery.send import Sender
 from fleet.delivery.way import Way
 from fleet.inventory.settings import Registry
 from fleet.secret import Secret
@@ -34,24 +36,27 @@ class FakeClient:
 class FakeSession:
     alive = True
 
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-
-    def run(self, argv: Sequence[str], *, sudo: bool = False) -> None:
-        assert argv[:2] == ("mkdir", "-p")
-        assert sudo
-
-    def upload(self, source: BinaryIO, path: str, *, mode: int = 0o644, sudo: bool = False) -> None:
-        assert sudo
-        assert mode == 0o644
-        self.files[path] = source.read()
-
     def open_process(self, argv: Sequence[str], *, sudo: bool = False) -> Channel:
         raise AssertionError(argv)
 
 
-def way(client: Any, session: FakeSession | None = None, **more: Any) -> Way:
-    return Way("n1", session or FakeSession(), client, **more)
+@pytest.fixture
+def placed(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Files that were put on the host, by path."""
+    files: dict[str, bytes] = {}
+
+    def command(_sender: Sender, script: str, *args: str, stdin: BinaryIO) -> str:
+        path, octets = args
+        files[path] = stdin.read()
+        assert (script, octets) == (scripts.PLACE, str(len(files[path])))
+        return ""
+
+    monkeypatch.setattr(Sender, "command", command)
+    return files
+
+
+def way(client: Any, **more: Any) -> Way:
+    return Way("n1", FakeSession(), client, **more)
 
 
 class PullApi:
@@ -71,7 +76,7 @@ class PullApi:
         return None
 
 
-def test_every_pull_has_its_own_registrys_credentials_and_slot(tmp_path: Path) -> None:
+def test_every_pull_has_its_own_registrys_credentials_and_slot(tmp_path: Path, placed: dict[str, bytes]) -> None:
     registries = {}
     for number in (1, 2):
         (tmp_path / f"ca{number}").write_text(f"CA{number}", encoding="utf-8")
@@ -87,17 +92,16 @@ def test_every_pull_has_its_own_registrys_credentials_and_slot(tmp_path: Path) -
 
     client = FakeClient()
     client.api = api = PullApi(held)  # type: ignore[assignment]
-    session = FakeSession()
     steps: list[Step] = []
     for repository, registry in registries.items():
         steps += [PlaceCa(registry.host, ""), Pull(repository, "sha256:a", 1, "")]
-    carry_out(steps, way(client, session, registries=registries, slot=slot))
+    carry_out(steps, way(client, registries=registries, slot=slot))
     assert api.asked == {
         "r1:5000/vllm": {"username": "user1", "password": "password1"},
         "r2:5000/vllm": {"username": "user2", "password": "password2"},
     }
     assert api.held_during == {"r1:5000/vllm": ["r1:5000"], "r2:5000/vllm": ["r2:5000"]}
-    assert session.files == {
+    assert placed == {
         "/etc/docker/certs.d/r1:5000/ca.crt": b"CA1",
         "/etc/docker/certs.d/r2:5000/ca.crt": b"CA2",
     }
@@ -109,13 +113,12 @@ def test_tags_by_repository_and_tag() -> None:
     assert client.api.tags == [("sha256:c", "registry:5000/vllm", "r1")]
 
 
-def test_the_ca_goes_where_docker_looks_for_it(tmp_path: Path) -> None:
+def test_the_ca_goes_where_docker_looks_for_it(tmp_path: Path, placed: dict[str, bytes]) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_text("PEM", encoding="utf-8")
-    session = FakeSession()
     registries = {"registry:5000/vllm": Registry("registry:5000", str(ca))}
-    carry_out((PlaceCa("registry:5000", ""),), way(FakeClient(), session, registries=registries))
-    assert session.files == {"/etc/docker/certs.d/registry:5000/ca.crt": b"PEM"}
+    carry_out((PlaceCa("registry:5000", ""),), way(FakeClient(), registries=registries))
+    assert placed == {"/etc/docker/certs.d/registry:5000/ca.crt": b"PEM"}
 
 
 @pytest.mark.parametrize(
