@@ -34,7 +34,7 @@ addEventListener("load", () => {
 
 def measured(path: Path, folder: Path, width: int) -> dict[str, Any]:
     argv = (
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}",
+        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={folder}",
         f"--window-size={width},1200", "--dump-dom", path.as_uri(),
     )  # fmt: skip
     dom = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout
