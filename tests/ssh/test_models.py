@@ -189,16 +189,30 @@ def test_a_cut_push_goes_on_within_a_file(site: Site, sshd: Sshd, share: float) 
     plan = site.look(here)[1]
     part = site.models / f".fleet/blobs/{hashlib.sha256(files['model.safetensors']).hexdigest()}.part"
 
+    gone = threading.Event()
+
+    class Held(Throttle):
+        """The last of it is not sent before the link was cut, however busy the machine is."""
+
+        left = min(share * 16 + 1.5, 15.5) * MIB
+
+        def take(self, count: int) -> None:
+            super().take(count)
+            self.left -= count
+            if self.left < 0:
+                gone.wait(30)
+
     def cut() -> None:
         until = time.monotonic() + 30
         while (part.stat().st_size if part.exists() else 0) < share * 16 * MIB and time.monotonic() < until:
             time.sleep(0.001)
         sshd.cut()
+        gone.set()
 
     watcher = threading.Thread(target=cut)
     watcher.start()
     with pytest.raises(HostError, match="the host keeps what arrived"):
-        carry_out(plan.steps, Work(str(site.models), {NAME: here}), site.way(throttle=Throttle(40 * MIB)))
+        carry_out(plan.steps, Work(str(site.models), {NAME: here}), site.way(throttle=Held(0)))
     watcher.join()
     assert not site.at.exists()
     first, site.seen[:] = site.seen[-1], []
