@@ -9,11 +9,13 @@ from fleet.bundle.check import Bundle
 from fleet.bundle.have import STORE, Have
 from fleet.bundle.manifest import Entry, Manifest, blob_entry_path
 from fleet.bundle.plan import fingerprint
+from fleet.bundle.site import models_of
 from fleet.errors import FleetError
 from fleet.image import lock as locks
 from fleet.image.lock import Lock
 from fleet.image.release import Release, loads
 from fleet.inventory.model import Host
+from fleet.models.names import of_service
 from fleet.report.units import size
 from fleet.rollout.relays import registry_images
 from fleet.rollout.releases import image_of
@@ -120,8 +122,8 @@ def unserved(
 
 def models_missing(manifest: Manifest, hosts: Sequence[Host]) -> tuple[str, ...]:
     """Models that the hosts serve and the bundle does not carry: they have to be on the hosts already."""
-    wanted = {service.model for host in hosts for service in host.settings.services.values()}
-    return tuple(sorted(wanted - set(manifest.models)))
+    there = {of_service(one) or one for one in manifest.models}
+    return tuple(one for one in models_of(hosts) if one not in there)
 
 
 def lock_of(bundle: Bundle) -> Lock:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from fleet.errors import FleetError, UsageError
 from fleet.inventory.model import Host, Inventory
+from fleet.models.names import of_service
+from fleet.models.source import find, measure
 
 PLAYBOOKS = Path("playbooks")
 _SUFFIXES = {".yaml", ".yml", ".json", ""}
@@ -33,20 +35,24 @@ def site_files(inventory: Inventory) -> dict[str, Path]:
 
 
 def models_of(hosts: Iterable[Host]) -> tuple[str, ...]:
-    """The models that the hosts serve; a path on the host counts by its last part's name as it stands."""
-    return tuple(sorted({service.model for host in hosts for service in host.settings.services.values()}))
+    """The models that the hosts serve, as they are called below models_dir; a path elsewhere as it stands."""
+    services = (service for host in hosts for service in host.settings.services.values())
+    return tuple(sorted({of_service(one.model) or one.model for one in services}))
 
 
 def model_files(folder: Path, models: Iterable[str]) -> dict[str, Path]:
-    """Every file of each model's directory below `folder`. Raises FleetError naming what is not there."""
+    """Every file of each model below `folder`, which is searched as models.push searches its source.
+
+    Raises UsageError naming what is not there or cannot travel.
+    """
     found: dict[str, Path] = {}
     for model in models:
-        root = folder / model.lstrip("/")
-        files = list(_tree(root))
-        if not files:
-            raise UsageError(f"--models {folder}: model {model} is not there", hint=f"its files belong into {root}")
-        for path in files:
-            _add(found, f"models/{model.lstrip('/')}/{path.relative_to(root).as_posix()}", path)
+        root = find(folder, model)
+        if root is None:
+            hint = f"its files belong into {folder / model}, or into models--ORG--NAME of Hugging Face's cache"
+            raise UsageError(f"--models {folder}: model {model} is not there", hint=hint)
+        for inner, path in measure(root).items():
+            _add(found, f"models/{model}/{inner}", path)
     return found
 
 

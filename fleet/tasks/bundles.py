@@ -11,7 +11,7 @@ from fleet.tasks.shared import ALLOWED, STORE, UNSIGNED
     example="invoke bundle.create -i site -o /media/disk/bundle --sign-key ~/.ssh/release --volume-size 32G",
     name="create",
     output="The directory to write; what an earlier try left there is gone on with.",
-    models="Also the services' models, from this directory: DIR/MODEL/….",
+    models="Also the services' models, from this directory: NAME/ in it, or Hugging Face's cache.",
     since="A file of `bundle.have`: leave out what the site holds.",
     volume_size="Split into volumes of at most this size: 700M, 32G.",
     sign_key="Private key, or public key whose other half an agent holds, to sign with.",

@@ -23,6 +23,7 @@ from fleet.image.store import Store
 from fleet.image.workshop import ensure_layout
 from fleet.inventory import load, select
 from fleet.inventory.model import Host
+from fleet.models.names import of_service
 from fleet.report import bundle as report
 from fleet.report import terminal
 from fleet.rollout.relays import registry_images
@@ -60,9 +61,15 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
     if not hosts:
         raise UsageError("no selected host has a service, so there is nothing to carry")
     secrets.require(hosts, services=False)
-    models = site.models_of(hosts) if wishes.models else ()
-    files: dict[str, Path | bytes] = dict(site.model_files(Path(wishes.models), models)) if models else {}
     say = narrator(options, loud=terminal.err().is_terminal)
+    files: dict[str, Path | bytes] = {}
+    models: tuple[str, ...] = ()
+    if wishes.models:
+        named = site.models_of(hosts)
+        models = tuple(one for one in named if of_service(one))
+        files |= site.model_files(Path(wishes.models).expanduser(), models)
+        for other in (one for one in named if one not in models):
+            say.line(f"model {other} lies outside models_dir: it has to be on the hosts")
     with connected(options) as connector:
         stock = obtain(inventory, hosts, connector, ROOT, say=say.line, publish=False, moving=say.moving)
         everything = create.with_relays(stock.releases, stock.relays)

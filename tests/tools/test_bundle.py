@@ -29,7 +29,7 @@ all:
     fleet:
       delivery: sideload
       image: {name: vllm-rocm, archive: ARCHIVE, gfx: [gfx942]}
-      services: {chat: {model: tiny}}
+      services: {chat: {model: tiny}, embed: {model: /app/models/org/small, port: 8100}}
   children:
     vault:
       hosts: {"n-[1:2].vault": {}}
@@ -85,6 +85,11 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = controller(root / "home", 1)
     (home / "models/tiny").mkdir(parents=True)
     (home / "models/tiny/weights").write_bytes(b"w" * MIB)
+    cached = home / "models/models--org--small"
+    (cached / "blobs").mkdir(parents=True)
+    (cached / "blobs/0123").write_bytes(b"{}")
+    (cached / "snapshots/abc").mkdir(parents=True)
+    (cached / "snapshots/abc/config.json").symlink_to("../../blobs/0123")
     fleet(home, "maintenance", "-i", "site.yaml", "--host", "n-2.vault", "--reason", "HBM")
     assert (home / "site.maintenance.yaml").is_file()
     made = ("bundle.create", "-i", "site.yaml", "--without-tool", "--sign-key", "../key")
@@ -152,9 +157,14 @@ def test_a_tar_of_the_images_is_what_docker_save_writes(site: Path, tmp_path: Pa
     subprocess.run(("skopeo", "inspect", f"docker-archive:{tmp_path}/x.tar"), check=True, capture_output=True)
 
 
-def test_maintenance_stays_at_home_and_models_travel(site: Path) -> None:
+def test_maintenance_stays_at_home_and_models_travel_from_directories_and_from_hugging_faces_cache(site: Path) -> None:
     said = fleet(site, "bundle.list", "../full")
     assert "model tiny" in said
+    assert "model org/small" in said
+    assert (site.parent / "full/models/org/small/config.json").read_bytes() == b"{}"
+    assert "has to be on the hosts" not in fleet(
+        site, "bundle.verify", "../full", *SIGNED, "-i", "../full/site/inventory"
+    )
     names = {path.name for path in (site.parent / "full/site").rglob("*")}
     assert "site.lock.yaml" in names
     assert "site.maintenance.yaml" not in names
