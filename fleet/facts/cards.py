@@ -56,6 +56,12 @@ def gfx_of_name(name: str) -> str | None:
     return None if found is None else str(found)
 
 
+def families() -> tuple[str, ...]:
+    """The cards that are written down, by the names that an inventory may give them."""
+    rows = _table()["devices"].values()
+    return tuple(sorted({family(name) for row in rows for name in (row["model"], *row.get("by_cus", {}).values())}))
+
+
 def gfx_of_model(model: str) -> str | None:
     """The target of a card by its name (MI300X -> gfx942); None for a name nobody wrote down."""
     for row in _table()["devices"].values():

@@ -1,5 +1,6 @@
 """The merged `fleet:` mapping against schema.yaml, each mistake at the place where it was written."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -8,6 +9,7 @@ from typing import Any
 import jsonschema
 
 from fleet.errors import Problem
+from fleet.facts.cards import families, family, gfx_of_model
 from fleet.inventory.convert import SECRET_HINT
 from fleet.inventory.judge import Kind, judge
 from fleet.inventory.nodes import Node
@@ -37,7 +39,7 @@ def _validator() -> jsonschema.Draft202012Validator:
 def check(node: Node) -> tuple[Node, list[Problem]]:
     """`fleet` without its nulls, and everything that is wrong with it."""
     set_ = without_nulls(node)
-    return set_, [*judge(set_, _validator(), KIND, written=node), *_images(set_), *_known(set_)]
+    return set_, [*judge(set_, _validator(), KIND, written=node), *_images(set_), *_cards(set_), *_known(set_)]
 
 
 def without_nulls(node: Node) -> Node:
@@ -83,6 +85,22 @@ def _own_base(source: dict[str, Node], path: str) -> Iterator[Problem]:
         if node is not None and node.value != "":
             hint = "what the base is built on goes into base.args.BASE_IMAGE"
             yield node.place.problem(f"{path}.{name}", "there is a base of one's own (source.base) as well", hint)
+
+
+def _cards(fleet: Node) -> Iterator[Problem]:
+    """A card nobody wrote down has no target that a build could take, unless every image here names its own."""
+    whole = _mapping(fleet)
+    model = _mapping(whole.get("gpus")).get("model")
+    if model is None or not isinstance(model.value, str) or not model.value or gfx_of_model(model.value):
+        return
+    services = map(_mapping, _mapping(whole.get("services")).values())
+    images = [_mapping(one["image"]) for one in (whole, *services) if "image" in one]
+    if images and all("gfx" in image or "gfx" in _mapping(image.get("source")) for image in images):
+        return
+    close = difflib.get_close_matches(family(model.value), families(), 1, 0.6)
+    known = f"did you mean {close[0]}?" if close else f"known are {', '.join(families())}"
+    hint = f"{known}; for another card name its target under image.gfx or image.source.gfx"
+    yield model.place.problem("fleet.gpus.model", f"no GPU target is known of a card {model.value!r}", hint)
 
 
 def _known(fleet: Node) -> Iterator[Problem]:

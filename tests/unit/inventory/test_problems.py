@@ -45,6 +45,14 @@ CASES = {
         FLEET + "      gpus: {count: many}\n",
         "i.yaml:5:21: fleet.gpus.count: must be a whole number, not a string",
     ),
+    "unknown card": (
+        FLEET + "      gpus: {model: MI300Z}\n",
+        "i.yaml:5:21: fleet.gpus.model: no GPU target is known of a card 'MI300Z' (did you mean MI300X?; for another",
+    ),
+    "unknown card of a build without targets": (
+        FLEET + "      gpus: {model: B200}\n      image: {name: v, source: {ref: m}}\n",
+        "fleet.gpus.model: no GPU target is known of a card 'B200' (known are MI100, MI210,",
+    ),
     "hosts as a list": ("all: {hosts: [a, b]}\n", "i.yaml:1:14: all.hosts: must be a mapping, not a list"),
     "duplicate": ("all:\n  hosts: {a: }\n  hosts: {b: }\n", "i.yaml:3:3: duplicate key 'hosts', first on line 2"),
     "jinja": (FLEET + "      models_dir: '{{ x }}'\n", "Jinja is not supported inside fleet"),
@@ -125,6 +133,16 @@ def test_ini_file_in_a_directory_is_one_clear_problem(tmp_path: Path) -> None:
     (tmp_path / "hosts.ini").write_text("[a]\nb\n", encoding="utf-8")
     with pytest.raises(InputError, match="ansible-inventory -i FILE --list --yaml"):
         load([str(tmp_path)])
+
+
+def test_an_unknown_card_is_right_where_every_image_names_its_targets(tmp_path: Path) -> None:
+    path = tmp_path / "i.yaml"
+    images = (
+        "      image: {name: v, source: {ref: m, gfx: [gfx1250]}}\n"
+        "      services: {chat: {model: m, image: {prebuilt: 'a:b', gfx: [gfx1250]}}}\n"
+    )
+    path.write_text(FLEET + "      gpus: {model: MI999}\n" + images)
+    assert load([str(path)]).hosts["a"].settings.gpus.model == "MI999"
 
 
 def test_jinja_and_vault_outside_fleet_are_ignored(tmp_path: Path) -> None:
