@@ -157,7 +157,14 @@ class EngineAnswer(Answer):
 
 
 def _listed(one: Container) -> dict[str, Any]:
-    return {"Id": one.id, "Names": [f"/{one.name}"], "State": one.status, "Labels": one.wish.get("Labels") or {}}
+    return {
+        "Id": one.id,
+        "Names": [f"/{one.name}"],
+        "State": one.status,
+        "Labels": one.wish.get("Labels") or {},
+        "Command": " ".join(one.wish.get("Cmd") or ()),
+        "HostConfig": {"NetworkMode": (one.wish.get("HostConfig") or {}).get("NetworkMode", "")},
+    }
 
 
 def _frame(data: bytes) -> bytes:

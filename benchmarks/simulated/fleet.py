@@ -192,6 +192,6 @@ all:
       registry: {{host: "{address}", insecure: true, parallel_pulls: 16}}
       models_dir: /srv/models
       services:
-        chat: {{model: {MODEL}, port: 8000}}
+        chat: {{model: {MODEL}, port: 8000, host: 192.0.2.8}}
   hosts:
 {hosts}"""

@@ -76,6 +76,11 @@ class Container:
     def port(self) -> int:
         return int(self.wish.get("Labels", {}).get("io.fleet.port", "0"))
 
+    @property
+    def bound(self) -> str:
+        words = list(self.wish.get("Cmd") or ())
+        return str(words[words.index("--host") + 1])
+
     def ready(self, start: float) -> bool:
         return self.status == "running" and time.time() - self.started >= start
 
@@ -174,9 +179,12 @@ class Machine:
         self.containers[made.id] = made
         return made
 
-    def serves(self, port: int) -> bool:
-        """Does a vLLM listen there? It does not before the model is loaded."""
-        return any(one.port == port and one.ready(self.delays.start) for one in tuple(self.containers.values()))
+    def serves(self, address: str, port: int) -> bool:
+        """Does a vLLM listen there? It does not before the model is loaded, nor elsewhere than where it was told to."""
+        return any(
+            (one.port, one.bound) == (port, address) and one.ready(self.delays.start)
+            for one in tuple(self.containers.values())
+        )
 
 
 def stamp(seconds: float) -> str:

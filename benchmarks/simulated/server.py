@@ -51,7 +51,7 @@ class Front(paramiko.ServerInterface):
         self, chanid: int, _origin: tuple[str, int], destination: tuple[str, int]
     ) -> int:
         self.machine.count("channels")
-        if not self.machine.serves(destination[1]):
+        if not self.machine.serves(*destination):
             self.machine.count("vllm")
             return common.OPEN_FAILED_CONNECT_FAILED
         self.forwards.add(chanid)

@@ -57,8 +57,8 @@ class Starts:
 
     def _starting(self, name: str) -> list[str]:
         found = readers(observe(self.session, self.client).containers, name)
-        return [one.name for one in found if not self._answers(one.port)]
+        return [one.name for one in found if not self._answers(one)]
 
-    def _answers(self, port: int) -> bool:
-        with self.session.forward_local(port) as (address, local):
-            return healthy(address, local)
+    def _answers(self, one: Inspection) -> bool:
+        with self.session.forward_local(one.port, one.address) as (address, port):
+            return healthy(address, port)

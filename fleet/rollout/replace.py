@@ -54,7 +54,9 @@ def wanted(host: Host) -> Counts:
 def pulse(site: Site) -> Counts:
     """How many replicas of each service answer /health on the host now. A host that does not answer has none."""
     try:
-        return _count(name for name, port in running(site.session, site.client) if _answers(site, port))
+        return _count(
+            name for name, address, port in running(site.session, site.client) if _answers(site, address, port)
+        )
     except HostError:
         return {}
 
@@ -66,7 +68,7 @@ def standing(outcome: Outcome, host: Host) -> Standing:
     site = outcome.site
     seen = site.containers()
     ours = (one for one in seen if one.owned and one.state == "running" and one.port)
-    return Standing(wanted(host), _count(one.service for one in ours if _answers(site, one.port)))
+    return Standing(wanted(host), _count(one.service for one in ours if _answers(site, one.address, one.port)))
 
 
 def serve(
@@ -155,8 +157,8 @@ def _steps(changes: Iterable[Change]) -> int:
     return sum(len(change.steps) + len(change.commit) for change in changes)
 
 
-def _answers(site: Site, its_port: int) -> bool:
-    with site.session.forward_local(its_port) as (address, port):
+def _answers(site: Site, its_address: str, its_port: int) -> bool:
+    with site.session.forward_local(its_port, its_address) as (address, port):
         return healthy(address, port)
 
 

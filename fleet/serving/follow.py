@@ -8,6 +8,7 @@ import docker.errors
 
 from fleet.errors import FleetError, HostError
 from fleet.inventory.settings import Service
+from fleet.serving.address import address_of
 from fleet.serving.context import Context
 from fleet.serving.load import CLIENTS, Speed
 from fleet.serving.steps import Settle, Verify, Wait
@@ -122,14 +123,6 @@ def settle(step: Settle, context: Context) -> None:
             if left <= 0:
                 return
             context.sleep(min(1.0, left))
-
-
-def address_of(service: Service | None) -> str:
-    """Where the host itself reaches the service: loopback, unless it was bound to one address only."""
-    everywhere = ("", "0.0.0.0", "::", "localhost")  # noqa: S104  compared with, not bound to
-    if service is None or service.host in everywhere or service.network != "host":
-        return "127.0.0.1"
-    return service.host
 
 
 class NewLines:

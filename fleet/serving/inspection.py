@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.serving.address import address_in
 from fleet.serving.spec import LABEL, SCHEMA, ContainerSpec, Volume, gpu_minors
 
 Json = Mapping[str, Any]
@@ -100,6 +101,11 @@ class Inspection:
     def port(self) -> int:
         text = self.labels.get(f"{LABEL}port", "")
         return int(text) if text.isdigit() else 0
+
+    @property
+    def address(self) -> str:
+        """Where its host reaches it."""
+        return address_in((*self.entrypoint, *self.arguments), self.network)
 
     @property
     def gpus(self) -> frozenset[int] | None:

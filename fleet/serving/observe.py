@@ -10,6 +10,7 @@ import docker.errors
 import requests
 
 from fleet.errors import HostError
+from fleet.serving.address import address_in
 from fleet.serving.inspection import CANDIDATE, Inspection, parse
 from fleet.serving.spec import LABEL
 from fleet.shell import STATE_DIR, Shell
@@ -63,15 +64,20 @@ def observe(session: Shell, client: docker.DockerClient, names: Collection[str] 
     return Observed(tuple(sorted(found, key=lambda one: one.name)), state_dir, files, drained)
 
 
-def running(session: Shell, client: docker.DockerClient) -> tuple[tuple[str, int], ...]:
-    """(service, port) of each of our running containers, in one request. Raises HostError."""
+def running(session: Shell, client: docker.DockerClient) -> tuple[tuple[str, str, int], ...]:
+    """(service, address, port) of each of our running containers, in one request. Raises HostError."""
     try:
         listed = client.api.containers()
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
         raise HostError(session.host.name, f"the containers could not be read: {error}") from error
-    ours = [entry.get("Labels") or {} for entry in listed if entry.get("State") == "running"]
-    found = ((labels.get(f"{LABEL}service", ""), labels.get(f"{LABEL}port", "")) for labels in ours)
-    return tuple((service, int(port)) for service, port in found if service and port.isdigit())
+    found = []
+    for entry in listed:
+        labels, words = entry.get("Labels") or {}, str(entry.get("Command") or "").split()
+        service, port = labels.get(f"{LABEL}service", ""), labels.get(f"{LABEL}port", "")
+        if entry.get("State") == "running" and service and port.isdigit():
+            network = (entry.get("HostConfig") or {}).get("NetworkMode", "")
+            found.append((service, address_in(words, network), int(port)))
+    return tuple(found)
 
 
 def inspect(client: docker.DockerClient, container: str) -> Inspection | None:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from fleet.errors import FleetError, HostError, UnreachableError
+from fleet.serving.address import address_of
 from fleet.serving.api import Api
 from fleet.serving.context import Context
-from fleet.serving.follow import address_of
 from fleet.serving.steps import DrainBack, DrainIdle, DrainOut, Hook
 from fleet.shell import STATE_DIR
 

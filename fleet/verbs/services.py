@@ -171,5 +171,5 @@ def _rows(options: Options, connector: Connector) -> tuple[dict[str, Outcome], d
 
 
 def _healthy(site: Site, container: Inspection) -> bool:
-    with site.session.forward_local(container.port) as (address, port):
+    with site.session.forward_local(container.port, container.address) as (address, port):
         return healthy(address, port)

@@ -43,6 +43,12 @@ def test_a_roll_replaces_every_host_and_the_next_deploy_changes_nothing(fleet: S
     assert again.counts["connections"] == HOSTS
 
 
+def test_replicas_that_are_bound_to_one_address_are_asked_there(fleet: SimulatedFleet) -> None:
+    told = fleet.run("status", release=1)
+    assert told.code == 0, told.output
+    assert "no answer" not in told.output
+
+
 def test_a_rollback_goes_by_what_the_hosts_remember_and_a_second_one_goes_nowhere(fleet: SimulatedFleet) -> None:
     (fleet.folder / "playbooks").mkdir()
     (fleet.folder / "playbooks/deploy.yaml").write_text(PLAYBOOK, encoding="utf-8")
