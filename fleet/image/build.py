@@ -14,6 +14,7 @@ from fleet.image.convert import Converted
 from fleet.image.describe import LABEL_KEY
 from fleet.image.dockerfile import Dockerfile
 from fleet.image.machine import Machine
+from fleet.image.reference import Reference
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
 
@@ -52,6 +53,17 @@ def image_id(machine: Machine, reference: str) -> str:
     """The ID of an image that the builder has, or ""."""
     answer = machine.run(("docker", "image", "inspect", "--format", "{{.Id}}", reference))
     return answer.stdout.strip() if answer.ok else ""
+
+
+def pulled(machine: Machine, wanted: Reference) -> bool:
+    """Whether the builder's image may have come from the repository that its name says.
+
+    A containerd store cannot tell: it gives such a digest to every image.
+    """
+    form = "{{range .RepoDigests}}{{println .}}{{end}}"
+    answer = machine.run(("docker", "image", "inspect", "--format", form, wanted.familiar))
+    names = {wanted.name, Reference(wanted.domain, wanted.path).familiar}
+    return answer.ok and any(line.partition("@")[0] in names for line in answer.stdout.split())
 
 
 def build(

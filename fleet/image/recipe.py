@@ -118,20 +118,26 @@ def _text(source: Source, tree: Checkout) -> str:
 
 
 def _base(name: str, workshop: Workshop, lock: Lock) -> tuple[Base, Lock]:
-    """What a base image is: by its registry's digest, else by the ID of the one that the builder has."""
+    """What a base image is: by its registry's digest, else by the ID of the one that the builder has.
+
+    A name of Docker Hub that the builder has and never pulled is an image of one's own, so nobody else is asked for it.
+    """
     wanted = reference.parse(name)
-    local = wanted.domain == reference.DEFAULT_DOMAIN and not lock.image(f"{wanted.name}:{wanted.tag_or_latest}")
-    identity = build.image_id(workshop.machine, name) if local else ""
-    if identity:
+    locked = lock.image(f"{wanted.name}:{wanted.tag_or_latest}")
+    hub = wanted.domain == reference.DEFAULT_DOMAIN
+    identity = build.image_id(workshop.machine, name) if hub and not locked else ""
+    if identity and not build.pulled(workshop.machine, wanted):
         return Base(name, name, identity), lock
     problem: FleetError | None = None
     try:
         digest, lock = resolve_tag(workshop, wanted, lock)
     except FleetError as error:
+        if locked:  # it is the registry's, which does not answer now: no reason to build on what lies here
+            raise
         digest, problem = "", error
     if digest:
         return Base(name, str(wanted.pinned(digest)), digest), lock
-    identity = build.image_id(workshop.machine, name)
+    identity = identity or build.image_id(workshop.machine, name)
     if identity:
         return Base(name, name, identity), lock
     why = problem.message if problem else f"registry {wanted.domain} has no such tag"

@@ -14,7 +14,8 @@ from fleet.image.git import Git, git_for, reason
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Source
 
-_REFSPECS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+_TAGS = "+refs/tags/*:refs/tags/*"
+_REFSPECS = ("+refs/heads/*:refs/heads/*", _TAGS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def checkout(source: Source, commit: str, cache: Path) -> Iterator[Checkout]:
     _refuse_credentials(source)
     patches = tuple(_read_patch(path) for path in source.patches)
     with git_for(source) as git:
-        mirror = _mirror(git, source, commit, cache)
+        # A tag that was moved names a commit otherwise, and the version with it. What a whole commit means never moves.
+        mirror = _mirror(git, source, commit, cache, tags=not git_refs.is_commit(source.ref))
         with scratch(cache.absolute() / "trees") as folder:
             yield _work_tree(git, source, commit, mirror, folder / "tree", patches)
 
@@ -56,7 +58,7 @@ def commits(source: Source, old: str, new: str, cache: Path, *, most: int = 500)
     Where upstream rewrote its history, `old` may be gone: then there is nothing to tell. Raises FleetError.
     """
     with git_for(source) as git:
-        mirror = _mirror(git, source, new, cache)
+        mirror = _mirror(git, source, new, cache, tags=False)
         words = ("log", f"--max-count={most}", "--format=%H %s", f"{old}..{new}")
         done = git.try_run(*words, cwd=mirror)
     lines = [line.partition(" ") for line in done.stdout.splitlines()] if done.exit_code == 0 else []
@@ -103,8 +105,11 @@ def _location(source: Source) -> str:
     return str(path.absolute()) if path.is_dir() else source.repository
 
 
-def _mirror(git: Git, source: Source, commit: str, cache: Path) -> Path:
-    """A bare repository that holds `commit` and all tags."""
+def _mirror(git: Git, source: Source, commit: str, cache: Path, *, tags: bool) -> Path:
+    """A bare repository that holds `commit` and all tags; `tags` asks for them anew.
+
+    A repository that does not answer is no failure where the mirror has the commit: a site may be cut off from it.
+    """
     location = _location(source)
     path = cache.absolute() / "git" / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +119,8 @@ def _mirror(git: Git, source: Source, commit: str, cache: Path) -> Path:
         if git.try_run("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).exit_code or not _has_tags(git, path):
             doing = f"fetching {source.repository}"
             git.run(doing, "fetch", "--quiet", "--prune", "--", location, *_REFSPECS, cwd=path)
+        elif tags:
+            git.try_run("fetch", "--quiet", "--prune", "--", location, _TAGS, cwd=path)
         if git.try_run("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).exit_code:
             git.run(
                 f"fetching commit {commit} of {source.repository}", "fetch", "--quiet", "--", location, commit, cwd=path

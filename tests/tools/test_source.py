@@ -64,6 +64,25 @@ def test_a_moved_branch_is_fetched_into_the_same_mirror(origin: Path, tmp_path: 
         assert (tree.path / "hello.txt").read_text() == "three\n"
 
 
+def test_a_tag_that_moved_to_a_commit_of_the_mirror_gives_its_version(origin: Path, tmp_path: Path) -> None:
+    git(origin, "tag", "v1.0.0", "v0.11.0^{}")
+    git(origin, "tag", "--delete", "v0.11.0")
+    source, cache = Source(ref="main", repository=str(origin)), tmp_path / "cache"
+    with sources.checkout(source, sources.resolve(source), cache) as tree:
+        assert tree.describe.startswith("v1.0.0-1-g")
+    git(origin, "tag", "--force", "v1.0.0", "main")
+    git(origin, "tag", "new")
+    moved = Source(ref="v1.0.0", repository=str(origin))
+    with sources.checkout(moved, sources.resolve(moved), cache) as tree:
+        assert (tree.commit, tree.describe) == (git(origin, "rev-parse", "main"), "v1.0.0")
+        assert git(tree.path, "tag").split() == ["new", "v1.0.0"]
+    # A whole commit means what it meant, and a site that is cut off has it still.
+    origin.rename(tmp_path / "away")
+    for ref in (tree.commit, "v1.0.0"):
+        with sources.checkout(Source(ref=ref, repository=str(origin)), tree.commit, cache) as again:
+            assert again.describe == "v1.0.0"
+
+
 def test_a_commit_without_a_ref_can_be_named(origin: Path, tmp_path: Path) -> None:
     git(origin, "checkout", "--quiet", "--detach")
     (origin / "hello.txt").write_text("stray\n")
