@@ -111,7 +111,8 @@ def unserved(
         if images.get(fingerprint(image)) not in known:
             found.append(f"{', '.join(names)}: the image of the relay's registry ({image.name}) is not in the bundle")
     pairs = (("commits", lock.commits, made.commits), ("images", lock.images, made.images))
-    for part, ours, theirs in (*pairs, ("archives", lock.archives, made.archives)):
+    more = (("archives", lock.archives, made.archives), ("local", lock.local, made.local))
+    for part, ours, theirs in (*pairs, *more):
         found += [
             f"the site's lock says {part}: {name}: {ours[name]}, the bundle was made with {theirs[name]}"
             for name in sorted(ours.keys() & theirs.keys())

@@ -54,5 +54,8 @@ def supply(
 def moved(ours: Lock, theirs: Lock) -> Lock:
     """The site's lock as a bundle moves it: what the bundle was made with counts, the rest stays. Pure."""
     return Lock(
-        {**ours.commits, **theirs.commits}, {**ours.images, **theirs.images}, {**ours.archives, **theirs.archives}
+        {**ours.commits, **theirs.commits},
+        {**ours.images, **theirs.images},
+        {**ours.archives, **theirs.archives},
+        {**ours.local, **theirs.local},
     )

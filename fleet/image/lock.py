@@ -7,6 +7,8 @@ images:
   docker.io/rocm/vllm-dev:base: sha256:<64 hexadecimal digits>
 archives:
   vllm-rocm brought.tar.gz: sha256:<64 hexadecimal digits of the file>
+local:  # base images that no registry has: the builder's image ID
+  docker.io/team/rocm-base:6.4: sha256:<64 hexadecimal digits>
 """
 
 import os
@@ -29,16 +31,21 @@ _VALUES = {
     "commits": (re.compile(r"[0-9a-f]{40}"), "a commit of 40 hexadecimal digits"),
     "images": (re.compile(r"sha256:[0-9a-f]{64}"), "a digest, sha256: and 64 hexadecimal digits"),
     "archives": (re.compile(r"sha256:[0-9a-f]{64}"), "a digest, sha256: and 64 hexadecimal digits"),
+    "local": (re.compile(r"sha256:[0-9a-f]{64}"), "an image ID, sha256: and 64 hexadecimal digits"),
 }
 
 
 @dataclass(frozen=True)
 class Lock:
-    """`commits` by "REPOSITORY REF", `images` by full reference with its tag, `archives` by "NAME FILE"."""
+    """`commits` by "REPOSITORY REF", `images` and `local` by full reference with its tag, `archives` by "NAME FILE".
+
+    A base image is in one of `images` and `local`: what a registry says it is, or what lies on the builder alone.
+    """
 
     commits: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     archives: Mapping[str, str] = field(default_factory=dict)
+    local: Mapping[str, str] = field(default_factory=dict)
 
     def commit(self, repository: str, ref: str) -> str:
         """The locked commit, or ""."""
@@ -52,7 +59,14 @@ class Lock:
         return replace(self, commits={**self.commits, f"{repository} {ref}": commit})
 
     def with_image(self, reference: str, digest: str) -> "Lock":
-        return replace(self, images={**self.images, reference: digest})
+        return replace(self, images={**self.images, reference: digest}, local=_without(self.local, reference))
+
+    def local_id(self, reference: str) -> str:
+        """The locked ID of a base image that lies on the builder alone, or ""."""
+        return self.local.get(reference, "")
+
+    def with_local(self, reference: str, identity: str) -> "Lock":
+        return replace(self, images=_without(self.images, reference), local={**self.local, reference: identity})
 
     def archive(self, name: str, file: str) -> str:
         """The locked digest of an image's archive, or ""."""
@@ -96,8 +110,9 @@ def dumps(lock: Lock) -> str:
         "commits": dict(sorted(lock.commits.items())),
         "images": dict(sorted(lock.images.items())),
     }
-    if lock.archives:
-        data["archives"] = dict(sorted(lock.archives.items()))
+    for part, found in (("archives", lock.archives), ("local", lock.local)):
+        if found:
+            data[part] = dict(sorted(found.items()))
     body: str = yaml.safe_dump(data, sort_keys=False, width=1000, allow_unicode=True)
     return _HEADER + body
 
@@ -119,6 +134,10 @@ def write(path: Path, lock: Lock) -> bool:
     except OSError as error:
         raise FleetError(f"{path} cannot be written: {error.strerror}") from error
     return True
+
+
+def _without(found: Mapping[str, str], key: str) -> dict[str, str]:
+    return {name: value for name, value in found.items() if name != key}
 
 
 def _lock(root: yaml.Node | None, name: str) -> Lock:

@@ -58,6 +58,9 @@ def _make(
     own = recipe.own
     if own is not None and base is not None and base.base is None:
         build.require(workshop.machine, builder, own.built)
+    _as_locked(recipe, workshop)
+    if own is not None and base is not None and base.base is None:
+        _as_locked(own, workshop)
     if not make:
         return
     labels: dict[str, str] = {}
@@ -71,6 +74,18 @@ def _make(
         recipe, labels = replace(recipe, base=base.base), {LABEL_BASE_KEY: own.key}
     labels |= build_plan.labels(source, tree.commit, tree.describe, recipe.key, recipe.gfx, recipe.base)
     run_build(recipe, source, tree, builder, workshop, labels)
+
+
+def _as_locked(recipe: Recipe, workshop: Workshop) -> None:
+    """A name on the builder can be given to another image, and a build knows the base by its name alone."""
+    for base in recipe.local:
+        found = build.image_id(workshop.machine, base.reference)
+        if found != base.identity:
+            is_now = f"is {found[:19]} there now" if found else "is not there any more"
+            raise FleetError(
+                f"base image {base.reference} of {workshop.machine.name} is locked as {base.identity[:19]} and {is_now}",
+                hint="tag the old one again, or let build --update take what is there",
+            )
 
 
 def export_again(workshop: Workshop, release: Release) -> None:
@@ -100,7 +115,7 @@ def _same(source: Source, key: str) -> str:
 def _memo(name: str, source: Source, commit: str, gfx: tuple[str, ...], lock: Lock) -> str:
     """A name for these settings: equal settings on an equal lock gave an equal content key."""
     args = [f"{key}={value}" for key, value in sorted(source.args.items())]
-    locked = [f"{tag}={digest}" for tag, digest in sorted(lock.images.items())]
+    locked = [f"{tag}={digest}" for tag, digest in (*sorted(lock.images.items()), *sorted(lock.local.items()))]
     words = (source.repository, commit, source.dockerfile, source.target, source.base_image)
     base = source.base
     own = (

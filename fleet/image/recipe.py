@@ -33,6 +33,7 @@ class Recipe:
     base: Base
     key: str
     gfx: tuple[str, ...]
+    local: tuple[Base, ...] = ()  # bases that lie on the builder alone, by the IDs that are locked
     own: "Recipe | None" = None
 
     @property
@@ -104,7 +105,8 @@ def _settle(
     built = dockerfile.read(build_ca.with_ca(text), source.dockerfile) if source.ca_file else file
     identity = ",".join(base.identity for base in bases)
     taken = gfx if file.gfx_arg else ()
-    return Recipe("", file, built, args, target, first, "", taken), identity, lock
+    local = tuple(base for base in bases if base is not ours and "@" not in base.pinned)
+    return Recipe("", file, built, args, target, first, "", taken, local), identity, lock
 
 
 def _text(source: Source, tree: Checkout) -> str:
@@ -118,16 +120,20 @@ def _text(source: Source, tree: Checkout) -> str:
 
 
 def _base(name: str, workshop: Workshop, lock: Lock) -> tuple[Base, Lock]:
-    """What a base image is: by its registry's digest, else by the ID of the one that the builder has.
+    """What a base image is: by its registry's digest, else by the ID of the one that the builder has. Both are locked.
 
     A name of Docker Hub that the builder has and never pulled is an image of one's own, so nobody else is asked for it.
     """
     wanted = reference.parse(name)
-    locked = lock.image(f"{wanted.name}:{wanted.tag_or_latest}")
+    full = f"{wanted.name}:{wanted.tag_or_latest}"
+    known = "" if workshop.update else lock.local_id(full)
+    if known:
+        return Base(name, name, known), lock
+    locked = lock.image(full)
     hub = wanted.domain == reference.DEFAULT_DOMAIN
     identity = build.image_id(workshop.machine, name) if hub and not locked else ""
     if identity and not build.pulled(workshop.machine, wanted):
-        return Base(name, name, identity), lock
+        return Base(name, name, identity), lock.with_local(full, identity)
     problem: FleetError | None = None
     try:
         digest, lock = resolve_tag(workshop, wanted, lock)
@@ -139,6 +145,6 @@ def _base(name: str, workshop: Workshop, lock: Lock) -> tuple[Base, Lock]:
         return Base(name, str(wanted.pinned(digest)), digest), lock
     identity = identity or build.image_id(workshop.machine, name)
     if identity:
-        return Base(name, name, identity), lock
+        return Base(name, name, identity), lock.with_local(full, identity)
     why = problem.message if problem else f"registry {wanted.domain} has no such tag"
     raise FleetError(f"base image {name}: {why}, and {workshop.machine.name} does not have it either")

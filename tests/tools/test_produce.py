@@ -17,7 +17,7 @@ from fleet.image.build import BuildError
 from fleet.image.layout import read
 from fleet.image.lock import Lock
 from fleet.image.machine import NOTHING
-from fleet.image.produce import look, produce
+from fleet.image.produce import known, look, produce
 from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
 from fleet.image.store import Store
@@ -47,6 +47,7 @@ class Docker:
         self.built: dict[str, dict[str, str]] = {}  # tag -> labels
         self.builds: list[tuple[str, ...]] = []
         self.environments: list[dict[str, str]] = []
+        self.base = BASE_ID
 
     def run(self, argv: Sequence[str]) -> Output:
         words = tuple(argv)
@@ -58,7 +59,7 @@ class Docker:
         if words[:3] == ("docker", "image", "inspect"):
             if words[-1] in self.built:
                 return Output(0, self.built[words[-1]]["io.fleet.content-key"], "")
-            return Output(0, f"{BASE_ID}\n", "") if words[-1] == "local/base:1" else Output(1, "", "No such image")
+            return Output(0, f"{self.base}\n", "") if words[-1] == "local/base:1" else Output(1, "", "No such image")
         raise AssertionError(words)
 
     def stream(
@@ -204,6 +205,33 @@ def test_a_moved_ref_is_followed_only_by_update(repository: Path, tmp_path: Path
     moved = produce(image, replace(shop, update=True), first.lock, gfx=())
     assert moved.changes
     assert moved.release.vllm_commit == git(repository, "rev-parse", "main")
+
+
+def test_a_base_that_lies_on_the_builder_alone_is_locked_by_its_id(repository: Path, tmp_path: Path) -> None:
+    docker = Docker()
+    shop = workshop(tmp_path / "fleet", docker)
+    first = produce(spec(repository), shop, Lock(), gfx=())
+    assert first.lock.local == {"docker.io/local/base:1": BASE_ID}
+    docker.base = "sha256:" + "c" * 64
+    tonight = look(spec(repository), replace(shop, update=True), first.lock, gfx=())
+    assert tonight.key != first.key
+    assert tonight.lock.local == {"docker.io/local/base:1": docker.base}
+    for cache in ("another", "fleet"):  # what a look that came to nothing has found out moves nothing
+        shop = workshop(tmp_path / cache, docker)
+        again = look(spec(repository), shop, first.lock, gfx=())
+        assert (again.key, again.lock) == (first.key, first.lock)
+    assert known(spec(repository), shop, first.lock, gfx=()) == first.release
+    made = produce(spec(repository), shop, tonight.lock, gfx=())
+    assert (made.key, made.release.base_digest) == (tonight.key, docker.base)
+
+
+def test_a_base_that_is_not_the_locked_one_any_more_builds_nothing(repository: Path, tmp_path: Path) -> None:
+    docker = Docker()
+    lock = produce(spec(repository), workshop(tmp_path / "one", docker), Lock(), gfx=()).lock
+    docker.built, docker.base = {}, "sha256:" + "c" * 64
+    with pytest.raises(FleetError, match="is locked as sha256:bbbbbbbbbbbb and is sha256:cccccccccccc there now"):
+        produce(spec(repository), workshop(tmp_path / "two", docker), lock, gfx=())
+    assert len(docker.builds) == 1
 
 
 def test_a_lost_layout_is_had_again(repository: Path, tmp_path: Path) -> None:

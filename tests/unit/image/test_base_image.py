@@ -63,13 +63,13 @@ def test_a_base_that_was_pulled_is_followed_in_its_registry(monkeypatch: pytest.
 def test_a_base_of_ones_own_is_asked_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     for digests in ([], [f"registry.corp/mirror@{OLD}"]):
         base, lock, asked = ask(monkeypatch, digests, NEW, Lock())
-        assert (base, lock, asked) == (Base(NAME, NAME, ID), Lock(), False)
+        assert (base, lock, asked) == (Base(NAME, NAME, ID), Lock().with_local(LOCKED, ID), False)
 
 
 @pytest.mark.parametrize("answer", ["", FleetError("cannot be reached")])
 def test_what_no_registry_gives_is_the_builders(monkeypatch: pytest.MonkeyPatch, answer: str | FleetError) -> None:
     base, lock, _ = ask(monkeypatch, [f"rocm/vllm-dev@{OLD}"], answer, Lock())
-    assert (base, lock) == (Base(NAME, NAME, ID), Lock())
+    assert (base, lock) == (Base(NAME, NAME, ID), Lock().with_local(LOCKED, ID))
     with pytest.raises(FleetError, match=r"and .* does not have it either"):
         ask(monkeypatch, None, answer, Lock())
 

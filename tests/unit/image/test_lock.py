@@ -19,6 +19,13 @@ def test_answers_what_was_locked() -> None:
     assert LOCK.image("docker.io/rocm/vllm-dev:base") == f"sha256:{'b' * 64}"
 
 
+def test_a_base_is_either_a_registrys_or_the_builders() -> None:
+    lock = LOCK.with_local("docker.io/rocm/vllm-dev:base", f"sha256:{'c' * 64}")
+    assert (lock.image("docker.io/rocm/vllm-dev:base"), lock.images) == ("", {})
+    assert parse(dumps(lock), "l") == lock
+    assert not lock.with_image("docker.io/rocm/vllm-dev:base", f"sha256:{'b' * 64}").local
+
+
 def test_survives_a_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "prod.lock.yaml"
     assert write(path, LOCK)
