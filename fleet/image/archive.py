@@ -4,146 +4,124 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from fleet.errors import FleetError
+from fleet.image.archive_judge import SMALL, TOP, Archive, judge
+from fleet.image.layout import OCI_INDEX
 from fleet.image.scratch import scratch
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_SMALL = 4 << 20  # bytes; the JSON documents of an archive are far below
-
-
-@dataclass(frozen=True)
-class Archive:
-    """`kind` is skopeo's transport: `oci-archive` or `docker-archive`. `names` are the image names in it."""
-
-    path: Path
-    kind: str
-    names: tuple[str, ...]
-
-    @property
-    def transport(self) -> str:
-        """The argument for skopeo."""
-        return f"{self.kind}:{self.path}"
+_BLOB = re.compile(r"blobs/sha256/[0-9a-f]{64}")
+_DOCUMENTS = 64 << 20  # bytes of JSON that are looked at in one archive
+_CHUNK = 1 << 20
 
 
 def inspect(path: Path) -> Archive:
     """Read the whole archive once, which also shows whether it is complete.
 
-    Raises FleetError for a missing, damaged or foreign file, and for one that holds several images.
+    Raises FleetError for a missing, damaged or foreign file, and for one that holds several images for our hosts.
     """
+    return readings(path)[0]
+
+
+def readings(path: Path) -> tuple[Archive, ...]:
+    """Every kind of archive that the file is, the better one first: what Docker saves since 25 is both."""
+    documents: dict[str, bytes] = {}
+    members: set[str] = set()
+    room = _DOCUMENTS
+    with _reading(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        for member in tar:
+            name = member.name.removeprefix("./")
+            members.add(name)
+            opened = tar.extractfile(member) if member.isfile() and member.size <= min(SMALL, room) else None
+            if opened is not None and ((start := opened.read(1)) in (b"{", b"[") or name in TOP):
+                documents[name] = start + opened.read()
+                room -= member.size
+        while file.read(_CHUNK):
+            pass  # what is compressed has its checksum at the end
+    return judge(path, documents, frozenset(members))
+
+
+@contextmanager
+def opened(archive: Archive, folder: Path) -> Iterator[str]:
+    """The argument that skopeo copies the image from, for as long as it is needed; what that takes lies in `folder`.
+
+    An OCI archive is laid out with an index of this one image. Measured: skopeo 1.9.3 reads no docker-archive that is
+    compressed as a whole ("unexpected EOF"), and takes what follows a colon in a path for an image's name.
+    """
+    with scratch(folder) as own:
+        if archive.kind == "oci-archive":
+            _lay_out(archive, own / "layout")
+            yield f"oci:{own / 'layout'}"
+            return
+        plain = own / "plain.tar"
+        plain.symlink_to(archive.path.absolute())
+        with _reading(archive.path) as content:
+            if _is_packed(content):
+                plain.unlink()
+                with plain.open("wb") as file:
+                    shutil.copyfileobj(content, file, _CHUNK)
+        yield f"docker-archive:{plain}:{archive.chosen}"
+
+
+def _lay_out(archive: Archive, layout: Path) -> None:
+    """Nothing but blobs, by names that cannot lead elsewhere."""
+    (layout / "blobs/sha256").mkdir(parents=True)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [archive.descriptor]}
+    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}', encoding="ascii")
+    (layout / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    with _reading(archive.path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        for member in tar:
+            name = member.name.removeprefix("./")
+            content = tar.extractfile(member) if member.isfile() and _BLOB.fullmatch(name) else None
+            if content is not None:
+                with (layout / name).open("wb") as blob:
+                    shutil.copyfileobj(content, blob, _CHUNK)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """The archive's tar, unpacked on the way. Raises FleetError for whatever is wrong with the file."""
     try:
-        with path.open("rb") as file:
-            if file.read(4) == _ZSTD:
+        with path.open("rb") as raw:
+            head = raw.read(6)
+            raw.seek(0)
+            if head.startswith(_ZSTD):
                 raise FleetError(f"archive {path} is compressed by zstd", hint="zstd -d, or gzip instead")
-        documents, members = _scan(path)
+            with _unpacking(raw, head) as file:
+                yield file
     except FileNotFoundError as error:
         raise FleetError(f"archive {path} is not there") from error
     except IsADirectoryError as error:
         raise FleetError(f"archive {path} is a directory", hint="a tar of it is wanted") from error
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise FleetError(
-            f"archive {path} is damaged or no tar: {error}", hint="bring it again; compare checksums"
-        ) from error
+        raise _damaged(path, error) from error
     except OSError as error:
-        raise FleetError(f"archive {path} cannot be read: {error.strerror or error}") from error
-    return judge(path, documents, members)
+        if error.errno is None:  # bz2 has no error of its own
+            raise _damaged(path, error) from error
+        raise FleetError(f"archive {path} cannot be read or unpacked: {error.strerror}") from error
 
 
-@contextmanager
-def unpacked(archive: Archive, folder: Path) -> Iterator[Archive]:
-    """The archive as a plain tar, in `folder` for as long as it is needed.
-
-    Measured: skopeo 1.9.3 reads no docker-archive that is compressed as a whole ("unexpected EOF").
-    """
-    with archive.path.open("rb") as file:
-        head = file.read(6)
-    packed = _open(archive.path, head)
-    if packed is None:
-        yield archive
-        return
-    with scratch(folder) as own:
-        plain = own / "plain.tar"
-        with packed, plain.open("wb") as file:
-            shutil.copyfileobj(packed, file, 1 << 20)
-        yield replace(archive, path=plain)
+def _is_packed(content: IO[bytes]) -> bool:
+    return isinstance(content, gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile)
 
 
-def _open(path: Path, head: bytes) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | None:
-    """The unpacked stream of a file whose first bytes are `head`; None for a plain one."""
+def _damaged(path: Path, error: Exception) -> FleetError:
+    return FleetError(f"archive {path} is damaged or no tar: {error}", hint="bring it again; compare checksums")
+
+
+def _unpacking(raw: IO[bytes], head: bytes) -> IO[bytes]:
+    """The unpacked stream of a file whose first bytes are `head`."""
     if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(path)
+        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
     if head.startswith(b"BZh"):
-        return bz2.BZ2File(path)
-    return lzma.LZMAFile(path) if head.startswith(b"\xfd7zXZ\x00") else None
-
-
-def judge(path: Path, documents: dict[str, bytes], members: frozenset[str]) -> Archive:
-    """Which kind of archive has these members. Pure.
-
-    An OCI layout comes first: our own archives are both, and only as OCI do their digests hold. What `docker save`
-    since 25 writes is both as well, but may name a manifest that it does not carry.
-    """
-    if "oci-layout" in documents and "index.json" in documents:
-        index = _json(path, "index.json", documents["index.json"])
-        found = [entry for entry in _list(index, "manifests") if _blob(entry) in members]
-        if len(found) == 1:
-            annotations = found[0].get("annotations") or {}
-            name = annotations.get("io.containerd.image.name") or annotations.get("org.opencontainers.image.ref.name")
-            return Archive(path, "oci-archive", (str(name),) if name else ())
-        if found and "manifest.json" not in documents:
-            raise FleetError(f"archive {path} holds {len(found)} images", hint="bring one image an archive")
-    if "manifest.json" not in documents:
-        raise FleetError(
-            f"archive {path} is neither a docker-archive nor an OCI layout",
-            hint="made by `docker save` or `skopeo copy … oci-archive:FILE`",
-        )
-    images = _json(path, "manifest.json", documents["manifest.json"])
-    if not isinstance(images, list) or not images:
-        raise FleetError(f"archive {path} is damaged: its manifest.json lists no image")
-    if len(images) > 1:
-        tags = [tag for image in images for tag in image.get("RepoTags") or ()]
-        raise FleetError(
-            f"archive {path} holds {len(images)} images: {', '.join(tags)}", hint="docker save one of them"
-        )
-    for wanted in (str(images[0].get("Config")), *map(str, images[0].get("Layers") or ())):
-        if wanted not in members:
-            raise FleetError(f"archive {path} is damaged: {wanted} is missing in it", hint="bring it again")
-    return Archive(path, "docker-archive", tuple(images[0].get("RepoTags") or ()))
-
-
-def _scan(path: Path) -> tuple[dict[str, bytes], frozenset[str]]:
-    """The JSON documents at the archive's top, and the names of all its members."""
-    documents: dict[str, bytes] = {}
-    members: set[str] = set()
-    with path.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as tar:
-        for member in tar:
-            name = member.name.removeprefix("./")
-            members.add(name)
-            if name in {"oci-layout", "index.json", "manifest.json"} and member.isfile() and member.size <= _SMALL:
-                file = tar.extractfile(member)
-                documents[name] = file.read() if file else b""
-    return documents, frozenset(members)
-
-
-def _blob(entry: dict[str, Any]) -> str:
-    return f"blobs/{str(entry.get('digest', '')).replace(':', '/')}"
-
-
-def _list(index: Any, key: str) -> list[dict[str, Any]]:
-    entries = index.get(key) if isinstance(index, dict) else None
-    return [entry for entry in entries or () if isinstance(entry, dict)]
-
-
-def _json(path: Path, name: str, content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise FleetError(f"archive {path} is damaged: its {name} is no JSON") from error
+        return bz2.BZ2File(raw)
+    return lzma.LZMAFile(raw) if head.startswith(b"\xfd7zXZ\x00") else raw

@@ -30,42 +30,52 @@ class Converted:
 
 
 def to_layout(
-    source: str, layout: Path, *, registry: Registry | None = None, on_line: Callable[[str], None]
+    source: str, layout: Path, *, registry: Registry | None = None, called: str = "", on_line: Callable[[str], None]
 ) -> Converted:
     """Copy `source` (skopeo's `docker://…`, `docker-archive:…`, `oci:…`, …) into a new, verified layout.
 
-    The layout appears whole or not at all. Raises FleetError; nothing is left behind then.
+    `called` is its name in errors, where it is another. The layout appears whole or not at all. Raises FleetError; nothing
+    is left behind then.
     """
+    called = called or f"the image {source}"
     with scratch(layout.parent) as folder:
         fresh = folder / "layout"
         try:
             with skopeo.access(registry, "src") as flags:
                 skopeo.copy(source, f"oci:{fresh}:image", *flags, on_line=on_line)
             with skopeo.access(registry, "") as flags:
-                before = json.loads(skopeo.output("inspect", "--config", "--raw", *flags, source))
+                before = skopeo.output("inspect", "--config", "--raw", *flags, source)
         except FleetError as error:
-            raise FleetError(
-                f"could not read the image {source}: {error.message}", hint=error.hint or _hint(error)
-            ) from error
-        image = read(fresh)
-        _check_platform(source, image)
+            raise FleetError(f"could not read {called}: {error.message}", hint=error.hint or _hint(error)) from error
+        image = _read(fresh, called)
+        _check_platform(called, image)
         if any("zstd" in layer.media_type for layer in image.layers):
             on_line("the layers are compressed by zstd, which Docker 20.10 does not load: packing them by gzip")
             fresh = _gzipped(fresh, folder, on_line)
             image = read(fresh)
-        verify(image)
+        _read(fresh, called, whole=True)
         if layout.exists():
             shutil.rmtree(layout)
         fresh.rename(layout)
     image = read(layout)
-    return Converted(image, _dropped(before, image))
+    return Converted(image, _dropped(json.loads(before), image))
 
 
-def _check_platform(source: str, image: LayoutImage) -> None:
+def _read(layout: Path, called: str, *, whole: bool = False) -> LayoutImage:
+    try:
+        image = read(layout)
+        if whole:
+            verify(image)
+    except FleetError as error:
+        raise FleetError(f"{called} is damaged: {error.message}", hint="bring it again") from error
+    return image
+
+
+def _check_platform(called: str, image: LayoutImage) -> None:
     """A docker-archive has no index that skopeo could choose from, so the image's own word is read."""
     said = (str(image.document.get("os") or PLATFORM[0]), str(image.document.get("architecture") or PLATFORM[1]))
     if said != PLATFORM:
-        raise FleetError(f"the image {source} is for {'/'.join(said)}", hint=_PLATFORM_HINT)
+        raise FleetError(f"{called} is for {'/'.join(said)}", hint=_PLATFORM_HINT)
 
 
 def _gzipped(layout: Path, folder: Path, on_line: Callable[[str], None]) -> Path:

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,11 +75,28 @@ def read_manifest(layout: Path, manifest: Blob) -> LayoutImage:
         layers = tuple(_blob(layer) for layer in data["layers"])
         document = _json(layout, blob_path(layout, config.digest), config)
         diff_ids = tuple(document["rootfs"]["diff_ids"])
-    except (KeyError, TypeError) as error:
-        raise FleetError(f"{layout}: manifest {manifest.digest} is damaged: {error} is missing") from error
+        wrong = _wrong_in(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FleetError(f"{layout}: manifest {manifest.digest} is damaged: {error}") from error
+    if wrong:
+        raise FleetError(f"{layout}: config {config.digest} is damaged: {wrong} is not what it must be")
     if len(diff_ids) != len(layers):
         raise FleetError(f"{layout}: {len(layers)} layers but {len(diff_ids)} diffIDs in config {config.digest}")
     return LayoutImage(layout, manifest, config, layers, diff_ids, document)
+
+
+def _wrong_in(document: Mapping[str, Any]) -> str:
+    """The first word of an image's config that has another type than it must have; "" where there is none."""
+    config = document.get("config") or {}
+    if not isinstance(config, Mapping):
+        return "config"
+    words: dict[str, tuple[Any, ...]] = {"rootfs.diff_ids": tuple(document["rootfs"]["diff_ids"])}
+    for name, value in ((name, config.get(name) or []) for name in ("Env", "Entrypoint", "Cmd")):
+        words[name] = tuple(value) if isinstance(value, list) else (None,)
+    labels = config.get("Labels") or {}
+    words["Labels"] = tuple(labels.values()) if isinstance(labels, Mapping) else (None,)
+    words["architecture"] = (document.get("architecture") or "", document.get("os") or "")
+    return next((name for name, told in words.items() if not all(isinstance(one, str) for one in told)), "")
 
 
 def verify(image: LayoutImage, *, on_bytes: Callable[[int], None] | None = None) -> None:
@@ -100,23 +117,29 @@ def open_layer(image: LayoutImage, layer: Blob) -> gzip.GzipFile | BinaryIO:
     return gzip.open(path) if packed else path.open("rb")
 
 
-def pick_platform(manifests: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def pick_platform(manifests: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The entries of an index that are linux/amd64; one without a platform counts, an attestation does not."""
 
     def platform(entry: Mapping[str, Any]) -> tuple[str, str]:
-        said = entry.get("platform") or {}
-        return said.get("os", PLATFORM[0]), said.get("architecture", PLATFORM[1])
+        said = entry.get("platform")
+        told = said if isinstance(said, Mapping) else {}
+        return told.get("os") or PLATFORM[0], told.get("architecture") or PLATFORM[1]
 
     return [entry for entry in manifests if platform(entry) == PLATFORM]
 
 
 def _single(layout: Path, index: Mapping[str, Any]) -> Blob:
-    fitting = pick_platform(list(index.get("manifests") or ()))
+    manifests = index.get("manifests")
+    entries = manifests if isinstance(manifests, list) else []
+    fitting = pick_platform([entry for entry in entries if isinstance(entry, Mapping)])
     if not fitting:
         raise FleetError(f"{layout}: holds no linux/amd64 image")
     if len(fitting) > 1:
         raise FleetError(f"{layout}: holds {len(fitting)} linux/amd64 images, and one is expected")
-    blob = _blob(fitting[0])
+    try:
+        blob = _blob(fitting[0])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FleetError(f"{layout}: index.json is damaged: {error}") from error
     if blob.media_type in INDEXES:
         return _single(layout, _json(layout, blob_path(layout, blob.digest), blob))
     return blob
@@ -135,7 +158,7 @@ def _json(layout: Path, path: Path, blob: Blob | None = None) -> dict[str, Any]:
         raise FleetError(f"{layout}: blob {blob.digest} is damaged")
     try:
         data = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FleetError(f"{layout}: {path.relative_to(layout)} is no JSON: {error}") from error
     if not isinstance(data, dict):
         raise FleetError(f"{layout}: {path.relative_to(layout)} is no JSON object")

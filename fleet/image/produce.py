@@ -130,8 +130,8 @@ def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Out
 
 
 def _import(path: Path, layout: Path, workshop: Workshop) -> convert.Converted:
-    with archive.unpacked(archive.inspect(path), layout.parent) as brought:
-        return convert.to_layout(brought.transport, layout, on_line=workshop.on_line)
+    with archive.opened(archive.inspect(path), layout.parent) as source:
+        return convert.to_layout(source, layout, called=f"archive {path}", on_line=workshop.on_line)
 
 
 def _keep(image: Image, workshop: Workshop, key: str, converted: convert.Converted, made: Made) -> Release:

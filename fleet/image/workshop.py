@@ -186,8 +186,9 @@ def _from_hosts(workshop: Workshop, release: Release) -> None:
     with scratch(fresh.parent) as folder:
         for saved in workshop.hosts.saved(release, folder):
             with saved as path:
-                for transport in dict.fromkeys((archive.inspect(path).kind, "docker-archive")):
-                    converted = convert.to_layout(f"{transport}:{path}", fresh, on_line=workshop.on_line)
+                for brought in archive.readings(path):
+                    with archive.opened(brought, folder) as source:
+                        converted = convert.to_layout(source, fresh, on_line=workshop.on_line)
                     try:
                         take(workshop.store, converted, release, "a host")
                     except FleetError as error:

@@ -50,8 +50,8 @@ def test_a_docker_archive_becomes_a_verified_layout_with_the_same_diff_ids(tmp_p
     brought = archive.inspect(docker_save(tmp_path / name))
     assert brought.kind == "docker-archive"
     assert brought.names == ("vllm:old",)
-    with archive.unpacked(brought, tmp_path) as plain:
-        image = to_layout(plain.transport, tmp_path / "layout", on_line=quiet).image
+    with archive.opened(brought, tmp_path) as source:
+        image = to_layout(source, tmp_path / "layout", on_line=quiet).image
     verify(image)
     assert image.diff_ids == tuple(layouts.digest_of(layouts.tar_of(files)) for files in FILES)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".scratch-lock", name, "layout"])
@@ -72,8 +72,8 @@ def test_our_own_archive_comes_back_with_its_digests(tmp_path: Path, suffix: str
     path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     brought = archive.inspect(path)
     assert brought.kind == "oci-archive"
-    with archive.unpacked(brought, tmp_path) as plain:
-        again = to_layout(plain.transport, tmp_path / "again", on_line=quiet).image
+    with archive.opened(brought, tmp_path) as source:
+        again = to_layout(source, tmp_path / "again", on_line=quiet).image
     assert again.manifest.digest == image.manifest.digest
     assert again.config.digest == image.config.digest
 

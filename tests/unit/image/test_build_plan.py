@@ -3,11 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from fleet.errors import FleetError
 from fleet.image import build_log
-from fleet.image.archive import judge as judge_archive
 from fleet.image.build_plan import (
     Base,
     BuildPlan,
@@ -152,45 +148,6 @@ def test_a_failed_classic_step_is_found() -> None:
 def test_a_build_that_failed_before_any_step_gives_its_last_line() -> None:
     assert build_log.explain(["ERROR: no builder"]).reason == "ERROR: no builder"
     assert build_log.explain([]).reason == "it said nothing"
-
-
-def documents(**texts: str) -> dict[str, bytes]:
-    return {
-        name.replace("_", "-", 1) if name == "oci_layout" else f"{name}.json": text.encode()
-        for name, text in texts.items()
-    }
-
-
-def test_an_archive_of_both_kinds_counts_as_oci() -> None:
-    index = '{"manifests": [{"digest": "sha256:1", "annotations": {"io.containerd.image.name": "r/a:b"}}]}'
-    found = judge_archive(
-        Path("x.tar"), documents(oci_layout="{}", index=index, manifest="[]"), frozenset({"blobs/sha256/1"})
-    )
-    assert (found.kind, found.names) == ("oci-archive", ("r/a:b",))
-    assert found.transport == "oci-archive:x.tar"
-
-
-def test_an_index_without_its_manifest_leaves_docker_archive() -> None:
-    index = '{"manifests": [{"digest": "sha256:1"}]}'
-    manifest = '[{"Config": "c.json", "RepoTags": ["a:b"], "Layers": ["l.tar"]}]'
-    members = frozenset({"c.json", "l.tar"})
-    found = judge_archive(Path("x"), documents(oci_layout="{}", index=index, manifest=manifest), members)
-    assert (found.kind, found.names) == ("docker-archive", ("a:b",))
-
-
-@pytest.mark.parametrize(
-    ("texts", "words"),
-    [
-        ({}, "neither a docker-archive nor an OCI layout"),
-        ({"manifest": "[]"}, "lists no image"),
-        ({"manifest": "{"}, "no JSON"),
-        ({"manifest": '[{"RepoTags": ["a:1"]}, {"RepoTags": ["b:2"]}]'}, "holds 2 images: a:1, b:2"),
-        ({"manifest": '[{"Config": "c.json", "Layers": []}]'}, r"c\.json is missing"),
-    ],
-)
-def test_other_archives_are_refused_in_words(texts: dict[str, str], words: str) -> None:
-    with pytest.raises(FleetError, match=words):
-        judge_archive(Path("x.tar"), documents(**texts), frozenset())
 
 
 def test_a_log_tells_how_long_its_stages_took() -> None:
