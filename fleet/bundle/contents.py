@@ -1,16 +1,19 @@
 """What a bundle says about releases, and whether a site could be deployed from it."""
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from fleet.bundle.check import Bundle
 from fleet.bundle.have import STORE, Have
-from fleet.bundle.manifest import Entry, Manifest, blob_entry_path
+from fleet.bundle.images import disagreeing
+from fleet.bundle.manifest import Manifest, blob_entry_path
 from fleet.bundle.plan import fingerprint
 from fleet.bundle.site import models_of
-from fleet.errors import FleetError
+from fleet.bundle.small import content
+from fleet.errors import FleetError, InputError
 from fleet.image import lock as locks
 from fleet.image.lock import Lock
 from fleet.image.release import Release, loads
@@ -20,7 +23,8 @@ from fleet.report.units import size
 from fleet.rollout.relays import registry_images
 from fleet.rollout.releases import image_of
 
-_SMALL = 8 << 20  # bytes of a record, manifest or config
+_KEY = re.compile(r"[0-9a-f]{8,64}")
+_RECORD = re.compile(r"[0-9a-f]{8,64}\.json")
 KEYS = "releases/keys.json"  # content keys that were worked out before, by the hash of the settings
 
 
@@ -33,14 +37,35 @@ class Record:
 
 
 def records(bundle: Bundle) -> tuple[Record, ...]:
-    """The releases of a bundle whose files were checked. Raises FleetError."""
-    found = []
+    """The releases of a bundle whose files were checked. Raises FleetError with every record that is damaged."""
+    found, wrong = [], []
     for entry in sorted(bundle.manifest.files):
         folder, _, name = entry.path.rpartition("/")
-        if folder == "releases" and entry.path != KEYS and name.endswith(".json"):
-            release = loads(_content(bundle, entry), str(bundle.file(entry)))
+        if folder != "releases" or entry.path == KEYS:
+            continue
+        try:
+            if not _RECORD.fullmatch(name):
+                raise FleetError(f"{bundle.file(entry)} has no content key for a name")
+            release = loads(content(bundle, entry), str(bundle.file(entry)))
             found.append(Record(name.removesuffix(".json"), release))
+        except FleetError as error:
+            wrong.append(error.message)
+    if wrong:
+        raise FleetError("; ".join(wrong))
     return tuple(found)
+
+
+def damaged(bundle: Bundle) -> tuple[str, ...]:
+    """What is wrong, by name, with what a bundle says of its releases: nothing of it is used then."""
+    try:
+        found = records(bundle)
+        memos(bundle)
+        lock_of(bundle)
+    except InputError as error:
+        return tuple(str(problem) for problem in error.problems)
+    except FleetError as error:
+        return (error.message,)
+    return disagreeing(bundle, [one.release for one in found])
 
 
 def distinct(found: Sequence[Record]) -> tuple[Release, ...]:
@@ -49,14 +74,19 @@ def distinct(found: Sequence[Record]) -> tuple[Release, ...]:
 
 
 def memos(bundle: Bundle) -> dict[str, str]:
+    """The content keys that were worked out before. Raises FleetError."""
     entry = bundle.manifest.entry(KEYS)
     if entry is None:
         return {}
     try:
-        data = dict(json.loads(_content(bundle, entry)))
-    except (ValueError, TypeError) as error:
+        data = json.loads(content(bundle, entry))
+        keys = {str(memo): str(key) for memo, key in data.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
         raise FleetError(f"{bundle.file(entry)} is damaged: {error}") from error
-    return {str(memo): str(key) for memo, key in data.items() if str(memo).isalnum() and str(key).isalnum()}
+    odd = next((word for pair in keys.items() for word in pair if not _KEY.fullmatch(word)), "")
+    if odd:
+        raise FleetError(f"{bundle.file(entry)} is damaged: {odd[:80]!r} is no content key")
+    return keys
 
 
 def lacking(manifest: Manifest, releases: Sequence[Release], store: Collection[str], *, nodes: bool) -> tuple[str, ...]:
@@ -128,41 +158,12 @@ def models_missing(manifest: Manifest, hosts: Sequence[Host]) -> tuple[str, ...]
 
 
 def lock_of(bundle: Bundle) -> Lock:
-    """The lock that the bundle was made with; an empty one where it carries none."""
-    for entry in bundle.manifest.files:
-        if entry.path.startswith("site/inventory/") and entry.path.endswith(".lock.yaml"):
-            return locks.read(bundle.file(entry))
-    return Lock()
-
-
-def disagreeing(bundle: Bundle, found: Sequence[Release]) -> tuple[str, ...]:
-    """By name, releases whose record tells other layers than their manifest and config, or that lack one of the two."""
-    wrong = []
-    for release in found:
+    """The lock that the bundle was made with; an empty one where it carries none. Raises FleetError, InputError."""
+    first = Path(next(iter(bundle.manifest.inventory), ""))
+    names = [f"site/inventory/{name}.lock.yaml" for name in (first.stem, first.name)]
+    for entry in filter(None, map(bundle.manifest.entry, dict.fromkeys(names))):
         try:
-            manifest, config = _document(bundle, release.manifest_digest), _document(bundle, release.config_digest)
-            told = (manifest["config"]["digest"], [one["digest"] for one in manifest["layers"]])
-            diff_ids = config["rootfs"]["diff_ids"]
-        except (KeyError, TypeError, ValueError) as error:
-            wrong.append(f"{release.local_name}: its manifest or config cannot be read: {error}")
-            continue
-        if told != (release.config_digest, list(release.layer_digests)) or diff_ids != list(release.diff_ids):
-            wrong.append(f"{release.local_name}: its record and its manifest {release.manifest_digest} differ")
-    return tuple(wrong)
-
-
-def _document(bundle: Bundle, digest: str) -> Any:
-    entry = bundle.manifest.entry(blob_entry_path(digest))
-    if entry is None:
-        raise KeyError(f"{digest} is missing")
-    return json.loads(_content(bundle, entry))
-
-
-def _content(bundle: Bundle, entry: Entry) -> bytes:
-    """A small file of a checked bundle. Raises FleetError for one that is not small."""
-    path = bundle.file(entry)
-    if entry.size > _SMALL:
-        raise FleetError(
-            f"{path} has {size(entry.size)}, and no record, manifest or config is longer than {size(_SMALL)}"
-        )
-    return path.read_bytes()
+            return locks.parse(content(bundle, entry).decode(), str(bundle.file(entry)))
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise FleetError(f"{bundle.file(entry)} cannot be read: {error}") from error
+    return Lock()

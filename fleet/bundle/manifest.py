@@ -19,6 +19,7 @@ VOLUME = "VOLUME.json"
 LAYOUT = "images"  # the OCI layout; MANIFEST.json and its manifest.json are one name on exFAT and NTFS
 FOLDERS = (LAYOUT, "releases", "site", "models", "tool")
 MAX_BYTES = 64 << 20  # of a MANIFEST.json
+MAX_NAME, MAX_PATH = 250, 3000  # bytes of a file's name, and of a path: Linux takes 255 and 4095, and we append `.part`
 MAX_VOLUMES = 999  # their directories count in three digits
 _HEX = frozenset("0123456789abcdef")
 
@@ -82,9 +83,8 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """Sixteen hexadecimal digits over all files and where they lie: equal bundles have equal names."""
-        words = "".join(f"{one.path}\0{one.size}\0{one.sha256}\0{one.volume}\n" for one in sorted(self.files))
-        return hashlib.sha256(words.encode()).hexdigest()[:16]
+        """Sixteen hexadecimal digits over all that a manifest says."""
+        return hashlib.sha256(json.dumps(_document(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def size(self) -> int:
@@ -110,8 +110,12 @@ def blob_entry_path(digest: str) -> str:
 
 
 def dumps(manifest: Manifest) -> bytes:
-    document = {"schema": SCHEMA, "id": manifest.id, **asdict(replace(manifest, files=tuple(sorted(manifest.files))))}
+    document = {"schema": SCHEMA, "id": manifest.id, **_document(manifest)}
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _document(manifest: Manifest) -> dict[str, Any]:
+    return asdict(replace(manifest, files=tuple(sorted(manifest.files))))
 
 
 def loads(content: bytes, where: str) -> Manifest:
@@ -143,7 +147,7 @@ def loads(content: bytes, where: str) -> Manifest:
     if problem:
         raise FleetError(f"{where}: {NAME}: {problem}")
     if data.get("id") != manifest.id:
-        raise FleetError(f"{where}: {NAME} is damaged: its id {data.get('id')} is not that of its files")
+        raise FleetError(f"{where}: {NAME} is damaged: its id {data.get('id')} is not that of what it says")
     return manifest
 
 
@@ -152,8 +156,10 @@ def path_problem(path: str) -> str:
     parts = path.split("/")
     if path.startswith("/") or ".." in parts:
         return f"path {path!r} leaves the bundle"
-    if "\\" in path or any(ord(letter) < 32 for letter in path) or "" in parts or "." in parts:
+    if "\\" in path or not path.isprintable() or "" in parts or "." in parts:
         return f"path {path!r} is not a plain relative path"
+    if any(len(part.encode()) > MAX_NAME for part in parts) or len(path.encode()) > MAX_PATH:
+        return f"path {path[:40]!r}… is longer than file systems take"
     return "" if parts[0] in FOLDERS and len(parts) > 1 else f"path {path!r} is in no folder of a bundle"
 
 
@@ -187,14 +193,16 @@ def _made(kind: type[T], item: Mapping[str, Any]) -> T:
     for one in fields(kind):  # type: ignore[arg-type]  # only dataclasses come here
         value = item[one.name]
         values[one.name] = _number(value) if one.name in numbers else value
+        if one.name == "path" and isinstance(value, str):
+            continue  # path_problem says more about it
         if one.name not in numbers and one.name != "held_by":
             _text(value)
     return kind(**values)
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+    if not isinstance(value, str) or not value.isprintable():  # it comes to a terminal
+        raise TypeError(f"{value!r} is no text of one line")
     return value
 
 

@@ -1,15 +1,17 @@
 """A release: one image, named by what survives every way and store, and what it was made from. JSON in and out."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, UsageError
 from fleet.image.reference import Reference
 from fleet.image.reference import parse as parse_reference
 
 SCHEMA = 1
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def from_json(data: Any, where: str) -> Release:
 def loads(text: str | bytes, where: str) -> Release:
     try:
         return from_json(json.loads(text), where)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FleetError(f"{where}: release record is no JSON: {error}") from error
 
 
@@ -111,12 +113,19 @@ def _judge(release: Release, where: str) -> None:
         if name in {"env", "labels"}:
             fine = isinstance(value, Mapping) and all(isinstance(word, str) for word in value.values())
         elif name == "layer_sizes":
-            fine = isinstance(value, tuple) and all(isinstance(size, int) for size in value)
+            fine = isinstance(value, tuple) and all(type(size) is int and size >= 0 for size in value)
         elif name in {"diff_ids", "layer_digests", "gfx", "entrypoint", "cmd", "dropped"}:
             fine = isinstance(value, tuple) and all(isinstance(word, str) for word in value)
         else:
-            fine = isinstance(value, str)
+            fine = isinstance(value, str) and value.isprintable()  # they come to terminals
         if not fine:
             raise FleetError(f"{where}: release record is damaged: {name} is {value!r}")
+    for digest in (release.manifest_digest, release.config_digest, *release.diff_ids, *release.layer_digests):
+        if not _DIGEST.fullmatch(digest):
+            raise FleetError(f"{where}: release record is damaged: {digest[:80]!r} is no sha256 digest")
+    try:
+        parse_reference(release.local_name)
+    except UsageError as error:
+        raise FleetError(f"{where}: release record is damaged: {error.message}") from error
     if not len(release.diff_ids) == len(release.layer_digests) == len(release.layer_sizes):
         raise FleetError(f"{where}: release record is damaged: its lists of layers differ in length")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.image.layout import read
+from fleet.image.layout import blob_path, read
 from fleet.image.release import Release, dumps, loads
 
 
@@ -22,12 +22,22 @@ class Store:
     root: Path
 
     def layout(self, release: Release) -> Path | None:
-        """The release's layout, if it is here and its manifest and config are whole."""
+        """The release's layout, if it is here with all its layers, and its manifest and config are whole."""
+        path = self.partial(release)
+        return path if path is not None and not self.absent(release) else None
+
+    def partial(self, release: Release) -> Path | None:
+        """The same, though layers may be missing: a bundle left them out, because the hosts hold them."""
         path = self.layout_path(release)
         try:
             return path if read(path).manifest.digest == release.manifest_digest else None
         except FleetError:
             return None
+
+    def absent(self, release: Release) -> frozenset[str]:
+        """The digests of the release's layers that are not in its layout here."""
+        path = self.layout_path(release)
+        return frozenset(digest for digest in release.layer_digests if not blob_path(path, digest).is_file())
 
     def layout_path(self, release: Release) -> Path:
         return self.root / "layouts" / release.id
@@ -38,12 +48,16 @@ class Store:
 
     def adopt(self, fresh: Path, release: Release) -> Path:
         """Give a new layout its place by its digest."""
-        path = self.layout_path(release)
         if self.layout(release) is not None:
             shutil.rmtree(fresh)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-            fresh.rename(path)
+            return self.layout_path(release)
+        return self.put(fresh, release)
+
+    def put(self, fresh: Path, release: Release) -> Path:
+        """The same, in the place of one that may be there."""
+        path = self.layout_path(release)
+        shutil.rmtree(path, ignore_errors=True)
+        fresh.rename(path)
         return path
 
     def release(self, key: str) -> Release | None:

@@ -13,7 +13,7 @@ from fleet.bundle.load import Loaded
 from fleet.bundle.manifest import FOLDERS, Manifest
 from fleet.image.release import Release
 from fleet.report import terminal
-from fleet.report.units import size
+from fleet.report.units import size, visible
 
 
 def show_made(target: Path, made: Made, *, signed: bool) -> None:
@@ -50,9 +50,9 @@ def show_verdict(
     bundle: Bundle, wrong: Sequence[str], lacking: Sequence[str], notes: Sequence[str], *, site: bool
 ) -> None:
     for problem in wrong:
-        terminal.out().print(f"[bold red]DAMAGED[/] {escape(problem)}", soft_wrap=True)
+        terminal.out().print(f"[bold red]DAMAGED[/] {escape(visible(problem))}", soft_wrap=True)
     for problem in lacking:
-        terminal.out().print(f"[bold red]MISSING[/] {escape(problem)}", soft_wrap=True)
+        terminal.out().print(f"[bold red]MISSING[/] {escape(visible(problem))}", soft_wrap=True)
     for note in notes:
         _line(f"note: {note}")
     if wrong or lacking:
@@ -146,4 +146,4 @@ def _words(manifest: Manifest) -> str:
 
 
 def _line(text: str) -> None:
-    terminal.out().print(escape(text), soft_wrap=True)
+    terminal.out().print(escape(visible(text)), soft_wrap=True)

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Mapping
 
 from fleet.errors import FleetError, HostError, InputError, UnreachableError
+from fleet.report.units import visible
 
 
 def show(error: FleetError) -> None:
@@ -55,4 +56,4 @@ def debug(error: BaseException) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

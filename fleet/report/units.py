@@ -1,4 +1,4 @@
-"""Bytes for people, in the units that disks and registries are told in."""
+"""Bytes for people, in the units that disks and registries are told in; and texts from elsewhere, for terminals."""
 
 import re
 
@@ -18,3 +18,9 @@ def bytes_of(text: str) -> int:
     """The way back, of `1.2GB (80%)` as docker prints it and `50GB` as an inventory says it; 0 for what is no size."""
     found = re.match(r"\s*([0-9.]+)\s*([kKMGT]?B)", text)
     return int(float(found[1]) * _UNITS[found[2]]) if found else 0
+
+
+def visible(text: str) -> str:
+    """A text from elsewhere as a terminal may have it: control characters are written out, lines stay lines."""
+    plain = (one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
+    return "".join(plain)

@@ -1,6 +1,7 @@
 """`bundle.*`: what carries a site across an air gap, on both sides of it."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fleet.engine import docker_client
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.facts.dockerd import image_store
 from fleet.image import lock as locks
+from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.workshop import ensure_layout
 from fleet.inventory import load, select
@@ -124,9 +126,9 @@ def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: 
     notes: list[str] = []
     if not wrong:
         releases = contents.distinct(contents.records(bundle))
-        held = SiteStore(Path(store)).digests() if store else frozenset()
+        held, spoilt = _held(store, releases, options)
         # With a fresh look at the nodes they are asked one by one; else the base's word counts unless the store is.
-        lacking = contents.lacking(bundle.manifest, releases, held, nodes=bool(fresh) or not store)
+        lacking = spoilt + contents.lacking(bundle.manifest, releases, held, nodes=bool(fresh) or not store)
         if fresh:
             lacking += contents.nodes_lack(bundle.manifest, releases, held, have.read(Path(fresh))[0])
         if options.inventory:
@@ -141,6 +143,15 @@ def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: 
     else:
         report.show_verdict(bundle, wrong, lacking, notes, site=bool(options.inventory))
     return 1 if wrong or lacking else 0
+
+
+def _held(store: str, releases: Sequence[Release], options: Options) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The digests of the blobs that a store really has, and those of these releases that its disk has spoilt, in words."""
+    if not store:
+        return frozenset(), ()
+    place = SiteStore(Path(store))
+    spoilt = loading.spoilt_blobs(place, releases, narrator(options).moving)
+    return place.digests() - spoilt, tuple(f"{place.path(digest)} is damaged" for digest in sorted(spoilt))
 
 
 def load_bundle(options: Options, folder: str, store: str, trust: Trust) -> int:

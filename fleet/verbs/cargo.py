@@ -114,7 +114,7 @@ def damage(bundle: Bundle, options: Options) -> tuple[str, ...]:
             at(done)
 
         wrong = check.problems(bundle, on_bytes)
-    return wrong or contents.disagreeing(bundle, contents.distinct(contents.records(bundle)))
+    return wrong or contents.damaged(bundle)
 
 
 def unload(cargo: Examined, inventory: Inventory, hosts: Sequence[Host], say: Teller, *, dry: bool) -> Stock:
