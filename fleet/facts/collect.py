@@ -10,6 +10,7 @@ from fleet.errors import FleetError, HostError
 from fleet.facts.frames import Frames, split
 from fleet.facts.model import Facts
 from fleet.facts.parse import parse
+from fleet.facts.tree import confined
 from fleet.facts.words import scrub
 from fleet.shell import Scripted
 
@@ -64,14 +65,16 @@ def capture(session: Scripted, needs: ProbeNeeds, directory: Path, *, timeout: f
 def read_tree(root: Path, *, models_dir: str = "/srv/models") -> Facts:
     """Facts of a captured tree (ROOT/sys/…, ROOT/proc/…) by the same script, run here.
 
-    A tree made by `capture` holds the probe's whole answer, which is then replayed. Raises FleetError.
+    A tree made by `capture` holds the probe's whole answer, which is then replayed. No link leads out of the tree. Raises
+    FleetError.
     """
     record = root / RECORD
     if record.is_file():
         return parse(record.read_text("utf-8", errors="replace"))
-    argv = ["sh", "-s", "--", _token(), str(root.resolve()), models_dir]
     try:
-        done = subprocess.run(argv, input=PROBE.encode(), capture_output=True, timeout=60, check=False)
+        with confined(root, models_dir) as place:
+            argv = ["sh", "-s", "--", _token(), str(place), models_dir]
+            done = subprocess.run(argv, input=PROBE.encode(), capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FleetError(f"the probe could not read {root}: {error}") from error
     if done.returncode == 3:

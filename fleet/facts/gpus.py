@@ -5,6 +5,7 @@ may be the VGA of a BMC. Sources: kfd_topology.c, amdgpu sysfs documentation, th
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,6 +40,11 @@ class _Node:
     def is_cpu(self) -> bool:
         """A CPU's gpu_id is 0; where that file is missing, its cores tell."""
         return self.gpu_id == 0 or (self.gpu_id is None and bool(self.properties.get("cpu_cores_count")))
+
+    @property
+    def unique(self) -> str | None:
+        number = self.properties.get("unique_id")
+        return f"{number:016x}" if number else None
 
     @property
     def bdf(self) -> str | None:
@@ -79,7 +85,7 @@ def topology(frames: Frames) -> tuple[Topology, tuple[Unread, ...]]:
     found = Topology(
         kfd=None if present is None else "sys/class/kfd/kfd" in present or bool(nodes),
         nodes=len(nodes) if frames.lines("nodes") is not None else None,
-        gpus=tuple(_gpu(index, node, drms) for index, node in enumerate(gpus)),
+        gpus=_gpus(gpus, drms),
         hidden_nodes=tuple(node.number for node in nodes if not node.is_gpu and not node.is_cpu),
         pci=_pci(frames),
     )
@@ -155,7 +161,7 @@ def _minor(name: str) -> int | None:
     return natural(name[7:]) if name.startswith("renderD") else None
 
 
-def _match(node: _Node, unique: str | None, drms: list[_Drm]) -> tuple[_Drm | None, bool]:
+def _match(node: _Node, drms: list[_Drm]) -> tuple[_Drm | None, bool]:
     """The DRM device of a node, and whether it is the whole card of which the node is one partition."""
     minor = node.properties.get("drm_render_minor")
     own = next((drm for drm in drms if minor and minor in drm.minors), None)
@@ -166,15 +172,24 @@ def _match(node: _Node, unique: str | None, drms: list[_Drm]) -> tuple[_Drm | No
         return exact, False
     place = (node.bdf or "").rpartition(".")[0]
     card = next((drm for drm in drms if place and (drm.bdf or "").rpartition(".")[0] == place), None)
-    card = card or next((drm for drm in drms if unique and drm.files.get("unique_id", "").lower() == unique), None)
+    card = card or next(
+        (drm for drm in drms if node.unique and drm.files.get("unique_id", "").lower() == node.unique), None
+    )
     return (card, True) if card is not None else (own, False)
 
 
-def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
+def _gpus(nodes: list[_Node], drms: list[_Drm]) -> tuple[Gpu, ...]:
+    matches = [_match(node, drms) for node in nodes]
+    partitions = Counter(drm.name for drm, _ in matches if drm is not None)
+    return tuple(
+        _gpu(index, node, drm, shared, alone=drm is not None and partitions[drm.name] == 1)
+        for index, (node, (drm, shared)) in enumerate(zip(nodes, matches, strict=True))
+    )
+
+
+def _gpu(index: int, node: _Node, drm: _Drm | None, shared: bool, *, alone: bool) -> Gpu:
+    """`alone`: no other node is a part of this card, so what its device says of memory and render node is this GPU's."""
     values = node.properties
-    raw_unique = values.get("unique_id")
-    unique = f"{raw_unique:016x}" if raw_unique else None
-    drm, shared = _match(node, unique, drms)
     files = drm.files if drm is not None else {}
     device_id = values.get("device_id") or natural(files.get("device", ""), 16)
     simds, per_cu = values.get("simd_count"), values.get("simd_per_cu")
@@ -182,7 +197,9 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
     model = model_of(device_id, cus)
     target = values.get("gfx_target_version")
     banks = sum(node.banks)
-    total = None if shared else natural(files.get("mem_info_vram_total", ""))
+    own = alone and not shared
+    total = natural(files.get("mem_info_vram_total", "")) if own else None
+    minors = drm.minors if drm is not None and own else set()
     temperature, critical = sensors.temperature(files)
     return Gpu(
         index=index,
@@ -195,8 +212,8 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
         xccs=values.get("num_xcc"),
         vram_bytes=banks or total or values.get("local_mem_size") or None,
         vram_used_bytes=natural(files.get("mem_info_vram_used", "")),
-        render_minor=values.get("drm_render_minor") or None,
-        unique_id=unique or files.get("unique_id", "").lower().removeprefix("0x") or None,
+        render_minor=values.get("drm_render_minor") or (min(minors) if len(minors) == 1 else None),
+        unique_id=node.unique or files.get("unique_id", "").lower().removeprefix("0x") or None,
         bdf=node.bdf or (drm.bdf if drm is not None else None),
         numa_node=natural(files.get("numa_node", "")),
         compute_partition=files.get("current_compute_partition") or mode_of(model, values.get("num_xcc")),
@@ -217,6 +234,7 @@ def _gpu(index: int, node: _Node, drms: list[_Drm]) -> Gpu:
         temperature_crit_c=critical,
         power_cap_w=sensors.micro(files, "power1_cap"),
         power_cap_default_w=sensors.micro(files, "power1_cap_default"),
+        firmware=sensors.firmware(files),
     )
 
 

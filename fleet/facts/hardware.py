@@ -99,6 +99,7 @@ class Gpu:
     temperature_crit_c: float | None = None  # of that sensor
     power_cap_w: float | None = None
     power_cap_default_w: float | None = None
+    firmware: Mapping[str, str] | None = None  # smc -> 0x00557300, vbios -> 113-M3000100-102; what is loaded
 
     @property
     def card(self) -> tuple[str, str]:

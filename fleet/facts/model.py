@@ -77,6 +77,7 @@ class Tuning:
     cgroup: int | None = None  # 1 or 2
     selinux: str | None = None  # enforcing, permissive, disabled
     apparmor: bool | None = None
+    sysctls: Mapping[str, str | None] = field(default_factory=dict)  # vm.swappiness -> 60
 
 
 @dataclass(frozen=True)

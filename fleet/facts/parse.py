@@ -22,6 +22,11 @@ from fleet.facts.models import models
 from fleet.facts.words import decimal, integer, natural
 
 UNLIMITED = -1
+SYSCTLS = (
+    "vm.compaction_proactiveness", "vm.compact_unevictable_allowed", "vm.max_map_count", "vm.nr_hugepages",
+    "vm.overcommit_memory", "vm.swappiness", "vm.zone_reclaim_mode",
+    "net.core.rmem_max", "net.core.wmem_max", "net.core.somaxconn",
+)  # fmt: skip
 
 
 def parse(text: str) -> Facts:
@@ -113,6 +118,7 @@ def _tuning(frames: Frames) -> Tuning:
         cgroup=_cgroup(frames, present),
         selinux=_selinux(frames, present),
         apparmor=None if apparmor is None else apparmor == "Y",
+        sysctls={name: frames.text(f"proc/sys/{name.replace('.', '/')}") for name in SYSCTLS},
     )
 
 

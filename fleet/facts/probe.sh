@@ -29,6 +29,9 @@ probe() {
     done
     show files '' etc/os-release proc/sys/kernel/osrelease proc/sys/kernel/random/boot_id proc/sys/kernel/hostname \
         proc/cmdline proc/uptime proc/sys/kernel/numa_balancing proc/sys/vm/compaction_proactiveness \
+        proc/sys/vm/compact_unevictable_allowed proc/sys/vm/max_map_count proc/sys/vm/nr_hugepages \
+        proc/sys/vm/overcommit_memory proc/sys/vm/swappiness proc/sys/vm/zone_reclaim_mode \
+        proc/sys/net/core/rmem_max proc/sys/net/core/wmem_max proc/sys/net/core/somaxconn \
         sys/module/amdgpu/initstate sys/module/amdgpu/version sys/module/amdgpu/srcversion \
         sys/devices/system/cpu/cpu0/cpufreq/scaling_governor sys/devices/system/cpu/online \
         sys/kernel/mm/transparent_hugepage/enabled sys/fs/selinux/enforce sys/module/apparmor/parameters/enabled \
@@ -98,7 +101,7 @@ probe() {
         set --
         for d in $files; do
             for f in uevent vendor device unique_id numa_node mem_info_vram_total mem_info_vram_used \
-                current_compute_partition available_compute_partition current_memory_partition pcie_replay_count \
+                current_compute_partition available_compute_partition current_memory_partition pcie_replay_count vbios_version \
                 current_link_speed current_link_width max_link_speed max_link_width; do
                 [ -e "$d/device/$f" ] && set -- "$@" "$d/device/$f"
             done
@@ -109,6 +112,7 @@ probe() {
                 "$d"/device/hwmon/hwmon*/power1_cap "$d"/device/hwmon/hwmon*/power1_cap_default; do
                 [ -e "$f" ] && set -- "$@" "$f"
             done
+            [ -e "$d/device/fw_version" ] && set -- "$@" "$d"/device/fw_version/*_fw_version
         done
         [ $# -gt 0 ] && show drm '' "$@"
     fi

@@ -1,6 +1,7 @@
-"""What a GPU's DRM device says of its health: error counters, retired pages, temperature, power. Pure.
+"""What a GPU's DRM device says of its health and its firmware: error counters, retired pages, temperature, power. Pure.
 
-`files` maps a path below the device's directory to its text. Sources: Linux' amdgpu RAS and thermal documents.
+`files` maps a path below the device's directory to its text. Sources: Linux' amdgpu RAS and thermal documents, and
+amdgpu_ucode.c for fw_version.
 """
 
 import re
@@ -26,6 +27,21 @@ def bad_pages(files: Mapping[str, str]) -> int | None:
     if text is None:
         return None
     return len(re.findall(r"^0x[0-9a-f]+ : 0x[0-9a-f]+ : [RPF]\s*$", text, re.MULTILINE))
+
+
+def firmware(files: Mapping[str, str]) -> Mapping[str, str] | None:
+    """Versions of what the driver loaded, by its names, and of the VBIOS. None where nothing of it could be read.
+
+    The driver shows a file for everything that any card has; what this one has not is zero there.
+    """
+    found = {}
+    for path, text in files.items():
+        name = path.removeprefix("fw_version/").removesuffix("_fw_version")
+        if path.startswith("fw_version/") and natural(text, 16):
+            found[name] = text.strip()
+    if vbios := files.get("vbios_version"):
+        found["vbios"] = vbios
+    return dict(sorted(found.items())) or None
 
 
 def temperature(files: Mapping[str, str]) -> tuple[float | None, float | None]:

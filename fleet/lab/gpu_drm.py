@@ -104,7 +104,19 @@ def _pci_device(machine: Machine, product: Product, part: Part) -> dict[str, str
             "current_memory_partition": f"{machine.memory_mode}\n",
             "available_memory_partition": "NPS1, NPS4\n",
         }
+    found |= _under("fw_version", {f"{name}_fw_version": f"0x{value:08x}\n" for name, value in _firmware(product)})
     return found | _under(f"hwmon/hwmon{gpu.slot + 2}", _sensors(product))
+
+
+def _firmware(product: Product) -> list[tuple[str, int]]:
+    """A few of amdgpu_ucode.c's files, with numbers of the lab's own; what the card has not is zero."""
+    loaded = [
+        ("mec", product.fw_version),
+        ("sdma", product.sdma_fw_version),
+        ("smc", 0x0055_7300),
+        ("sos", 0x0036_6C4C),
+    ]
+    return [*loaded, ("ta_xgmi", 0x2000_0014), ("vcn", 0x0911_800B), ("ce", 0), ("me", 0)]
 
 
 def _partition_device(part: Part) -> dict[str, str]:

@@ -131,3 +131,47 @@ def test_an_empty_tree_has_no_gpus_and_no_guesses(tmp_path: Path) -> None:
 def test_a_missing_tree_is_said_in_words(tmp_path: Path) -> None:
     with pytest.raises(FleetError):
         read_tree(tmp_path / "nowhere")
+
+
+def elsewhere(tmp_path: Path, place: str) -> tuple[Path, Path]:
+    """A node's tree in which `place` is a link to where a chroot would find it, and that place under its own name."""
+    tree = tmp_path / "node"
+    shutil.copytree(DATA / "kfd/mi250x4-synthetic", tree)
+    real = tree / "captured" / place
+    real.parent.mkdir(parents=True)
+    (tree / place).rename(real)
+    (tree / place).symlink_to(f"/captured/{place}")
+    return tree, real
+
+
+@pytest.mark.parametrize("place", ["sys", "sys/class/kfd/kfd", "sys/class/drm", "sys/class/drm/card1/device", "srv"])
+def test_a_link_from_the_top_leads_to_the_top_of_the_tree_and_not_to_this_machine(tmp_path: Path, place: str) -> None:
+    tree, _ = elsewhere(tmp_path, place)
+    assert read_tree(tree) == read_tree(DATA / "kfd/mi250x4-synthetic")
+
+
+def test_a_link_that_climbs_out_of_the_tree_ends_at_its_top(tmp_path: Path) -> None:
+    tree, _ = elsewhere(tmp_path, "sys/class/kfd/kfd")
+    link = tree / "sys/class/kfd/kfd"
+    link.unlink()
+    link.symlink_to("../" * 60 + "captured/sys/class/kfd/kfd")
+    assert len(read_tree(tree).gpus) == 8
+
+
+def test_what_a_link_out_of_the_tree_does_not_find_inside_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/os-release").write_text("ID=this-machine\n")
+    tree = tmp_path / "node"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/os-release").symlink_to(tmp_path / "secret/os-release")
+    (tree / "sys").symlink_to("/sys")
+    facts = read_tree(tree)
+    assert (facts.system.os, facts.driver.state, facts.topology.kfd) == (None, None, False)
+
+
+def test_links_inside_a_tree_that_go_in_circles_end(tmp_path: Path) -> None:
+    tree, real = elsewhere(tmp_path, "sys/class/kfd/kfd")
+    (real / "again").symlink_to("/sys/class/kfd")
+    (real / "loop").symlink_to("loop")
+    (tree / "etc/whole").symlink_to("/")
+    assert len(read_tree(tree).gpus) == 8

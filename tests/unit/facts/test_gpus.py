@@ -124,6 +124,56 @@ T end
     assert second.memory_partition == "NPS4"
 
 
+def card(node: int, function: int = 0, more: str = "") -> str:
+    """KFD's words of a GPU, as kernels say them that know nothing of render nodes and memory banks."""
+    place = f"{node}/properties:location_id {1280 + function}\n{node}/properties:unique_id 7\n"
+    return f"{node}/properties:simd_count 152\n{node}/properties:device_id 29857\n{place}{more}"
+
+
+DEVICE = """T drm_map
+card1 renderD128
+T drm
+card1/device/uevent:PCI_SLOT_NAME=0000:05:00.0
+card1/device/vendor:0x1002
+card1/device/mem_info_vram_total:206141652992
+T end
+"""
+
+
+def test_a_render_node_that_kfd_does_not_tell_is_that_of_the_card_in_its_place() -> None:
+    (gpu,) = parse(f"T start tree\nT nodes\n0\nT node\n{card(0)}{DEVICE}").gpus
+    assert (gpu.drm, gpu.render_minor, gpu.vram_bytes) == ("card1", 128, 206141652992)
+
+
+def test_partitions_without_memory_banks_do_not_each_have_the_whole_cards_memory() -> None:
+    """Which part of it is whose depends on the memory mode, so none is guessed; nor is the card's render node given twice."""
+    for functions in ((0, 1), (0, 0)):  # where kernels tell partitions apart, and where they do not
+        nodes = "".join(card(number, function) for number, function in enumerate(functions))
+        first, second = parse(f"T start tree\nT nodes\n0 1\nT node\n{nodes}{DEVICE}").gpus
+        assert (first.vram_bytes, second.vram_bytes) == (None, None)
+        assert (first.render_minor, second.render_minor) == (None, None)
+        assert first.drm_shared is False
+
+
+def test_memory_banks_are_believed_for_partitions() -> None:
+    bank = "0/mem_banks/0/properties:heap_type 1\n0/mem_banks/0/properties:size_in_bytes 25769803776\n"
+    first, second = parse(f"T start tree\nT nodes\n0 1\nT node\n{card(0, 0, bank)}{card(1, 1)}{DEVICE}").gpus
+    assert (first.vram_bytes, second.vram_bytes) == (25769803776, None)
+
+
+def test_firmware_is_what_the_driver_loaded_with_the_vbios_and_null_where_it_shows_none() -> None:
+    shown = (
+        "card1/device/fw_version/smc_fw_version:0x00557300\n"
+        "card1/device/fw_version/ta_xgmi_fw_version:0x20000014\n"
+        "card1/device/fw_version/ce_fw_version:0x00000000\n"
+        "card1/device/vbios_version:113-M3000100-102\n"
+    )
+    (gpu,) = parse(f"T start tree\nT nodes\n0\nT node\n{card(0)}{DEVICE.replace('T end', shown + 'T end')}").gpus
+    assert gpu.firmware == {"smc": "0x00557300", "ta_xgmi": "0x20000014", "vbios": "113-M3000100-102"}
+    (gpu,) = parse(f"T start tree\nT nodes\n0\nT node\n{card(0)}{DEVICE}").gpus
+    assert gpu.firmware is None
+
+
 def test_error_counters_that_are_inaccessible_are_left_out() -> None:
     text = """T start tree
 T nodes

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError, HostError
-from fleet.facts import capture, collect, parse, read_tree
+from fleet.facts import PROBE, capture, collect, parse, read_tree
 from fleet.facts.frames import split
 from fleet.facts.model import Facts
+from fleet.facts.parse import SYSCTLS
 from fleet.facts.words import redact
 
 RECORDS = Path(__file__).parents[2] / "data/probe"
@@ -366,3 +367,16 @@ def test_a_capture_holds_no_secret_of_a_command_line(tmp_path: Path) -> None:
     kept = (tmp_path / "probe.txt").read_text("utf-8")
     assert "s3cret" not in kept
     assert kept.count("***") == 4
+
+
+def test_kernel_settings_are_told_by_name_and_null_where_the_kernel_has_none() -> None:
+    told = framed(files="proc/sys/vm/swappiness:60\nproc/sys/net/core/somaxconn:4096").tuning.sysctls
+    assert {name: value for name, value in told.items() if value} == {
+        "vm.swappiness": "60",
+        "net.core.somaxconn": "4096",
+    }
+    assert set(told) == set(SYSCTLS)
+
+
+def test_the_probe_asks_for_every_kernel_setting_that_is_read() -> None:
+    assert not [name for name in SYSCTLS if f"proc/sys/{name.replace('.', '/')} " not in PROBE]
