@@ -2,7 +2,7 @@
 
 from fleet.preflight import checks  # the checks register themselves when they are imported
 from fleet.preflight.finding import Entry, Finding, catalogue, verdict
-from fleet.preflight.needs import ImageFacts, Needs, ServiceNeeds, needs_of
+from fleet.preflight.needs import ImageFacts, Needs, ServiceNeeds, Targets, needs_of
 from fleet.preflight.registry import CHECKS, Blind, check
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ImageFacts",
     "Needs",
     "ServiceNeeds",
+    "Targets",
     "catalogue",
     "check",
     "checks",

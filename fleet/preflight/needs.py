@@ -13,16 +13,24 @@ RESIZING = {"quantization", "q", "cpu-offload-gb", "load-format", "dtype", "hf-o
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What one image was built for; empty where it does not tell. `services` are those that run it."""
+
+    gfx: tuple[str, ...] = ()
+    rocm: str = ""
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ImageFacts:
-    """What is known of the image that will run. Empty and 0 mean unknown.
+    """What is known of the images that will run. 0 means unknown.
 
     `size_bytes` is what the engine lacks (compressed), `unpacked_bytes` what the layers take on disk, `staged_bytes` how
     much of the former an earlier transfer left on the host. Give sizes of 0 for a host that already has the image: then
     no room is asked for.
     """
 
-    gfx: tuple[str, ...] = ()
-    rocm: str = ""
+    targets: tuple[Targets, ...] = ()
     size_bytes: int = 0
     unpacked_bytes: int = 0
     staged_bytes: int = 0
@@ -82,12 +90,10 @@ def needs_of(
     take_over: tuple[str, ...] = (),
     coming: frozenset[str] = frozenset(),
 ) -> Needs:
-    """The needs of one host. Where `image` is None, what the inventory itself says of its image still counts."""
+    """The needs of one host. Where `image` is None, what the inventory itself says of its images still counts."""
     settings = host.settings
-    told = settings.image
-    if image is None and told is not None:
-        gfx = told.gfx or (told.source.gfx if told.source else ())
-        image = ImageFacts(gfx, told.rocm) if gfx or told.rocm else None
+    if image is None and (told := _told(settings)):
+        image = ImageFacts(told)
     return Needs(
         host=host.name,
         gpus=settings.gpus,
@@ -104,6 +110,17 @@ def needs_of(
         epoch=now,
         coming=coming,
     )
+
+
+def _told(settings: Settings) -> tuple[Targets, ...]:
+    """What the inventory says by hand of the images of the host's services, or of its image where it has none."""
+    found: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
+    images = {name: service.image or settings.image for name, service in settings.services.items()}
+    for name, image in (images or {"": settings.image}).items():
+        gfx = image.gfx or (image.source.gfx if image.source else ()) if image else ()
+        if image and (gfx or image.rocm):
+            found[gfx, image.rocm] = (*found.get((gfx, image.rocm), ()), *([name] if name else []))
+    return tuple(Targets(*said, services) for said, services in found.items())
 
 
 def _registries(settings: Settings) -> tuple[str, ...]:

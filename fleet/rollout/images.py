@@ -9,7 +9,7 @@ from fleet.delivery.holdings import Holdings
 from fleet.delivery.staging import Staging
 from fleet.image.release import Release
 from fleet.inventory.settings import Registry, Service, Settings
-from fleet.preflight.needs import ImageFacts
+from fleet.preflight.needs import ImageFacts, Targets
 from fleet.serving.spec import ImageIdentity
 
 IMAGE_GROWTH = 3  # unpacked bytes for each compressed byte of a ROCm image, roughly; only a gate's estimate
@@ -90,12 +90,13 @@ def identity(release: Release) -> ImageIdentity:
 
 
 def weight(releases: Mapping[str, Release], steps: Collection[delivery.Step]) -> ImageFacts | None:
-    """What the images ask of the host: all their gfx targets, and room only for what still has to come."""
+    """What the images ask of the host: what each was built for, and room only for what still has to come."""
     if not releases:
         return None
     staged = sum(step.there for step in steps if isinstance(step, delivery.Load))
     size = sum(step.size for step in steps) + staged
-    distinct = {release.id: release for release in releases.values()}.values()
-    gfx = set.intersection(*(set(release.gfx) for release in distinct))
-    rocm = sorted({release.rocm for release in distinct})
-    return ImageFacts(tuple(sorted(gfx)), rocm[-1] if len(rocm) == 1 else "", size, size * IMAGE_GROWTH, staged)
+    services: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for name, release in releases.items():
+        services.setdefault((release.gfx, release.rocm), []).append(name)
+    targets = tuple(Targets(gfx, rocm, tuple(names)) for (gfx, rocm), names in services.items())
+    return ImageFacts(targets, size, size * IMAGE_GROWTH, staged)

@@ -2,7 +2,8 @@
 
 from fleet.facts.model import Facts
 from fleet.preflight import compat
-from fleet.preflight.needs import Needs
+from fleet.preflight.checks.images import of_each
+from fleet.preflight.needs import Needs, Targets
 from fleet.preflight.registry import Blind, Result, checks
 
 
@@ -38,33 +39,44 @@ def driver_pending_reboot(facts: Facts, _needs: Needs) -> Result:
 
 @checks("driver_rocm")
 def driver_rocm(facts: Facts, needs: Needs) -> Result:
-    version, image = facts.driver.version, needs.image
-    if image is None or not image.rocm or not version or compat.window(version, image.rocm) != "contradicted":
+    version = facts.driver.version
+    if not version:
         return None
-    known = ", ".join(compat.listed(version))
-    return f"driver {compat.driver_line(version)} (module {version}) carries ROCm {known}; the image has {image.rocm}"
+
+    def judge(image: Targets) -> str | Blind | None:
+        if not image.rocm or compat.window(version, image.rocm) != "contradicted":
+            return None
+        known, line = ", ".join(compat.listed(version)), compat.driver_line(version)
+        return f"driver {line} (module {version}) carries ROCm {known}; the image has {image.rocm}"
+
+    return of_each(needs, judge)
 
 
 @checks("driver_rocm_unknown")
 def driver_rocm_unknown(facts: Facts, needs: Needs) -> Result:
-    version, image = facts.driver.version, needs.image
-    if image is None:
-        return None  # asked again once the image is known
-    if not image.rocm:
-        return Blind("the image does not tell its ROCm version")
-    if not version:
-        return Blind("the driver does not tell its version")
-    if compat.window(version, image.rocm) != "unknown":
-        return None
-    line = compat.driver_line(version)
-    return f"no document pairs {f'driver {line}' if line else 'this driver'} (module {version}) with ROCm {image.rocm}"
+    version = facts.driver.version
+
+    def judge(image: Targets) -> str | Blind | None:
+        if not image.rocm:
+            return Blind("the image does not tell its ROCm version")
+        if not version:
+            return Blind("the driver does not tell its version")
+        if compat.window(version, image.rocm) != "unknown":
+            return None
+        line = compat.driver_line(version)
+        named = f"driver {line}" if line else "this driver"
+        return f"no document pairs {named} (module {version}) with ROCm {image.rocm}"
+
+    return of_each(needs, judge)
 
 
 @checks("image_rocm_minimum")
 def image_rocm_minimum(facts: Facts, needs: Needs) -> Result:
-    if needs.image is None:
-        return None
-    if not needs.image.rocm:
-        return Blind("the image does not tell its ROCm version")
     gfx = tuple(sorted({gpu.gfx for gpu in facts.gpus if gpu.gfx}))
-    return compat.below_minimum(needs.image.rocm, gfx) or None
+
+    def judge(image: Targets) -> str | Blind | None:
+        if not image.rocm:
+            return Blind("the image does not tell its ROCm version")
+        return compat.below_minimum(image.rocm, gfx) or None
+
+    return of_each(needs, judge)

@@ -2,8 +2,9 @@
 
 from fleet.facts.cards import family, gfx_of_model
 from fleet.facts.model import Facts
+from fleet.preflight.checks.images import of_each
 from fleet.preflight.checks.words import counted, name, no_gpus, size, some
-from fleet.preflight.needs import Needs
+from fleet.preflight.needs import Needs, Targets
 from fleet.preflight.registry import Blind, Result, checks
 
 CPX_PROMISED, CPX_SEEN = 64, 63
@@ -102,17 +103,19 @@ def partition_uniform(facts: Facts, _needs: Needs) -> Result:
 
 @checks("image_gfx")
 def image_gfx(facts: Facts, needs: Needs) -> Result:
-    if needs.image is None:
-        return None  # asked again once the image is known
-    if not needs.image.gfx:
-        return Blind("the image does not tell its gfx targets")
     targets = {gpu.gfx for gpu in facts.gpus if gpu.gfx}
-    if not targets:
-        return Blind(no_gpus(facts))
-    missing = targets - {target.split(":")[0] for target in needs.image.gfx}
-    if not missing:
-        return None
-    return f"the host has {', '.join(sorted(missing))}, the image was built for {', '.join(needs.image.gfx)}"
+
+    def judge(image: Targets) -> str | Blind | None:
+        if not image.gfx:
+            return Blind("the image does not tell its gfx targets")
+        if not targets:
+            return Blind(no_gpus(facts))
+        missing = targets - {target.split(":")[0] for target in image.gfx}
+        if not missing:
+            return None
+        return f"the host has {', '.join(sorted(missing))}, the image was built for {', '.join(image.gfx)}"
+
+    return of_each(needs, judge)
 
 
 @checks("aiter_gfx90a")

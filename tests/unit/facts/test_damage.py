@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from fleet.errors import FleetError
 from fleet.facts import parse
 from fleet.inventory.settings import Gpus
-from fleet.preflight import ImageFacts, Needs, ServiceNeeds, check
+from fleet.preflight import ImageFacts, Needs, ServiceNeeds, Targets, check
 
 RECORDS = sorted((Path(__file__).parents[2] / "data/probe").glob("*.txt"))
 LINES = {path.stem: path.read_text("utf-8").split("\n") for path in RECORDS}
 SMALL = sorted(name for name, lines in LINES.items() if len(lines) < 1500)
 NEEDS = Needs(
     gpus=Gpus("MI300X", 8, "SPX", "NPS1"),
-    image=ImageFacts(("gfx942",), "7.2", 1 << 33),
+    image=ImageFacts((Targets(("gfx942",), "7.2"),), 1 << 33),
     services=(ServiceNeeds("chat", "m", (8000,)),),
     delivery="sideload",
     epoch=0.0,

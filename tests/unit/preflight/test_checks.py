@@ -24,16 +24,18 @@ from fleet.facts.model import (
     Unread,
     User,
 )
+from fleet.image.release import Release
 from fleet.inventory.settings import Gpus
-from fleet.preflight import CHECKS, Blind, Finding, ImageFacts, Needs, ServiceNeeds, catalogue, check, verdict
+from fleet.preflight import CHECKS, Blind, Finding, ImageFacts, Needs, ServiceNeeds, Targets, catalogue, check, verdict
 from fleet.preflight.checks.words import GIB
+from fleet.rollout.images import weight
 
 RECORD = Path(__file__).parents[2] / "data/probe/live-mi300x8.txt"
 CHAT = ServiceNeeds("chat", "tiny-chat", (8000,), guarded=True)
 NEEDS = Needs(
     host="gpu-1",
     gpus=Gpus("MI300X", 8, "SPX", "NPS1"),
-    image=ImageFacts(("gfx90a", "gfx942"), "7.2.1", 10 * GIB, 0),
+    image=ImageFacts((Targets(("gfx90a", "gfx942"), "7.2.1", ("chat",)),), 10 * GIB, 0),
     services=(CHAT,),
     epoch=1000.0,
 )
@@ -151,7 +153,7 @@ def filtered(*chains: Chain) -> Change:
 
 
 def image(**changes: Any) -> Needs:
-    return replace(NEEDS, image=ImageFacts(**{"gfx": ("gfx942",), "rocm": "7.2", **changes}))
+    return replace(NEEDS, image=ImageFacts((Targets(**{"gfx": ("gfx942",), "rocm": "7.2", **changes}),)))
 
 
 def same(facts: Facts) -> Facts:
@@ -501,6 +503,34 @@ def test_memory_held_by_a_known_process_is_judged_by_who_it_is() -> None:
 def test_an_image_that_nobody_knows_yet_is_not_judged() -> None:
     seen = found(well(), replace(NEEDS, image=None))
     assert not seen
+
+
+OTHERS = {
+    "wrong as well": Targets(("gfx950",), "6.2.4", ("b",)),
+    "that does not tell": Targets((), "", ("b",)),
+    "that fits": Targets(("gfx942",), "7.2", ("b",)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("first", [True, False])
+def test_each_image_of_a_host_is_judged_by_itself(other: str, first: bool) -> None:
+    images = (Targets(("gfx90a",), "6.2", ("a",)), OTHERS[other])
+    seen = found(well(), replace(NEEDS, image=ImageFacts(images if first else images[::-1])))
+    assert seen["image_gfx"].severity == seen["driver_rocm"].severity == "fail"
+    assert "a: the host has gfx942, the image was built for gfx90a" in seen["image_gfx"].evidence
+    assert ("b: the image does not tell its gfx targets" in seen["image_gfx"].evidence) == ("not tell" in other)
+
+
+def test_weighing_keeps_what_each_release_was_built_for() -> None:
+    def release(gfx: str, rocm: str) -> Release:
+        digest = f"sha256:{gfx[3:].ljust(64, '0')}"
+        return Release("v", digest, digest, (), (), (), "prebuilt", gfx=(gfx,), rocm=rocm)
+
+    old, new = release("gfx90a", "6.4"), release("gfx942", "7.0")
+    told = weight({"a": old, "b": new, "c": old}, ())
+    assert told is not None
+    assert told.targets == (Targets(("gfx90a",), "6.4", ("a", "c")), Targets(("gfx942",), "7.0", ("b",)))
 
 
 def test_room_is_added_up_where_two_places_share_a_disk() -> None:

@@ -2,7 +2,7 @@
 
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Gpus, Image, Service, Settings
-from fleet.preflight import ImageFacts, needs_of
+from fleet.preflight import ImageFacts, Targets, needs_of
 from fleet.secret import Secret
 
 
@@ -13,7 +13,7 @@ def host(**settings: object) -> Host:
 def test_needs_follow_the_settings() -> None:
     needs = needs_of(
         host(gpus=Gpus("MI300X", 8), delivery="sideload", models_dir="/m", staging_dir="/s", accept={"shm": "fine"}),
-        ImageFacts(("gfx942",), "7.2"),
+        ImageFacts((Targets(("gfx942",), "7.2"),)),
         5.0,
         take_over=("old",),
     )
@@ -21,7 +21,7 @@ def test_needs_follow_the_settings() -> None:
         "gpu-1", 8, "sideload", "/m", "/s",
     )  # fmt: skip
     assert (needs.epoch, needs.take_over, needs.accept) == (5.0, ("old",), {"shm": "fine"})
-    assert needs.image == ImageFacts(("gfx942",), "7.2")
+    assert needs.image == ImageFacts((Targets(("gfx942",), "7.2"),))
 
 
 def test_replicas_count_ports_up() -> None:
@@ -50,7 +50,14 @@ def test_what_the_inventory_says_of_the_image_counts_until_the_image_is_known() 
     assert needs_of(host(), None, 0.0).image is None
     assert needs_of(host(image=Image("vllm")), None, 0.0).image is None
     told = needs_of(host(image=Image("vllm", gfx=("gfx90a",), rocm="7.2")), None, 0.0).image
-    assert told == ImageFacts(("gfx90a",), "7.2")
+    assert told == ImageFacts((Targets(("gfx90a",), "7.2"),))
+
+
+def test_what_the_inventory_says_counts_service_by_service() -> None:
+    own = Image("old", gfx=("gfx90a",))
+    services = {name: Service(name, "m", image=own if name == "b" else None) for name in "abc"}
+    told = needs_of(host(image=Image("vllm", gfx=("gfx942",)), services=services), None, 0.0).image
+    assert told == ImageFacts((Targets(("gfx942",), "", ("a", "c")), Targets(("gfx90a",), "", ("b",))))
 
 
 def test_hosts_serve_build_or_neither() -> None:
