@@ -30,19 +30,25 @@ class Secret:
             value = os.environ.get(self.env)
             if value is None:
                 raise FleetError(f"secret {self.label}: ${self.env} is not set", hint=f"export {self.env}=…")
-            return value
+            return self._text(os.fsencode(value), f"${self.env}")
         if self.file:
             try:
-                return Path(self.file).expanduser().read_text(encoding="utf-8").removesuffix("\n")
+                return self._text(Path(self.file).expanduser().read_bytes(), self.file)
             except OSError as error:
                 raise FleetError(f"secret {self.label}: cannot read {self.file}: {error.strerror}") from error
         try:
-            return _printed(self.command)
+            return self._text(_printed(self.command), f"what `{self.command[0]}` prints")
         except (OSError, subprocess.TimeoutExpired) as error:
             raise FleetError(f"secret {self.label}: `{self.command[0]}` could not be run: {error}") from error
         except subprocess.CalledProcessError as error:
             how = f"exited with {error.returncode}" if error.returncode > 0 else "was ended by a signal"
             raise FleetError(f"secret {self.label}: `{self.command[0]}` {how}", hint="run it by hand") from error
+
+    def _text(self, content: bytes, what: str) -> str:
+        try:
+            return content.decode().removesuffix("\n")
+        except UnicodeDecodeError:  # whose words show the secret's bytes
+            raise FleetError(f"secret {self.label}: {what} is not UTF-8 text") from None
 
     def __str__(self) -> str:
         return "***"
@@ -52,10 +58,9 @@ class Secret:
 
 
 @cache
-def _printed(command: tuple[str, ...]) -> str:
+def _printed(command: tuple[str, ...]) -> bytes:
     """What the command prints, run once in a process: fifty hosts shall not ask a password store fifty times.
 
     Its errors and questions go to the terminal as they are: they are for the person there, and for no log.
     """
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
-    return done.stdout.removesuffix("\n")
+    return subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True).stdout

@@ -82,6 +82,9 @@ def _problems(root: Node, error: ValidationError, kind: Kind) -> Iterator[Proble
                 yield node.keys[key].problem(f"{path}.{key}", "unknown key", suggestion(key, known))
         return
     message, hint = _words(error, rule, value, parent, kind)
+    if "propertyNames" in error.absolute_schema_path and value in node.keys:
+        yield node.keys[value].problem(f"{path}.{value}", f"the key {message}", hint)
+        return
     yield node.place.problem(path, message, hint)
 
 

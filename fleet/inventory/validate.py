@@ -8,8 +8,9 @@ from typing import Any
 
 import jsonschema
 
-from fleet.errors import Problem
+from fleet.errors import Problem, UsageError
 from fleet.facts.cards import families, family, gfx_of_model
+from fleet.image import reference
 from fleet.inventory.convert import SECRET_HINT
 from fleet.inventory.judge import Kind, judge
 from fleet.inventory.nodes import Node
@@ -72,10 +73,21 @@ def _images(fleet: Node) -> Iterator[Problem]:
             hint = "for example prebuilt: registry:2"
             yield image.value["source"].place.problem(path, "a relay's registry is not built from source", hint)
         source = _mapping(image.value.get("source"))
+        named_images = {"prebuilt": image.value.get("prebuilt"), "source.base_image": source.get("base_image")}
+        for key, node in named_images.items():
+            if node is not None and isinstance(node.value, str) and node.value:
+                yield from _reference(node, f"{path}.{key}")
         if "base" in source:
             yield from _own_base(source, f"{path}.source")
         if "name" not in image.value and not may_inherit:
             yield image.place.problem(path, "an image needs a name", "for example name: vllm-rocm")
+
+
+def _reference(node: Node, path: str) -> Iterator[Problem]:
+    try:
+        reference.parse(node.value)
+    except UsageError as error:
+        yield node.place.problem(path, error.message.removeprefix("image reference "), error.hint)
 
 
 def _own_base(source: dict[str, Node], path: str) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ all:
   vars:
     fleet:
       nightly: {schedule: "%s"}
-      registry: {host: r, password: {env: REG_PASS}}
+      registry: {host: r.corp, password: {env: REG_PASS}}
 """
 FILES = {
     "systemd": ["etc/systemd/system/fleet-nightly-prod.service", "etc/systemd/system/fleet-nightly-prod.timer"],

@@ -70,7 +70,9 @@ all:
 
 
 def test_paths_count_from_the_file_that_set_them(tmp_path: Path) -> None:
-    source = write(tmp_path / "i.yaml", "all: {hosts: {a: }, vars: {fleet: {registry: {host: r, ca_file: ca.pem}}}}")
+    source = write(
+        tmp_path / "i.yaml", "all: {hosts: {a: }, vars: {fleet: {registry: {host: r.corp, ca_file: ca.pem}}}}"
+    )
     vars_file = "fleet: {registry: {password: {file: pw}}, image: {name: n, source: {ref: x, repository: ../vllm}}}"
     write(tmp_path / "host_vars/a.yml", vars_file)
     host = load([source]).hosts["a"]
@@ -100,7 +102,9 @@ all: {hosts: {"a:2022": {ansible_host: 10.0.0.1, ansible_user: ops, ansible_beco
 
 def test_describe_says_where_values_came_from_and_hides_secrets(tmp_path: Path) -> None:
     source = write(tmp_path / "i.yaml", "all:\n  hosts: {a: {ansible_password: geheim}}\n")
-    write(tmp_path / "group_vars/all.yml", "fleet:\n  models_dir: /m\n  registry: {host: r, password: {env: PW}}\n")
+    write(
+        tmp_path / "group_vars/all.yml", "fleet:\n  models_dir: /m\n  registry: {host: r.corp, password: {env: PW}}\n"
+    )
     inventory = load([source])
     host = describe(inventory, inventory.hosts.values())["hosts"]["a"]
     assert host["origins"]["fleet.models_dir"] == f"{tmp_path}/group_vars/all.yml:2:15"

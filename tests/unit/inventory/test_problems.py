@@ -67,17 +67,66 @@ CASES = {
     "cycle": ("all: {children: {x: {children: {y: {children: {x: }}}}}}\n", "hold each other in a cycle"),
     "own child": ("x: {children: {x: }}\n", "hold each other in a cycle"),
     "plain secret": (
-        FLEET + "      registry: {host: r, password: geheim}\n",
+        FLEET + "      registry: {host: r.corp, password: geheim}\n",
         "a secret is a reference, not a string (write {env: NAME}",
     ),
     "two secrets": (
-        FLEET + "      registry: {host: r, password: {env: A, file: b}}\n",
+        FLEET + "      registry: {host: r.corp, password: {env: A, file: b}}\n",
         "exactly one of env, file and command",
     ),
     "no image source": (FLEET + "      image: {name: x}\n", "exactly one of source, prebuilt and archive"),
     "two image sources": (
         FLEET + "      image: {name: x, prebuilt: y, archive: z}\n",
         "not prebuilt and archive (`prebuilt: null`",
+    ),
+    "image name with two dots": (
+        FLEET + "      image: {name: a..b, prebuilt: y}\n",
+        "i.yaml:5:21: fleet.image.name: must be a name",
+    ),
+    "image name with two slashes": (
+        FLEET + "      image: {name: a//b, prebuilt: y}\n",
+        "fleet.image.name: must be a name",
+    ),
+    "reference": (
+        FLEET + "      image: {name: v, prebuilt: 'rocm/Vllm:1'}\n",
+        "i.yaml:5:34: fleet.image.prebuilt: 'rocm/Vllm:1': 'rocm/Vllm' is no",
+    ),
+    "base reference": (
+        FLEET + "      image: {name: v, source: {ref: m, base_image: 'a:b:c'}}\n",
+        "i.yaml:5:53: fleet.image.source.base_image: 'a:b:c': 'library/a:b' is no image name",
+    ),
+    "registry without dot and port": (
+        FLEET + "      registry: {host: registry}\n",
+        "must be a host with a dot or a port",
+    ),
+    "registry with a scheme": (
+        FLEET + "      registry: {host: 'https://r.corp'}\n",
+        "must be a host with a dot or a port",
+    ),
+    "registry with a path": (FLEET + "      registry: {host: 'r.corp/team'}\n", "a path belongs into image.name"),
+    "shm_size": (
+        FLEET + "      services: {x: {model: m, shm_size: sixteen}}\n",
+        "i.yaml:5:42: fleet.services.x.shm_size: must be a size such as 16g or 512m, not 'sixteen'",
+    ),
+    "volume": (
+        FLEET + "      services: {x: {model: m, volumes: ['nope:x']}}\n",
+        "i.yaml:5:42: fleet.services.x.volumes[0]: must be HOST:CONTAINER or HOST:CONTAINER:ro",
+    ),
+    "secret's name": (
+        FLEET + "      services: {x: {model: m, secrets: {BAD-NAME: {env: X}}}}\n",
+        "i.yaml:5:42: fleet.services.x.secrets.BAD-NAME: the key must be a name that a shell exports",
+    ),
+    "variable's name": (
+        FLEET + "      services: {x: {model: m, env: {A=B: c}}}\n",
+        "fleet.services.x.env.A=B: the key must be",
+    ),
+    "ulimit's name": (
+        FLEET + "      services: {x: {model: m, ulimits: {nofiles: 5}}}\n",
+        "fleet.services.x.ulimits.nofiles: the key must be one of",
+    ),
+    "service's name": (
+        FLEET + "      services: {'x y': {model: m}}\n",
+        "fleet.services.x y: the key 'x y' does not fit",
     ),
     "builder": (FLEET + "      builder: nobody\n", "i.yaml:5:16: fleet.builder: nobody is not in the inventory"),
     "ports": (

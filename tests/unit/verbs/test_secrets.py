@@ -1,5 +1,7 @@
 """Missing secrets end a command before anything is touched: all of them at once, each with the place that asks for it."""
 
+import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fleet.cli import Options, guarded
-from fleet.errors import InputError
+from fleet.errors import FleetError, InputError
 from fleet.inventory import load
+from fleet.secret import Secret
 from fleet.verbs import bundle, images, roll, secrets, services
 from fleet.verbs.order import Order
 
@@ -148,3 +151,19 @@ def test_the_same_reference_in_two_places_is_two_problems(site: Path) -> None:
         "fleet.image.source.git_password",
         "fleet.services.embed.registry.password",
     ]
+
+
+@pytest.mark.parametrize("kind", ["env", "file", "command"])
+def test_a_secret_that_is_no_text_is_told_without_its_bytes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_bytes(b"pass\xff\xfeword\n")
+    monkeypatch.setitem(os.environb, b"RAW_KEY", b"pass\xff\xfeword")
+    secret = {
+        "env": Secret("x", env="RAW_KEY"),
+        "file": Secret("x", file=str(tmp_path / "key")),
+        "command": Secret("x", command=("cat", str(tmp_path / "key"))),
+    }[kind]
+    with pytest.raises(FleetError, match="is not UTF-8 text") as caught:
+        secret.reveal()
+    assert "pass" not in "".join(traceback.format_exception(caught.value))
