@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet.bundle.check import Bundle
 from fleet.bundle.have import STORE, Have
 from fleet.bundle.images import disagreeing
-from fleet.bundle.manifest import Manifest, blob_entry_path
+from fleet.bundle.manifest import LAYOUT, Manifest, blob_entry_path
 from fleet.bundle.plan import fingerprint
 from fleet.bundle.site import models_of
 from fleet.bundle.small import content
@@ -89,12 +89,25 @@ def memos(bundle: Bundle) -> dict[str, str]:
     return keys
 
 
+def carried(manifest: Manifest) -> frozenset[str]:
+    """The digests of the blobs that are in a bundle."""
+    digests = (f"sha256:{one.sha256}" for one in manifest.files if one.path.startswith(f"{LAYOUT}/blobs/"))
+    return frozenset(digest for digest in digests if manifest.entry(blob_entry_path(digest)))
+
+
+def left_out(manifest: Manifest, releases: Sequence[Release], store: Collection[str]) -> dict[str, frozenset[str]]:
+    """By release id, the layers that neither a bundle nor `store` has: the hosts have to hold them. Pure."""
+    here = {*carried(manifest), *store}
+    found = {one.id: frozenset(one.layer_digests) - here for one in releases}
+    return {name: digests for name, digests in found.items() if digests}
+
+
 def lacking(manifest: Manifest, releases: Sequence[Release], store: Collection[str], *, nodes: bool) -> tuple[str, ...]:
     """By name, what neither the bundle nor `store` (digests) has of its releases. Pure.
 
     `nodes`: layers that the base says all nodes of a release hold count as there.
     """
-    here = {f"sha256:{one.sha256}" for one in manifest.files if one.path == blob_entry_path(f"sha256:{one.sha256}")}
+    here = carried(manifest)
     absent = {one.digest: one for one in manifest.base.absent} if manifest.base else {}
     found = []
     for release in releases:

@@ -1,7 +1,8 @@
 """A roll's releases out of a bundle: no build, no git, and no registry but the site's own where its hosts pull from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from fleet.bundle.contents import Record
 from fleet.bundle.manifest import Manifest
@@ -13,6 +14,7 @@ from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.workshop import Outlook, Workshop
 from fleet.inventory.model import Host
+from fleet.rollout.relays import groups
 from fleet.rollout.releases import Say, Stock, orders, push_missing, relay_orders, take_in
 
 
@@ -23,6 +25,22 @@ def wanted(manifest: Manifest, found: Sequence[Record], hosts: Sequence[Host]) -
     return tuple({one.release.id: one.release for one in found if one.release.id in asked}.values())
 
 
+def over_ssh(manifest: Manifest, hosts: Sequence[Host]) -> frozenset[str]:
+    """The ids of the releases that only go to hosts themselves, by sideload: layers that these hosts hold need not travel.
+
+    What is pushed to a registry or served by a relay has to be whole. Pure.
+    """
+    images = {want.image: want.release for want in manifest.wants}
+    shared = {name for group in groups(hosts) for name in group.names}
+    asked = {images.get(fingerprint(order.image), ""): order for order in orders(hosts)}
+    alone = {
+        release
+        for release, order in asked.items()
+        if not order.published and not shared & {name for name, _ in order.wanted_by}
+    }
+    return frozenset(alone - {images.get(fingerprint(order.image), "") for order in relay_orders(hosts)})
+
+
 def supply(
     manifest: Manifest,
     found: Sequence[Record],
@@ -31,14 +49,15 @@ def supply(
     *,
     say: Say,
     dry: bool,
+    left_out: Mapping[str, frozenset[str]] = MappingProxyType({}),
     moving: Moving = silent,
 ) -> Stock:
     """What `obtain` gives, from the records of a bundle that has the image of every service of `hosts`.
 
     Layouts are expected in the store below `root`. What hosts pull is pushed to the inventory's registry; `dry` only asks
-    it what it lacks. Raises FleetError.
+    it what it lacks. `left_out` are, by release, the layers that only hosts have. Raises FleetError.
     """
-    stock = Stock(Store(root))
+    stock = Stock(Store(root), left_out=left_out)
     workshop = Workshop(stock.store, Here(), None, say)
     images = {want.image: want.release for want in manifest.wants}
     for order in (*orders(hosts), *relay_orders(hosts)):

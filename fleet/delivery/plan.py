@@ -22,6 +22,9 @@ class Wanted:
     diff_ids: tuple[str, ...]
     layer_sizes: tuple[int, ...]  # compressed bytes, as they lie in the layout
     layer_digests: tuple[str, ...] = ()  # of the same
+    left_out: frozenset[str] = (
+        frozenset()
+    )  # digests of layers that nobody can send: a bundle counts on the hosts for them
 
     @property
     def digests(self) -> tuple[str, str]:
@@ -80,6 +83,7 @@ class Load:
     why: str
     way: str = HERE
     there: int = 0
+    absent: tuple[str, ...] = ()  # of these layers, the digests of those that are not here to be sent
     changes = True
 
     @property
@@ -195,7 +199,8 @@ def plan(
     elif staging.directory:
         why.append(f"staged in {staging.directory}")
     # The archive carries the name, so loading is also the tagging.
-    return (Load(wanted.name, layers, _bytes(wanted, layers) - there, "; ".join(why), way, there),)
+    absent = tuple(digest for digest in blobs if digest in wanted.left_out)
+    return (Load(wanted.name, layers, _bytes(wanted, layers) - there, "; ".join(why), way, there, absent),)
 
 
 def plan_sweep(staging: Staging, keep: float, wanted: Mapping[str, str], steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -41,6 +41,9 @@ def fill(step: Fill, way: Way) -> Way:
     if way.layout is None:
         raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
     image = way.layout(step.name)
+    absent = [one.digest for one in image.layers if not image.blob_path(one).is_file()]
+    if absent:
+        raise HostError(way.host, f"could not {step.what}: {', '.join(absent)} is not here: the bundle left it out")
 
     def bring(way: Way, sent: Sent, _again: bool) -> None:
         _fill(step, image, way, sent)

@@ -71,6 +71,10 @@ def _stage_and_load(
     image: LayoutImage, step: Load, layers: Sequence[Blob], way: Way, sent: Sent
 ) -> tuple[Staging, str]:
     """Stage these layers and let the engine load them with the others; its complaint, empty when it had none."""
+    absent = [one.digest for one in layers if not image.blob_path(one).is_file()]
+    if absent:
+        message = f"{', '.join(absent)} is not here: the bundle left it out"
+        raise HostError(way.host, message, hint="bring a full bundle, or one --since a fresh bundle.have")
     parcels = [Parcel(one.digest, one.size, image.blob_path(one)) for one in layers]
     for _ in range(TRIES_OF_A_BLOB):
         loading = Loading(way.sender, image, step.name, layers)

@@ -97,7 +97,7 @@ def find(workshop: Workshop, name: str, key: str) -> Release | None:
     known = workshop.store.release(key)
     if known is not None and known.name != name:
         known = None
-    if known is not None and workshop.store.layout(known) is not None:
+    if known is not None and workshop.store.partial(known) is not None:
         return known
     found = _in_registry(workshop.registry, name, key, known) if workshop.registry else None
     if found is None and workshop.hosts is not None:

@@ -1,7 +1,7 @@
 """How the releases of one host get there. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from fleet.delivery import plan as delivery
@@ -31,6 +31,7 @@ def plan_images(
     *,
     bastions: Sequence[str] = (),
     origins: Mapping[str, str] = MappingProxyType({}),
+    left_out: Mapping[str, frozenset[str]] = MappingProxyType({}),
     staging: Staging = delivery.NOTHING_STAGED,
 ) -> tuple[delivery.Step, ...]:
     """Steps for every release of the host, each once, by the host's delivery. `releases` go by service.
@@ -49,7 +50,8 @@ def plan_images(
             steps += [step for step in delivery.plan_ca(registry.host, wanted, found) if step not in steps]
         repository = f"{registry.host}/{release.name}" if registry else ""
         way = delivery.sideload_way(bastions, origins.get(release.id, ""))
-        steps += delivery.plan(delivered(release), holdings, repository=repository, way=way, staging=staging)
+        wanted_here = replace(delivered(release), left_out=left_out.get(release.id, frozenset()))
+        steps += delivery.plan(wanted_here, holdings, repository=repository, way=way, staging=staging)
     names = {release.config_digest: release.local_name for release in releases.values()}
     return (*delivery.plan_sweep(staging, settings.sideload.keep_seconds, names, steps), *steps)
 

@@ -68,6 +68,7 @@ class Stock:
     notes: list[str] = field(default_factory=list)
     records: dict[str, dict[str, Release]] = field(default_factory=dict)
     workshops: dict[str, Workshop] = field(default_factory=dict)  # release id -> where its layout can be had
+    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by release id, layers that no store has
     relays: dict[str, Release] = field(default_factory=dict)  # by host that may be a relay, the registry's image
     found: list[Found] = field(default_factory=list)  # the images of services, in the inventory's order
     lock: locks.Lock = field(default_factory=locks.Lock)  # with all that was resolved

@@ -8,7 +8,7 @@ import docker
 
 from fleet.delivery import observe as images
 from fleet.delivery.by_hand import place_ca
-from fleet.delivery.plan import NOTHING_STAGED, PlaceCa, Step, ca_path
+from fleet.delivery.plan import NOTHING_STAGED, Load, PlaceCa, Step, ca_path
 from fleet.delivery.progress import STALL
 from fleet.delivery.relay import Ground
 from fleet.delivery.send import Sender
@@ -61,6 +61,7 @@ class Wishes:
     releases: Mapping[str, Mapping[str, Release]] = field(default_factory=dict)
     certificates: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)  # release id -> registry that a sideload begins at
+    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by release id, layers that only hosts have
     prune: bool = False
     take_over: frozenset[str] = frozenset()
     serve: bool = True  # plan containers too, not only images
@@ -154,7 +155,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         steps,
         serving,
         _fails(findings, tuning) if wishes.gate else (),
-        (*_refused(host, wishes), *_obstacles(session, facts, steps), *weights.problems),
+        (*_refused(host, wishes), *left_out(steps), *_obstacles(session, facts, steps), *weights.problems),
         fixes,
         by_hand,
         _removals(session, client, releases, tuning, serving),
@@ -183,7 +184,14 @@ def image_steps(
     stages = settings.delivery == "sideload" or session.host.name in wishes.relays
     staging = Sender.of(session).look(settings.staging_dir) if stages else NOTHING_STAGED
     return plan_images(
-        settings, releases, holdings, certificates, bastions=session.via, origins=wishes.origins, staging=staging
+        settings,
+        releases,
+        holdings,
+        certificates,
+        bastions=session.via,
+        origins=wishes.origins,
+        left_out=wishes.left_out,
+        staging=staging,
     )
 
 
@@ -258,6 +266,16 @@ def _obstacles(session: Session, facts: Facts, steps: Collection[Step]) -> tuple
                 f"here and the second on the host as root, then the same command again:\n    {here}\n    {there}"
             )
     return tuple(found)
+
+
+def left_out(steps: Collection[Step]) -> tuple[str, ...]:
+    """What a host lacks that the bundle does not carry, because it counted on the host for it. Pure."""
+    return tuple(
+        f"{step.name}: the bundle leaves out {', '.join(step.absent)}, which this host held when the base of the bundle was "
+        "written and holds no longer; bring a full bundle, or one --since a fresh bundle.have"
+        for step in steps
+        if isinstance(step, Load) and step.absent
+    )
 
 
 def _refused(host: Host, wishes: Wishes) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from fleet.tasks.shared import ALLOWED, STORE, UNSIGNED
     since="A file of `bundle.have`: leave out what the site holds.",
     volume_size="Split into volumes of at most this size: 700M, 32G.",
     sign_key="Private key, or public key whose other half an agent holds, to sign with.",
-    python="The site's Python, for which wheels are carried (default 3.11).",
+    python="The site's Python, for which wheels are carried (default 3.11; with --since the tool travels only if this is given).",
     without_tool="Do not carry the tool itself.",
     debs="Carry the Debian packages that the controller needs, too, of this machine's Debian.",
 )  # fmt: skip
@@ -26,13 +26,14 @@ def bundle_create(
     since: str = "",
     volume_size: str = "",
     sign_key: str = "",
-    python: str = "3.11",
+    python: str = "",
     without_tool: bool = False,
     debs: bool = False,
 ) -> int:
     """Write a directory that carries the selected hosts' releases, their inventory and the tool across an air gap."""
     from fleet.verbs.bundle import Wishes, create_bundle
 
+    python = python or ("" if since else "3.11")
     wishes = Wishes(output, "" if without_tool else python, models, since, volume_size, sign_key, debs)
     return create_bundle(options, wishes)
 

@@ -12,6 +12,7 @@ from fleet.bundle import check, contents, create, debs, have, plan, site, tool
 from fleet.bundle import load as loading
 from fleet.bundle.manifest import Want
 from fleet.bundle.store import SiteStore
+from fleet.bundle.supply import wanted
 from fleet.cli import Options
 from fleet.delivery.holdings import Holdings
 from fleet.delivery.observe import observe
@@ -33,7 +34,7 @@ from fleet.rollout.releases import Stock, image_of, obtain, orders
 from fleet.survey import each
 from fleet.transport import Session
 from fleet.verbs import secrets
-from fleet.verbs.cargo import Trust, damage
+from fleet.verbs.cargo import Trust, damage, missing
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
 
 
@@ -125,19 +126,22 @@ def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: 
     lacking: tuple[str, ...] = ()
     notes: list[str] = []
     if not wrong:
-        releases = contents.distinct(contents.records(bundle))
-        held, spoilt = _held(store, releases, options)
-        # With a fresh look at the nodes they are asked one by one; else the base's word counts unless the store is.
-        lacking = spoilt + contents.lacking(bundle.manifest, releases, held, nodes=bool(fresh) or not store)
-        if fresh:
-            lacking += contents.nodes_lack(bundle.manifest, releases, held, have.read(Path(fresh))[0])
+        records = contents.records(bundle)
+        releases = contents.distinct(records)
+        held, lacking = _held(store, releases, options)
         if options.inventory:
             inventory = load(options.inventory)
             hosts = serving(select(inventory, options.limit))
             ours, theirs = locks.read(inventory.lock_path), contents.lock_of(bundle)
             lacking += contents.unserved(bundle.manifest, releases, hosts, ours, theirs)
-            missing = contents.models_missing(bundle.manifest, hosts)
-            notes += [f"model {model} is not in the bundle: it has to be on the hosts" for model in missing]
+            lacking += missing(bundle, wanted(bundle.manifest, records, hosts), held, hosts)
+            absent = contents.models_missing(bundle.manifest, hosts)
+            notes += [f"model {model} is not in the bundle: it has to be on the hosts" for model in absent]
+        else:
+            # With a fresh look at the nodes they are asked one by one; else the base's word counts unless the store is.
+            lacking += contents.lacking(bundle.manifest, releases, held, nodes=bool(fresh) or not store)
+        if fresh:
+            lacking += contents.nodes_lack(bundle.manifest, releases, held, have.read(Path(fresh))[0])
     if options.json:
         terminal.show_json(report.verdict_document(bundle, wrong, lacking, notes))
     else:

@@ -1,6 +1,6 @@
 """`--bundle`: a roll takes its releases from a bundle, which is checked whole before anything is touched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,11 +10,12 @@ from fleet.bundle import load as loading
 from fleet.bundle.check import Bundle
 from fleet.bundle.contents import Record
 from fleet.bundle.store import SiteStore
-from fleet.bundle.supply import moved, supply, wanted
+from fleet.bundle.supply import moved, over_ssh, supply, wanted
 from fleet.cli import Options
 from fleet.errors import FleetError, UsageError
 from fleet.image import lock as locks
 from fleet.image.lock import Lock
+from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.inventory.model import Host, Inventory
 from fleet.rollout.releases import Stock
@@ -96,11 +97,23 @@ def examine(cargo: Cargo, hosts: Sequence[Host], options: Options) -> Examined:
     needing = serving(hosts)
     releases = wanted(bundle.manifest, records, needing)
     lacking = contents.unserved(bundle.manifest, releases, needing, Lock(), Lock())
-    lacking += contents.lacking(bundle.manifest, releases, held, nodes=False)
+    lacking += missing(bundle, releases, held, needing)
     if lacking:
         hint = f"bring a full bundle of this inventory, or one --since a bundle.have of {cargo.site_store.root}"
         raise UsageError(_listed(f"{cargo.folder} is not enough for this inventory", lacking), hint=hint)
     return Examined(bundle, records, cargo.site_store)
+
+
+def missing(
+    bundle: Bundle, releases: Sequence[Release], held: Collection[str], hosts: Sequence[Host]
+) -> tuple[str, ...]:
+    """By name, what hosts could not get of these releases from a bundle and a store: what they hold themselves counts."""
+    alone = over_ssh(bundle.manifest, hosts)
+    return tuple(
+        problem
+        for one in releases
+        for problem in contents.lacking(bundle.manifest, (one,), held, nodes=one.id in alone)
+    )
 
 
 def damage(bundle: Bundle, options: Options) -> tuple[str, ...]:
@@ -133,10 +146,13 @@ def unload(cargo: Examined, inventory: Inventory, hosts: Sequence[Host], say: Te
         lines.append(f"{inventory.lock_path} {'would say' if dry else 'says'} what bundle {bundle.manifest.id} says")
         if not dry:
             locks.write(inventory.lock_path, lock)
-    stock = supply(bundle.manifest, cargo.records, hosts, ROOT, say=say.line, dry=dry, moving=say.moving)
+    left_out = contents.left_out(bundle.manifest, contents.distinct(cargo.records), store.digests())
+    stock = supply(
+        bundle.manifest, cargo.records, hosts, ROOT, say=say.line, dry=dry, left_out=left_out, moving=say.moving
+    )
     (stock.notes if dry else stock.changes)[:0] = lines
-    missing = contents.models_missing(bundle.manifest, hosts)
-    stock.notes += [f"model {model} is not in the bundle: it has to be on the hosts" for model in missing]
+    absent = contents.models_missing(bundle.manifest, hosts)
+    stock.notes += [f"model {model} is not in the bundle: it has to be on the hosts" for model in absent]
     return stock
 
 

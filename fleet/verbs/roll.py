@@ -63,7 +63,8 @@ def roll(options: Options, order: Order) -> int:
     taking = {host.name for host in programme.hosts}
     skipped = [host.name for host in chosen if host.name not in taking]
     _require_bundle(order, programme)
-    secrets.require(programme.hosts, services=bool({"serve", "verify"} & programme.stages))
+    serves = bool({"serve", "verify"} & programme.stages)
+    secrets.require(programme.hosts, services=serves, images=order.cargo is None)
     cargo = examine(order.cargo, programme.hosts, options) if order.cargo else None
     weights = Weights()
     if order.back is None:
@@ -102,6 +103,7 @@ def _run(
         stock.releases,
         certificates({host.name: host for host in programme.hosts}) if "distribute" in programme.stages else {},
         origins=stock.origins,
+        left_out=stock.left_out,
         prune=programme.prune,
         take_over=programme.take_over,
         serve="serve" in programme.stages or "verify" in programme.stages,

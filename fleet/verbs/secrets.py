@@ -9,15 +9,22 @@ from fleet.inventory.model import Host
 from fleet.secret import Secret
 
 
-def require(hosts: Iterable[Host], *, services: bool = True) -> None:
-    """Raise InputError for all secrets of `hosts` that cannot be had. `services=False` leaves out those of services."""
+def require(hosts: Iterable[Host], *, services: bool = True, images: bool = True) -> None:
+    """Raise InputError for all secrets of `hosts` that cannot be had. `services=False` leaves out those of services.
+
+    `images=False` leaves out those that images are made and fetched with, for a run that brings them: what hosts pull with
+    is still needed.
+    """
     problems: dict[Secret, Problem] = {}
     good: set[Secret] = set()
     for host in hosts:
         needed = _within(host.connection), _within(host.settings)
         own = {secret for service in host.settings.services.values() for secret in service.secrets.values()}
+        of_images = set(_of_images(host))
         for secret in (one for part in needed for one in part):
             if secret in good or secret in problems or (secret in own and not services):
+                continue
+            if not images and secret in of_images:
                 continue
             try:
                 secret.reveal()
@@ -27,6 +34,14 @@ def require(hosts: Iterable[Host], *, services: bool = True) -> None:
                 good.add(secret)
     if problems:
         raise InputError(*problems.values())
+
+
+def _of_images(host: Host) -> Iterator[Secret]:
+    """Secrets of a host's images, and of the registries that it does not pull from itself."""
+    settings, services = host.settings, host.settings.services.values()
+    yield from _within((settings.image, *(one.image for one in services)))
+    if settings.delivery != "registry":
+        yield from _within((settings.registry, *(one.registry for one in services)))
 
 
 def variables(hosts: Iterable[Host]) -> tuple[str, ...]:
@@ -41,8 +56,8 @@ def _within(value: Any) -> Iterator[Secret]:
     elif is_dataclass(value):
         for item in fields(value):
             yield from _within(getattr(value, item.name))
-    elif isinstance(value, Mapping):
-        for inner in value.values():
+    elif isinstance(value, Mapping | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _within(inner)
 
 

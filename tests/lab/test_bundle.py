@@ -169,3 +169,27 @@ def test_a_site_that_is_cut_off_is_deployed_from_the_bundle_alone(site: Site, tr
     plain = json.loads(fleet(site, "deploy", "--json").stdout)  # the site knows its releases by now
     assert {name: host["changed"] for name, host in plain["hosts"].items()} == dict.fromkeys(SERVING, 0)
     assert packets(site) == before
+
+
+def test_a_delta_counts_on_layers_that_only_the_nodes_hold(site: Site) -> None:
+    """A site without a store: what its node holds does not travel, and a node that holds it no longer is told."""
+    image, ways, host = site.folder / "home/changed.yaml", site.folder / "home/sideload.yaml", MI300X.name
+    image.write_text(image_text(standin_archive(site.folder / "changed.tar", change=1 << 20), registry=False))
+    ways.write_text(json.dumps({"all": {"hosts": {host: {"fleet": {"delivery": "sideload"}}}}}))
+    bare = Controller(site.folder / "bare", (*site.controller.inventories, image, ways))
+    bare.directory.mkdir()
+    well(bare, "bundle.have", "-o", "../have.json", "--limit", host)
+    delta = ("bundle.create", "-o", "../delta", "--without-tool", "--since", "../have.json", "--limit", host)
+    well(Controller(site.controller.directory, bare.inventories), *delta)
+    assert sum(path.stat().st_size for path in (site.folder / "delta").rglob("*") if path.is_file()) < 3 << 20
+    assert "could be deployed from it" in well(bare, "bundle.verify", "../delta", "--unsigned", "--limit", host)
+    deploy = ("deploy", "--bundle", "../delta", "--unsigned", "--limit", host)
+    for changed in (True, False):
+        code, document = bare.ask(*deploy)
+        assert (code, bool(document["hosts"][host]["changed"])) == (0, changed), document
+    site.docker(host, "rm", "-f", *site.containers(host), "chat-0-previous")
+    site.docker(host, "image", "prune", "--all", "--force")
+    refused = bare.run(*deploy)
+    assert refused.returncode == 1
+    assert "the bundle leaves out sha256:" in refused.stderr
+    assert site.docker(host, "ps", "-aq") == ""

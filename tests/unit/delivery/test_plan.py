@@ -58,6 +58,17 @@ def test_sideload_leaves_out_the_layers_below_that_the_host_has() -> None:
     assert (load.layers, load.size) == ((2,), 3)
 
 
+def test_what_the_bundle_left_out_and_the_host_lacks_is_named() -> None:
+    delta = dataclasses.replace(
+        WANTED, layer_digests=("sha256:A", "sha256:B", "sha256:C"), left_out=frozenset({"sha256:A"})
+    )
+    (whole,) = plan(delta, Holdings(()))
+    (upper,) = plan(delta, Holdings((image("sha256:old", ("vllm-rocm:r0",), "ab"),)))
+    assert isinstance(whole, Load)
+    assert isinstance(upper, Load)
+    assert (whole.absent, upper.absent) == (("sha256:A",), ())
+
+
 def test_a_layer_over_other_layers_does_not_count_as_held() -> None:
     (load,) = plan(WANTED, Holdings((image("sha256:old", (), "xbc"),)))
     assert isinstance(load, Load)

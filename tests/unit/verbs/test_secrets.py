@@ -126,6 +126,16 @@ def test_a_secret_that_many_hosts_share_is_told_once(site: Path) -> None:
     assert len(caught.value.problems) == len(BUILD + SERVE)
 
 
+def test_a_run_from_a_bundle_needs_only_the_registries_that_hosts_pull_from(site: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        secrets.require(load(("prod.yaml",)).hosts.values(), images=False)
+    assert sorted(told(caught.value)) == sorted(BUILD[1:] + SERVE)
+    (site / "prod.yaml").write_text(INVENTORY.replace("    fleet:\n", "    fleet:\n      delivery: sideload\n"))
+    with pytest.raises(InputError) as caught:
+        secrets.require(load(("prod.yaml",)).hosts.values(), images=False)
+    assert [problem.path.split(".")[-1] for problem in caught.value.problems] == ["HF_TOKEN", "VLLM_API_KEY"]
+
+
 def test_what_is_there_is_no_problem(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "password").write_text("p\n")
     text = INVENTORY.replace("/nowhere/registry", str(site / "password")).replace("exit 3", "echo key")
