@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fleet import calendar
 from fleet.errors import FleetError
 from fleet.journal.header import SCHEMA, check_schema, iso, run_id, seconds_of
 
@@ -120,7 +120,7 @@ class Book:
     @contextmanager
     def phase(self, name: str) -> Iterator[dict[str, Any]]:
         """A step with its time, in seconds; how it ended is written whatever ends it."""
-        began = time.time()
+        began = calendar.now()
         phase: dict[str, Any] = {"name": name, "began": iso(began), "ok": None}
         self.document["phases"].append(phase)
         self.put()
@@ -131,11 +131,11 @@ class Book:
             phase["ok"] = False
             raise
         finally:
-            phase["seconds"] = round(time.time() - began, 1)
+            phase["seconds"] = round(calendar.now() - began, 1)
             self.put()
 
     def end(self, result: str, said: str) -> None:
-        self.put(result=result, said=said, ended=iso(time.time()))
+        self.put(result=result, said=said, ended=iso(calendar.now()))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fleet import calendar
 from fleet.cli import Options
 from fleet.errors import FleetError
 from fleet.image import lock as locks
@@ -93,7 +94,7 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
     for one in stock.found:
         if one.release is None:
             raise FleetError(f"image {one.image} could not be made: {one.why}")
-        name = plan.tag(time.time(), one.release.vllm_commit, one.key)
+        name = plan.tag(calendar.now(), one.release.vllm_commit, one.key)
         told: dict[str, Any] = {"image": one.image, "key": one.key, "release": one.release.local_name, "why": one.why}
         told |= {"commit": one.release.vllm_commit, "bytes": one.release.size}
         if one.registry is not None:

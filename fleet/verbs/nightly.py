@@ -1,10 +1,10 @@
 """`nightly` and `promote`: build when something is new, prove it on a canary, then the rest; else all stays as it was."""
 
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from fleet import calendar
 from fleet.cli import Options
 from fleet.errors import FleetError, UsageError
 from fleet.image import lock as locks
@@ -44,7 +44,7 @@ def nightly(options: Options, *, force: bool) -> int:
     with nights.alone(FOLDER):
         name = str(inventory.sources[0].resolve())
         before = nights.nights(FOLDER, name)
-        book = Book.begin(FOLDER, name, time.time(), redactor_for(hosts))
+        book = Book.begin(FOLDER, name, calendar.now(), redactor_for(hosts))
         left = {**in_maintenance(inventory, inventory.hosts.values())}
         book.put(hosts=[host.name for host in hosts], canaries=list(canaries), left_out=left)
         with _closing(inventory, book):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from fleet import calendar
 from fleet.cli import Options
 from fleet.errors import HostError, UsageError
 from fleet.image.release import Release
@@ -221,4 +222,4 @@ def _prune_places(
 def _journal(options: Options, hosts: Sequence[Host], keep: int) -> Journal:
     names = tuple(host.name for host in hosts)
     header = RunHeader("prune", tuple(sys.argv[1:]), names, options.inventory, options.limit, {"keep": keep})
-    return Journal.open(ROOT, header, redact=redactor_for(hosts))
+    return Journal.open(ROOT, header, redact=redactor_for(hosts), clock=calendar.now)

@@ -1,11 +1,11 @@
 """A prune's part away from the hosts: the controller's files, builders, registries."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from fleet import calendar
 from fleet.errors import FleetError, HostError
 from fleet.image.build import builder_of
 from fleet.image.machine import Here, Machine, There
@@ -70,12 +70,12 @@ def prune_files(scene: Scene) -> None:
     """By the most patient of the hosts' settings: a journal tells of many hosts."""
     days = max((host.settings.retention.logs for host in scene.hosts), default=0.0)
     if days:
-        steps = controller.plan_files(*controller.read(ROOT, time.time()), days * 86400)
+        steps = controller.plan_files(*controller.read(ROOT, calendar.now()), days * 86400)
         scene.carry_out(controller.NAME, steps, (), controller.remove)
 
 
 def prune_layouts(scene: Scene) -> None:
-    steps, kept = builder.plan_layouts(builder.read_layouts(ROOT, time.time()), scene.needed, scene.keep)
+    steps, kept = builder.plan_layouts(builder.read_layouts(ROOT, calendar.now()), scene.needed, scene.keep)
     rest = builder.plan_scratch((*left(ROOT / "layouts"), *left(ROOT / "trees")))
     scene.carry_out(controller.NAME, (*steps, *rest), kept, builder.remove_layout)
 

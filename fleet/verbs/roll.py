@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet import playbook
+from fleet import calendar, playbook
 from fleet.cli import Options
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import HostError, UsageError
@@ -169,7 +169,7 @@ def _journal(options: Options, order: Order, programme: Programme, continues: st
         flags,
         continues,
     )
-    return Journal.open(ROOT, header, redact=redactor_for(programme.hosts))
+    return Journal.open(ROOT, header, redact=redactor_for(programme.hosts), clock=calendar.now)
 
 
 def _require_bundle(order: Order, programme: Programme) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet import calendar
 from fleet.errors import FleetError
 from fleet.nightly.nights import Book, Night, alone, failed, keep, nights, remember, unsettled
 
@@ -24,6 +25,16 @@ def test_a_night_is_on_disk_from_its_first_step_on(tmp_path: Path) -> None:
     assert (night.began, night.result, night.said) == (1795478400.0, "failed", "broken")
     assert night.document["phases"][0]["ok"] is False
     assert nights(tmp_path, "/other.yaml") == ()
+
+
+def test_the_calendar_dates_what_a_night_writes_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calendar, "now", lambda: 1795564800.0)
+    book = Book.begin(tmp_path, "/prod.yaml", calendar.now())
+    with book.phase("look") as phase:
+        pass
+    book.end("kept", "as it was")
+    assert book.id.startswith("20261125-000000-")
+    assert phase["began"] == book.document["ended"] == "2026-11-25T00:00:00.000Z"
 
 
 def test_no_secret_reaches_the_report(tmp_path: Path) -> None:
