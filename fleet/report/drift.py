@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from fleet.report import terminal
+from fleet.report.hosts import fold
 from fleet.rollout.drift import Drift
 
 
 def show(found: Mapping[str, Sequence[Drift]], notes: Sequence[str]) -> None:
-    """A line for each difference, and one where there is none."""
+    """A line for each difference, which hosts that have it share, and one where there is none."""
+    told: dict[Drift, list[str]] = {}
     for host, of_host in found.items():
         for one in of_host:
-            terminal.host_line(host, f"{one.kind}: {one.subject}: {one.what}")
+            told.setdefault(one, []).append(host)
+    for one, hosts in told.items():
+        terminal.host_line(fold(hosts), f"{one.kind}: {one.subject}: {one.what}")
     for note in notes:
         terminal.event("images", note)
     odd = [host for host, of_host in found.items() if of_host]

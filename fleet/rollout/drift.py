@@ -1,11 +1,12 @@
 """Where a fleet is not as its inventory says, and which hosts are not like the others of their group. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from fleet.facts import Facts
 from fleet.inventory.model import Host
+from fleet.rollout.alike import properties
 from fleet.rollout.hostplan import HostPlan
 from fleet.serving.inspection import Inspection
 
@@ -14,30 +15,11 @@ ENOUGH = 3  # hosts that a group needs for a majority
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference. `kind`: unfit, image, container, missing, extra, unlike. `subject` is what differs."""
+    """One difference. `kind`: unfit, image, container, missing, extra, changed, unlike. `subject` is what differs."""
 
     kind: str
     subject: str
     what: str
-
-
-# What hosts of one group have alike, as words. Firmware is not among the facts.
-PROPERTIES: Mapping[str, Callable[[Facts], object]] = {
-    "operating system": lambda facts: facts.system.os_name,
-    "kernel": lambda facts: facts.system.kernel,
-    "amdgpu driver": lambda facts: facts.driver.version or ("in-tree" if facts.driver.in_tree else facts.driver.state),
-    "Docker engine": lambda facts: facts.docker.version,
-    "image store": lambda facts: facts.docker.image_store,
-    "GPUs": lambda facts: len(facts.topology.gpus) if facts.topology.kfd is not None else None,
-    "gfx": lambda facts: _words(gpu.gfx for gpu in facts.topology.gpus),
-    "compute partition": lambda facts: _words(gpu.compute_partition for gpu in facts.topology.gpus),
-    "memory partition": lambda facts: _words(gpu.memory_partition for gpu in facts.topology.gpus),
-    "kernel.numa_balancing": lambda facts: facts.tuning.numa_balancing,
-    "CPU governor": lambda facts: facts.tuning.governor,
-    "transparent hugepages": lambda facts: facts.tuning.transparent_hugepage,
-    "cgroup version": lambda facts: facts.tuning.cgroup,
-    "SELinux": lambda facts: facts.tuning.selinux,
-}
 
 
 def of_host(plan: HostPlan, containers: Iterable[Inspection], services: Collection[str]) -> tuple[Drift, ...]:
@@ -71,23 +53,30 @@ def unlike(hosts: Iterable[Host], facts: Mapping[str, Facts]) -> dict[str, tuple
                 members.setdefault(group, []).append(one.name)
     large = [group for group in members if len(members[group]) >= ENOUGH]
     groups = sorted(large, key=lambda group: (len(members[group]), group == "all"))
-    found: dict[str, dict[str, Drift]] = {}
+    told = {host: properties(of_host) for host, of_host in facts.items()}
+    names = tuple(dict.fromkeys(name for of_host in told.values() for name in of_host))
+    found: dict[str, list[tuple[str, str]]] = {}
     judged: set[tuple[str, str]] = set()
     for group in groups:
-        for name, read in PROPERTIES.items():
-            values = {host: value for host in members[group] if (value := read(facts[host])) not in (None, "")}
+        for name in names:
+            values = {host: told[host][name] for host in members[group] if name in told[host]}
             if not values:
                 continue
-            usual, count = Counter(map(str, values.values())).most_common(1)[0]
+            usual, count = Counter(values.values()).most_common(1)[0]
             if count * 2 <= len(values):
                 continue
             for host, value in values.items():
-                if (host, name) not in judged and str(value) != usual:
+                if (host, name) not in judged and value != usual:
                     what = f"{value}, where {count} of {len(values)} hosts of {group} have {usual}"
-                    found.setdefault(host, {})[name] = Drift("unlike", name, what)
+                    found.setdefault(host, []).append((name, what))
                 judged.add((host, name))
-    return {host: tuple(of_host.values()) for host, of_host in found.items()}
+    return {host: joined("unlike", of_host) for host, of_host in found.items()}
 
 
-def _words(values: Iterable[str | None]) -> str:
-    return ", ".join(sorted({one for one in values if one}))
+def joined(kind: str, told: Iterable[tuple[str, str]]) -> tuple[Drift, ...]:
+    """(property, what) as differences, in which parts of one subject (`SUBJECT: PART`) are one."""
+    whats: dict[str, list[str]] = {}
+    for name, what in told:
+        subject, _, part = name.partition(": ")
+        whats.setdefault(subject, []).append(f"{part} {what}" if part else what)
+    return tuple(Drift(kind, subject, "; ".join(parts)) for subject, parts in whats.items())

@@ -72,12 +72,16 @@ def images(options: Options, all: bool = False) -> int:  # noqa: A002  the flag'
     return show_images(options, everything=all)
 
 
-@verb(*CONNECT, example="invoke drift -i prod --json")
-def drift(options: Options) -> int:
-    """Show where hosts differ from the inventory, and from most of their group. Exit 1 when something does."""
+@verb(
+    *CONNECT,
+    example="invoke drift -i prod --json",
+    accept="Take kernel, driver, firmware and partition modes as they are now for what they should be.",
+)
+def drift(options: Options, accept: bool = False) -> int:
+    """Show where hosts differ from the inventory, from what they were, and from most of their group. Exit 1 when something does."""
     from fleet.verbs.drift import show_drift
 
-    return show_drift(options)
+    return show_drift(options, accept=accept)
 
 
 @verb(

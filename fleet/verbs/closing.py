@@ -1,5 +1,6 @@
 """The end of a roll: each host's audit and the journal's word on it, and what a person reads, also of a plan."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from fleet.rollout.past import leave_served
 from fleet.rollout.prepare import mendable
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, failures, never_reached
+from fleet.rollout.seen import remember
 from fleet.verbs.common import ROOT, Narrator
 from fleet.verbs.common import close as close_hosts
 
@@ -101,6 +103,13 @@ def close_roll(
         if journal.outcome(name) != word_of(outcome):
             say_done(journal, outcome)
     leftout.write_quarantine(ROOT, known)
+    # A night's rolls prove the new release; what its hosts run it on, nobody has looked at.
+    answered = (
+        []
+        if "night" in journal.header.flags
+        else [name for name, one in found.items() if one.error is None and one.proofs]
+    )
+    remember(ROOT, found.values(), time.time(), accept=answered)
     code = 1 if failures(found) else 0
     document = {"ended": ended, "serves": dict(serves), **outcomes.document(found, stock)}
     journal.finish(code, document)

@@ -1,4 +1,4 @@
-"""`drift`: the inventory against what is really there, and hosts against their neighbours."""
+"""`drift`: the inventory against what is really there, hosts against their neighbours and against themselves of yesterday."""
 
 import time
 
@@ -10,24 +10,25 @@ from fleet.rollout.drift import Drift, of_host, unlike
 from fleet.rollout.looks import survey
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.run import Run
+from fleet.rollout.seen import remember
 from fleet.rollout.site import Wishes
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
 
 
-def show_drift(options: Options) -> int:
-    """1 when something differs or a host could not be read. Changes nothing."""
-    found, failed, notes = _told(options)
+def show_drift(options: Options, *, accept: bool) -> int:
+    """1 when something differs or a host could not be read. Changes nothing there. `accept` takes kernels and such as right."""
+    found, failed, notes = _told(options, accept=accept)
     return 1 if failed or any(found.values()) or notes else 0
 
 
 def show_strays(options: Options) -> int:
-    """The same, told whole, but 1 only for what a deploy would change: a host unlike its neighbours is not that."""
-    found, failed, notes = _told(options)
-    stray = any(one.kind != "unlike" for of_host in found.values() for one in of_host)
+    """The same, told whole, but 1 only for what a deploy would change: another kernel or an unlike neighbour is not that."""
+    found, failed, notes = _told(options, accept=False)
+    stray = any(one.kind not in ("changed", "unlike") for of_host in found.values() for one in of_host)
     return 1 if failed or stray or notes else 0
 
 
-def _told(options: Options) -> tuple[dict[str, tuple[Drift, ...]], dict[str, HostError], list[str]]:
+def _told(options: Options, *, accept: bool) -> tuple[dict[str, tuple[Drift, ...]], dict[str, HostError], list[str]]:
     inventory, chosen = inventory_and_hosts(options)
     hosts = tuple(host for host in chosen if takes_part(host))
     say = narrator(options)
@@ -52,6 +53,10 @@ def _told(options: Options) -> tuple[dict[str, tuple[Drift, ...]], dict[str, Hos
             seen = outcome.site.containers() if outcome.site.facts.docker.state == "running" else ()
             found[host.name] = of_host(outcome.site.plan, seen, host.settings.services)
     facts = {name: one.site.facts for name, one in outcomes.items() if one.site is not None}
+    for name, changes in remember(ROOT, outcomes.values(), time.time(), accept=facts if accept else ()).items():
+        found[name] += () if accept else changes
+        for one in changes if accept else ():
+            say.host(name, f"accepted: {one.subject}: {one.what}")
     for name, odd in unlike(hosts, facts).items():
         found[name] += odd
     if options.json:

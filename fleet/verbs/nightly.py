@@ -170,7 +170,7 @@ def _keep(options: Options, book: Book, decision: plan.Decision) -> int:
     """Nothing is new: is the fleet still as the last good night left it, and does it answer?"""
     with book.phase("verify") as phase:
         differs = show_strays(options)
-        silent = verify(options)
+        silent = verify(options, accept=False)
         phase["ok"] = not (differs or silent)
     if differs or silent:
         word = "does not answer as it should" if silent else "differs from the last good release"

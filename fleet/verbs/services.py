@@ -11,6 +11,7 @@ from fleet.report import errors, outcomes, status, terminal
 from fleet.rollout.looks import survey
 from fleet.rollout.releases import Stock, obtain
 from fleet.rollout.run import Outcome, Run, failures
+from fleet.rollout.seen import remember
 from fleet.rollout.site import Site, Wishes
 from fleet.rollout.verdicts import judge, weighed
 from fleet.serving.draining import Drains
@@ -41,11 +42,16 @@ def stop(options: Options, services: Sequence[str]) -> int:
     return _each(options, work, show=outcomes.show_findings)
 
 
-def verify(options: Options, *, load: float = 0.0) -> int:
-    """Ask every replica that should run for a real answer and compare, changing nothing. `load` is in seconds."""
+def verify(options: Options, *, load: float = 0.0, accept: bool = True) -> int:
+    """Ask every replica that should run for a real answer and compare, changing nothing. `load` is in seconds.
+
+    `accept`: what hosts that answer run on is right from here on, where it has changed.
+    """
 
     def compare(found: dict[str, Outcome]) -> None:
         judge(found, {}, lambda _host, _line: None)
+        answered = [name for name, one in found.items() if one.error is None and one.proofs]
+        remember(ROOT, found.values(), time.time(), accept=answered if accept else ())
 
     secrets.require(serving(inventory_and_hosts(options)[1]))
     return _each(options, _proving(options, load), show=outcomes.show_proofs, after=compare)

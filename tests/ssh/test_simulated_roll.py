@@ -49,6 +49,21 @@ def test_replicas_that_are_bound_to_one_address_are_asked_there(fleet: Simulated
     assert "no answer" not in told.output
 
 
+def test_another_kernel_is_drift_until_an_answer_or_a_person_accepts_it(fleet: SimulatedFleet) -> None:
+    memory = fleet.folder / ".fleet/seen/node-001.json"
+    kept = memory.read_text(encoding="utf-8")
+    older = re.sub(r'("kernel": \{\s*"value": ")[^"]+', r"\g<1>5.4.0", kept)
+    for accepting in (("verify",), ("drift", "--accept")):
+        memory.write_text(older, encoding="utf-8")
+        for _ in range(2):
+            told = fleet.run("drift", release=1)
+            assert told.code == 1, told.output
+            assert "node-001: changed: kernel: 5.4.0 → " in told.output
+        fleet.run(*accepting, release=1)
+        told = fleet.run("drift", release=1)
+        assert told.code == 0, told.output
+
+
 def test_a_rollback_goes_by_what_the_hosts_remember_and_a_second_one_goes_nowhere(fleet: SimulatedFleet) -> None:
     (fleet.folder / "playbooks").mkdir()
     (fleet.folder / "playbooks/deploy.yaml").write_text(PLAYBOOK, encoding="utf-8")

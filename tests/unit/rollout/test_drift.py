@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fleet.delivery.plan import Keep, Tag
 from fleet.facts import Facts
-from fleet.facts.hardware import Driver
+from fleet.facts.hardware import Driver, Gpu, Topology
 from fleet.facts.model import System, Tuning
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Settings
@@ -65,3 +65,43 @@ def test_what_a_host_does_not_tell_is_no_difference() -> None:
 
 def test_hosts_that_were_not_reached_are_left_out() -> None:
     assert unlike(hosts("n1", "n2", "n3"), {"n1": USUAL, "n2": with_kernel("x")}) == {}
+
+
+def with_cards(*models: str, smc: str) -> Facts:
+    cards = tuple(
+        Gpu(index, index, model=model, firmware={"smc": smc, "sos": "0x7"}) for index, model in enumerate(models)
+    )
+    return replace(USUAL, topology=Topology(kfd=True, gpus=cards))
+
+
+def test_firmware_is_compared_among_cards_of_one_model_alone() -> None:
+    same = with_cards("MI300X", smc="0x1")
+    facts = {"n1": same, "n2": same, "n3": with_cards("MI300X", smc="0x2"), "n4": with_cards("MI250", smc="0x9")}
+    assert unlike(hosts(*facts), facts) == {
+        "n3": (Drift("unlike", "MI300X firmware", "smc 0x2, where 2 of 3 hosts of mi300x have 0x1"),)
+    }
+
+
+def test_cards_of_one_host_that_differ_are_unlike_those_of_the_others() -> None:
+    odd = with_cards("MI300X", smc="0x1")
+    odd = replace(
+        odd, topology=Topology(kfd=True, gpus=(*odd.gpus, replace(odd.gpus[0], index=1, firmware={"smc": "0x2"})))
+    )
+    facts = {
+        "n1": with_cards("MI300X", "MI300X", smc="0x1"),
+        "n2": with_cards("MI300X", "MI300X", smc="0x1"),
+        "n3": odd,
+    }
+    assert "smc 0x1, 0x2, where 2 of 3 hosts of mi300x have 0x1" in unlike(hosts(*facts), facts)["n3"][-1].what
+
+
+def test_kernel_settings_that_differ_are_one_difference_of_a_host() -> None:
+    tuned = {"vm.swappiness": "60", "vm.max_map_count": "65530", "net.core.rmem_max": None}
+    usual = replace(USUAL, tuning=replace(USUAL.tuning, sysctls=tuned))
+    odd = replace(
+        USUAL, tuning=Tuning(numa_balancing=1, sysctls={**tuned, "vm.swappiness": "1", "net.core.rmem_max": "9"})
+    )
+    assert unlike(hosts("n1", "n2", "n3"), {"n1": usual, "n2": usual, "n3": odd})["n3"] == (
+        Drift("unlike", "kernel.numa_balancing", "1, where 2 of 3 hosts of mi300x have 0"),
+        Drift("unlike", "kernel settings", "vm.swappiness 1, where 2 of 3 hosts of mi300x have 60"),
+    )
