@@ -6,12 +6,14 @@ with the script, whatever ends it; argv, environment and the builder's disk neve
 
 import io
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fleet.delivery.progress import STALL, At
 from fleet.errors import FleetError
 from fleet.image import skopeo
+from fleet.image.again import TransientError, again, is_transient
 from fleet.image.machine import Here, Machine
 from fleet.inventory.settings import Registry
 
@@ -61,29 +63,36 @@ def push(
     on_line: Callable[[str], None],
     at: At = lambda _done: None,
     stall: float = STALL,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Copy the one image of `layout`, a path on `machine` (default: here), to `registry/name:tag`.
 
-    `stall` is in seconds without progress. Raises FleetError with skopeo's reason; what the registry has by then, it
-    keeps, and the next push goes on from there.
+    `stall` is in seconds without progress. Tried again where the registry or the line to it failed. Raises FleetError
+    with skopeo's reason; what the registry has by then, it keeps, and the next push goes on from there.
     """
     machine = machine or Here()
-    lines: list[str] = []
-
-    def take(line: str) -> None:
-        if line.startswith(TOLD):
-            at(int(line.removeprefix(TOLD)))
-        else:
-            lines.append(line)
-            on_line(line)
-
     insecure = ("--dest-tls-verify=false",) if registry.insecure else ()
     target = f"docker://{registry.host}/{name}:{tag}"
     argv = ("sh", "-c", SCRIPT, "sh", str(int(stall)), f"oci:{layout}", target, *insecure)
-    code = machine.stream(argv, take, stdin=_access(registry))
-    if code:
-        what = f"could not push {name}:{tag} from {machine.name} to {registry.host}"
-        raise FleetError(f"{what}: {_reason(code, lines, stall)}", hint=_hint(code, machine))
+    what = f"could not push {name}:{tag} from {machine.name} to {registry.host}"
+
+    def once() -> None:
+        lines: list[str] = []
+
+        def take(line: str) -> None:
+            if line.startswith(TOLD):
+                at(int(line.removeprefix(TOLD)))
+            else:
+                lines.append(line)
+                on_line(line)
+
+        code = machine.stream(argv, take, stdin=_access(registry))
+        said = _reason(code, lines, stall)
+        passes = code == STALLED or (code != NO_SKOPEO and is_transient(said))
+        if code:
+            raise (TransientError if passes else FleetError)(f"{what}: {said}", hint=_hint(code, machine))
+
+    again(once, say=on_line, pause=skopeo.PAUSE, sleep=sleep)
 
 
 def _access(registry: Registry) -> bytes:

@@ -7,27 +7,28 @@ names over TLS; they are never logged and stand in no error.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urljoin, urlparse
 
 import requests
 from requests.auth import AuthBase, _basic_auth_str
 
 from fleet.errors import FleetError
+from fleet.image.again import TransientError, again
 from fleet.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from fleet.image.registry_words import DeniedError, passing, refusal, unanswered
 from fleet.inventory.settings import Registry
 
+T = TypeVar("T")
 RECORD = "application/vnd.io.fleet.release.v1+json"
 EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
 _TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
+_PATIENCE = 30.0  # seconds after which a request that failed twice is given up
 _LIMIT = 4 << 20  # bytes of a manifest; the spec asks clients to cope with 4 MiB
-
-
-class UnsupportedError(FleetError):
-    """The registry does not offer what was asked of it (405, or its own word UNSUPPORTED)."""
 
 
 class _Authorization(AuthBase):
@@ -45,8 +46,15 @@ class _Authorization(AuthBase):
 class RegistryClient:
     """One registry. Thread-safe only as far as `requests` is: use one per thread."""
 
-    def __init__(self, registry: Registry, *, session: requests.Session | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        session: requests.Session | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._registry = registry
+        self._sleep = sleep
         self._session = session or requests.Session()
         # Per request, because $REQUESTS_CA_BUNDLE overrides what a session says.
         self._verify: str | bool = str(Path(registry.ca_file).expanduser()) if registry.ca_file else True
@@ -139,14 +147,19 @@ class RegistryClient:
         return answer.content
 
     def _put_blob(self, name: str, content: bytes) -> dict[str, Any]:
-        digest, scope = _sha256(content), scope_of(name, "pull,push")
+        digest = _sha256(content)
+        self._again(lambda: self._upload(name, digest, content))
+        return {"digest": digest, "size": len(content)}
+
+    def _upload(self, name: str, digest: str, content: bytes) -> None:
+        """Begun anew where its end failed: an upload that was ended cannot be ended once more."""
+        scope = scope_of(name, "pull,push")
         if self._request("HEAD", f"{name}/blobs/{digest}", scope) is None:
             started = self._request("POST", f"{name}/blobs/uploads/", scope, missing_ok=False)
             where = started.headers.get("Location", "") if started is not None else ""
             joined = f"{where}{'&' if '?' in where else '?'}digest={digest}"
             headers = {"Content-Type": "application/octet-stream"}
-            self._request("PUT", joined, scope, headers=headers, data=content, missing_ok=False)
-        return {"digest": digest, "size": len(content)}
+            self._once("PUT", joined, scope, headers, content, missing_ok=False)
 
     def _request(
         self,
@@ -158,7 +171,23 @@ class RegistryClient:
         data: bytes | None = None,
         missing_ok: bool = True,
     ) -> requests.Response | None:
-        """One request, repeated once with credentials when the registry asks for them. None means 404."""
+        """One request, again where its failure passes. None means 404."""
+        return self._again(lambda: self._once(method, path, scope, headers, data, missing_ok=missing_ok))
+
+    def _again(self, once: Callable[[], T]) -> T:
+        return again(once, limit=_PATIENCE, sleep=self._sleep)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        scope: str,
+        headers: Mapping[str, str] | None,
+        data: bytes | None,
+        *,
+        missing_ok: bool,
+    ) -> requests.Response | None:
+        """One request, repeated once with credentials when the registry asks for them."""
         url = urljoin(self._base, path)
         if urlparse(url).netloc != urlparse(self._base).netloc:
             raise FleetError(f"registry {self._registry.host} sends uploads to {urlparse(url).netloc}, which is not it")
@@ -169,7 +198,7 @@ class RegistryClient:
         if answer.status_code == requests.codes.not_found and missing_ok:
             return None
         if not answer.ok:
-            raise self._refusal(answer, path)
+            raise refusal(self._registry, answer, path)
         return answer
 
     def _send(
@@ -177,14 +206,17 @@ class RegistryClient:
     ) -> requests.Response:
         auth = _Authorization(authorization)
         try:
-            return self._session.request(
+            answer = self._session.request(
                 method, url, headers=dict(headers or {}), data=data, auth=auth, timeout=_TIMEOUT, verify=self._verify
             )
         except requests.RequestException as error:
-            raise FleetError(*_words(self._registry, error)) from error
+            raise unanswered(self._registry, error, url) from error
         except OSError as error:  # requests says so when the CA file is missing
             message = f"registry {self._registry.host}: ca_file {self._registry.ca_file} cannot be read"
             raise FleetError(message) from error
+        if passes := passing(self._registry, answer):
+            raise passes
+        return answer
 
     def _authorize(self, challenge: str, scope: str) -> str:
         kind, _, rest = challenge.partition(" ")
@@ -193,7 +225,7 @@ class RegistryClient:
         if kind.lower() == "basic":
             if not basic:
                 message = f"registry {self._registry.host} asks for credentials (401)"
-                raise FleetError(message, hint="set registry.username and registry.password")
+                raise DeniedError(message, hint="set registry.username and registry.password")
             return basic
         words = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         realm = words.get("realm", "")
@@ -207,75 +239,17 @@ class RegistryClient:
                 realm, params=query, auth=_Authorization(basic), timeout=_TIMEOUT, verify=self._verify
             )
             token = answer.json() if answer.ok else {}
+        except requests.ConnectionError as error:
+            raise TransientError(f"registry {self._registry.host}: its token server {realm} did not answer") from error
         except (requests.RequestException, ValueError) as error:
             raise FleetError(f"registry {self._registry.host}: its token server {realm} did not answer well") from error
         if not answer.ok:
-            raise self._refusal(answer, "")
+            raise passing(self._registry, answer) or refusal(self._registry, answer, "")
         return f"Bearer {token.get('token') or token.get('access_token') or ''}"
-
-    def _refusal(self, answer: requests.Response, path: str) -> FleetError:
-        host, code = self._registry.host, answer.status_code
-        if code == requests.codes.unauthorized:
-            given = self._registry.username is not None
-            hint = "check registry.username and registry.password" if given else "set registry.username and .password"
-            return FleetError(f"registry {host} {'refuses our' if given else 'asks for'} credentials (401)", hint=hint)
-        if code == requests.codes.forbidden:
-            return FleetError(
-                f"registry {host} denies access to {_image(path)} (403)", hint="ask for pull or push rights"
-            )
-        if code == requests.codes.not_found:
-            return FleetError(f"registry {host} has no {_image(path)} (404)")
-        if code == requests.codes.not_allowed or _code(answer) == "UNSUPPORTED":
-            return UnsupportedError(f"registry {host} does not allow that for {_image(path)} ({code})")
-        if code == requests.codes.too_many_requests:
-            return FleetError(f"registry {host} limits its callers (429)", hint="wait, or use credentials")
-        return FleetError(f"registry {host} answers {code} {answer.reason} for {_image(path)}{_said(answer)}")
-
-
-def _words(registry: Registry, error: requests.RequestException) -> tuple[str]:
-    """An unanswered request in words; the hint is part of the sentence, for the reason is what matters."""
-    host, text = registry.host, str(error)
-    if isinstance(error, requests.exceptions.SSLError):
-        if "wrong version number" in text.lower() or "record layer failure" in text.lower():
-            return (f"registry {host} does not speak TLS; set registry.insecure: true if that is meant",)
-        reason = re.search(r"certificate verify failed: ([^(]+?)(?: \(|'|$)", text)
-        said = reason[1] if reason else "TLS failed"
-        return (f"registry {host} is not trusted: {said}; set registry.ca_file to the CA that signed its certificate",)
-    if isinstance(error, requests.exceptions.Timeout):
-        return (f"registry {host} did not answer in time",)
-    for sign, words in (
-        ("Name or service not known", "its name is not known"),
-        ("Temporary failure in name resolution", "its name cannot be resolved"),
-        ("NameResolutionError", "its name cannot be resolved"),
-        ("Connection refused", "connection refused; is it running?"),
-        ("No route to host", "no route to host"),
-    ):
-        if sign in text:
-            return (f"registry {host} cannot be reached: {words}",)
-    return (f"registry {host} cannot be reached: {type(error).__name__}",)
 
 
 def scope_of(name: str, actions: str) -> str:
     return f"repository:{name}:{actions}"
-
-
-def _image(path: str) -> str:
-    return re.sub(r"/(?:manifests|blobs)/", " ", path) or "its API"
-
-
-def _said(answer: requests.Response) -> str:
-    """The first error of the registry's own JSON, if it sent any."""
-    try:
-        return f": {answer.json()['errors'][0]['message']}"
-    except (ValueError, LookupError, TypeError):
-        return ""
-
-
-def _code(answer: requests.Response) -> str:
-    try:
-        return str(answer.json()["errors"][0]["code"])
-    except (ValueError, LookupError, TypeError):
-        return ""
 
 
 def _sha256(content: bytes) -> str:

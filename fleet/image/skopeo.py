@@ -13,42 +13,64 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.image import proxy
+from fleet.image.again import TransientError, again, is_transient
 from fleet.inventory.settings import Registry
 
+PAUSE = 1.0  # seconds before a second try, doubled each time
 AMD64 = ("--override-os", "linux", "--override-arch", "amd64")
 
 
 def output(*args: str) -> bytes:
     """What a skopeo command prints. Raises FleetError with skopeo's reason."""
-    try:
-        done = subprocess.run(("skopeo", *AMD64, *args), capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise _missing() from error
-    if done.returncode:
-        raise FleetError(reason(done.stderr.decode(errors="replace").splitlines()))
-    return done.stdout
+
+    def once() -> bytes:
+        try:
+            done = subprocess.run(("skopeo", *AMD64, *args), capture_output=True, check=False)
+        except FileNotFoundError as error:
+            raise _missing() from error
+        if done.returncode:
+            raise failure(reason(done.stderr.decode(errors="replace").splitlines()), *args)
+        return done.stdout
+
+    return again(once, pause=PAUSE)
 
 
 def copy(source: str, target: str, *flags: str, on_line: Callable[[str], None]) -> None:
-    """`skopeo copy`, its lines handed on as they come. Raises FleetError with skopeo's reason."""
+    """`skopeo copy`, its lines handed on as they come. Raises FleetError with skopeo's reason.
+
+    Tried again where a registry or the line to it failed; what arrived in a layout is kept for that.
+    """
     command = ("skopeo", *AMD64, "copy", *flags, source, target)
-    lines: list[str] = []
-    try:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-    except FileNotFoundError as error:
-        raise _missing() from error
-    with process:
+
+    def once() -> None:
+        lines: list[str] = []
         try:
-            for line in process.stdout or ():
-                lines.append(line.rstrip())
-                on_line(lines[-1])
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        raise FleetError(reason(lines))
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            )
+        except FileNotFoundError as error:
+            raise _missing() from error
+        with process:
+            try:
+                for line in process.stdout or ():
+                    lines.append(line.rstrip())
+                    on_line(lines[-1])
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
+            raise failure(reason(lines), source, target)
+
+    again(once, say=on_line, pause=PAUSE)
+
+
+def failure(said: str, *args: str) -> FleetError:
+    """A reason of skopeo as an error; one that may pass where a registry is among its arguments."""
+    remote = next((word.removeprefix("docker://") for word in args if word.startswith("docker://")), "")
+    if not remote or not is_transient(said):
+        return FleetError(said)
+    return TransientError(said, hint=proxy.hint(f"https://{remote}"))
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from fleet.errors import FleetError
 from fleet.image.layout import INDEXES
-from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
+from fleet.image.registry_words import UnsupportedError
 from fleet.image.release import Release, loads
 from fleet.prune.facts import Kept
 from fleet.prune.wanted import LAST_GOOD

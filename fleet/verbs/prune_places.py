@@ -10,8 +10,8 @@ from fleet.errors import FleetError, HostError
 from fleet.image.build import builder_of
 from fleet.image.machine import Here, Machine, There
 from fleet.image.recipe import base_name
-from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
+from fleet.image.registry_words import UnsupportedError
 from fleet.image.release import Release
 from fleet.image.scratch import left
 from fleet.inventory.model import Host, Inventory

@@ -88,8 +88,20 @@ def test_what_skopeo_says_is_the_reason(notes: Path, tmp_path: Path, monkeypatch
 @pytest.mark.usefixtures("notes")
 def test_a_push_in_which_nothing_moves_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKOPEO_DOES", "exec sleep 60")
-    with pytest.raises(FleetError, match="nothing moved for 1 s"):
-        push("/layout", registry(tmp_path), "vllm", "r1", on_line=lambda _line: None, stall=1)
+    waits: list[float] = []
+    with pytest.raises(FleetError, match=r"nothing moved for 1 s \(tried 4 times\)"):
+        push("/layout", registry(tmp_path), "vllm", "r1", on_line=lambda _line: None, stall=1, sleep=waits.append)
+    assert len(waits) == 3
+
+
+def test_a_push_that_a_registry_interrupts_goes_on(
+    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = f"[ -e {notes}/tried ] && exit 0; touch {notes}/tried; echo 'level=fatal msg=\"received unexpected HTTP status: 503\"'; exit 1"
+    monkeypatch.setenv("SKOPEO_DOES", once)
+    lines: list[str] = []
+    push("/layout", registry(tmp_path), "vllm", "r1", on_line=lines.append, sleep=lambda _seconds: None)
+    assert any("503; trying again in" in line for line in lines)
 
 
 @pytest.mark.usefixtures("notes")

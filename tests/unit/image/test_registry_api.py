@@ -54,7 +54,7 @@ def client(answer: Callable[[str, str, str], Answer], registry: Registry = PLAIN
     session = requests.Session()
     session.mount("https://", fake)
     session.mount("http://", fake)
-    return RegistryClient(registry, session=session), fake
+    return RegistryClient(registry, session=session, sleep=lambda _seconds: None), fake
 
 
 def test_a_tag_gives_its_digest_by_head_alone() -> None:
@@ -163,6 +163,65 @@ def test_a_registry_that_cannot_be_talked_to_is_said(error: Exception, words: st
     registry, _ = client(fail)
     with pytest.raises(FleetError, match=words):
         registry.digest("vllm", "v1")
+
+
+@pytest.mark.parametrize("code", [429, 502, 503, 504])
+@pytest.mark.parametrize("failing", ["HEAD", "POST", "PUT", "GET"])
+def test_one_bad_answer_to_any_request_of_a_record_changes_nothing(code: int, failing: str) -> None:
+    failed: list[str] = []
+
+    def answer(method: str, url: str, _auth: str) -> Answer:
+        kind = "manifests" if "manifests" in url else "blobs"
+        if method == failing and kind not in failed:
+            failed.append(kind)
+            return code, {}, b""
+        if method == "POST":
+            return 202, {"Location": f"/v2/vllm/blobs/uploads/{len(failed)}"}, b""
+        if "manifests" in url and method == "GET":
+            return 200, {}, b"{}"
+        return (404, {}, b"") if method == "HEAD" else (201, {}, b"")
+
+    registry, fake = client(answer)
+    assert registry.put_record("vllm", "fleet-1", b"x", {}).startswith("sha256:")
+    assert registry.get_record("vllm", "fleet-1") is None
+    assert failed
+    ends = [url for method, url, _ in fake.asked if method == "PUT" and "uploads" in url]
+    assert len(ends) == len(set(ends)), "an upload was ended twice"
+
+
+@pytest.mark.parametrize("asked", ["20", "Mon, 01 Jan 2024 00:00:00 GMT", "soon", ""])
+def test_what_the_registry_asks_to_wait_is_waited(asked: str) -> None:
+    answers = iter([(503, {"Retry-After": asked}, b""), (404, {}, b"")])
+    waits: list[float] = []
+    fake = Fake(lambda *_: next(answers))
+    session = requests.Session()
+    session.mount("https://", fake)
+    assert not RegistryClient(PLAIN, session=session, sleep=waits.append).digest("vllm", "v1")
+    (waited,) = waits
+    assert waited == 20.0 if asked == "20" else waited < 1.0
+
+
+def test_a_token_server_that_is_busy_is_asked_again() -> None:
+    codes = iter([503, 200])
+
+    def answer(_method: str, url: str, auth: str) -> Answer:
+        if url.startswith("https://token.test"):
+            return next(codes), {}, b'{"token": "t"}'
+        bearer = {"WWW-Authenticate": 'Bearer realm="https://token.test/t"'}
+        return (200, {"Docker-Content-Digest": DIGEST}, b"") if auth == "Bearer t" else (401, bearer, b"")
+
+    registry, _ = client(answer, LOGIN)
+    assert registry.digest("vllm", "v1") == DIGEST
+
+
+def test_the_proxy_that_was_used_is_in_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.corp:3128")
+    monkeypatch.setenv("no_proxy", "")
+    for code in (503, 403, 500):
+        registry, _ = client(lambda *_, code=code: (code, {}, b""))
+        with pytest.raises(FleetError) as caught:
+            registry.digest("vllm", "v1")
+        assert "proxy.corp:3128" in caught.value.hint
 
 
 def test_a_manifest_that_is_not_its_digest_is_refused() -> None:

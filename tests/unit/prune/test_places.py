@@ -8,8 +8,8 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.image.builder_facts import BuilderFacts
-from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
+from fleet.image.registry_words import UnsupportedError
 from fleet.image.release import Release
 from fleet.prune import builder, registry
 from fleet.prune.builder import BuiltImage, LayoutFile, base_keys_of, keys_of, plan_built, plan_cache, plan_layouts
