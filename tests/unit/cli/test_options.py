@@ -21,8 +21,13 @@ def test_config_wins_over_default() -> None:
 
 
 def test_defaults_stand_when_nothing_is_said() -> None:
-    options = resolve({"limit": "", "forks": 0, "json": False}, {}, {})
+    options = resolve({"limit": None, "forks": 0, "json": False}, {}, {})
     assert (options.limit, options.forks, options.json) == ("all", 32, False)
+
+
+def test_an_empty_limit_is_a_slip_and_never_every_host() -> None:
+    with pytest.raises(UsageError, match="--limit is empty"):
+        resolve({"limit": ""}, {"limit": "c"}, {"FLEET_LIMIT": "b"})
 
 
 @pytest.mark.parametrize("word", ["1", "true", "Yes", "on"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fleet.errors import UsageError
 from fleet.inventory import describe, load, schema, select
 from fleet.inventory.reference import reference
 from fleet.inventory.settings import (
@@ -132,6 +133,12 @@ def test_comma_list_makes_hosts() -> None:
 def test_limit_file_gives_patterns(tmp_path: Path) -> None:
     limit = write(tmp_path / "limit", "b\na\n")
     assert [host.name for host in select(load(["a,b,c"]), f"@{limit}")] == ["b", "a"]
+
+
+@pytest.mark.parametrize("pattern", [",", " ", "[", ":", ""])
+def test_a_pattern_that_names_nothing_is_never_every_host(pattern: str) -> None:
+    with pytest.raises(UsageError, match="names nothing"):
+        select(load(["a,b,c"]), pattern)
 
 
 @pytest.mark.parametrize("name", TWINS)

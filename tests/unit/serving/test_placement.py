@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.serving.command import serve_arguments
 from fleet.serving.placement import Gpu, place
 from tests.unit.serving.make import gpus, service
 
@@ -36,6 +37,10 @@ def test_auto_is_the_largest_size_that_divides_the_heads(heads: int | None, coun
         ({"tensor_parallel_size": 16}, "chat-0: tensor-parallel-size 16 needs 16 GPUs, the replica has 8"),
         ({"tensor_parallel_size": 3}, "chat-0: tensor-parallel-size 3 does not divide the model's 32 attention heads"),
         ({"tensor_parallel_size": 2, "args": {"tensor-parallel-size": 4}}, "set twice"),
+        (
+            {"args": {"tensor-parallel-size": "many"}},
+            "tensor-parallel-size 'many' is neither a number above 0 nor auto",
+        ),
         ({"args": {"pipeline-parallel-size": 16}}, "pipeline and data parallel need 16 GPUs, the replica has 8"),
         ({"nodes": 2}, "chat: one model over 2 nodes is planned, not there yet"),
         ({"gpus": 9}, "not enough GPUs: chat 1 x 9 need at least 9, the host has 8"),
@@ -58,6 +63,16 @@ def test_a_tensor_parallel_size_among_the_arguments_is_honoured() -> None:
     placement = place([one], gpus(8), {one.model: 32})
     assert placement.replicas[0].tensor_parallel == 4
     assert placement.notes == ("chat-0: tensor-parallel-size 4 leaves 4 GPUs of 8 unused",)
+
+
+@pytest.mark.parametrize("flag", ["tensor-parallel-size", "tensor_parallel_size"])
+def test_auto_among_the_arguments_is_the_settings_auto(flag: str) -> None:
+    one = service(args={flag: "auto", "max-model-len": 4096})
+    (replica,) = place([one], gpus(8), {one.model: 32}).replicas
+    assert replica.tensor_parallel == 8
+    words = serve_arguments(one, replica)
+    assert words[words.index("--tensor-parallel-size") + 1] == "8"
+    assert "auto" not in words
 
 
 def test_replicas_share_evenly_and_ports_count_up() -> None:
