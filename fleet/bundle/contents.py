@@ -155,7 +155,7 @@ def unserved(
             found.append(f"{', '.join(names)}: the image of the relay's registry ({image.name}) is not in the bundle")
     pairs = (("commits", lock.commits, made.commits), ("images", lock.images, made.images))
     more = (("archives", lock.archives, made.archives), ("local", lock.local, made.local))
-    for part, ours, theirs in (*pairs, *more):
+    for part, ours, theirs in (*pairs, *more, ("models", lock.models, made.models)):
         found += [
             f"the site's lock says {part}: {name}: {ours[name]}, the bundle was made with {theirs[name]}"
             for name in sorted(ours.keys() & theirs.keys())

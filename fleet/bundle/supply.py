@@ -77,4 +77,5 @@ def moved(ours: Lock, theirs: Lock) -> Lock:
         {**ours.images, **theirs.images},
         {**ours.archives, **theirs.archives},
         {**ours.local, **theirs.local},
+        {**ours.models, **theirs.models},
     )

@@ -153,15 +153,27 @@ class Sender:
         return done
 
     def run(
-        self, script: str, args: Sequence[str], stdin: BinaryIO | None, timeout: float | None, sent: Sent | None = None
+        self,
+        script: str,
+        args: Sequence[str],
+        stdin: BinaryIO | None,
+        timeout: float | None,
+        sent: Sent | None = None,
+        heard: Callable[[bytes], object] = lambda _data: None,
     ) -> tuple[int, str, str]:
-        """A script's exit code, standard output and standard error. Raises HostError, LinkError."""
+        """A script's exit code, standard output and standard error; `heard` gets its output as it comes.
+
+        Raises HostError, LinkError.
+        """
         out, err = bytearray(), bytearray()
+
+        def hear(data: bytes) -> None:
+            out.extend(data)
+            heard(data)
+
         try:
             with self.line.open_process(("sh", "-c", script, "sh", *args), sudo=True) as channel:
-                code = converse(
-                    channel, stdin=stdin, stdout=out.extend, stderr=err.extend, timeout=timeout, on_sent=sent
-                )
+                code = converse(channel, stdin=stdin, stdout=hear, stderr=err.extend, timeout=timeout, on_sent=sent)
         except Stalled as error:
             raise LinkError(self.host, f"nothing moved for {error.seconds:.0f} s") from error
         except HostError as error:

@@ -9,6 +9,8 @@ archives:
   vllm-rocm brought.tar.gz: sha256:<64 hexadecimal digits of the file>
 local:  # base images that no registry has: the builder's image ID
   docker.io/team/rocm-base:6.4: sha256:<64 hexadecimal digits>
+models:
+  https://huggingface.co meta-llama/Llama-3.1-70B-Instruct main: <40 hexadecimal digits>
 """
 
 import os
@@ -32,6 +34,7 @@ _VALUES = {
     "images": (re.compile(r"sha256:[0-9a-f]{64}"), "a digest, sha256: and 64 hexadecimal digits"),
     "archives": (re.compile(r"sha256:[0-9a-f]{64}"), "a digest, sha256: and 64 hexadecimal digits"),
     "local": (re.compile(r"sha256:[0-9a-f]{64}"), "an image ID, sha256: and 64 hexadecimal digits"),
+    "models": (re.compile(r"[0-9a-f]{40}"), "a commit of 40 hexadecimal digits"),
 }
 
 
@@ -40,12 +43,14 @@ class Lock:
     """`commits` by "REPOSITORY REF", `images` and `local` by full reference with its tag, `archives` by "NAME FILE".
 
     A base image is in one of `images` and `local`: what a registry says it is, or what lies on the builder alone.
+    `models` go by "ENDPOINT ORG/NAME REVISION".
     """
 
     commits: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     archives: Mapping[str, str] = field(default_factory=dict)
     local: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
 
     def commit(self, repository: str, ref: str) -> str:
         """The locked commit, or ""."""
@@ -74,6 +79,13 @@ class Lock:
 
     def with_archive(self, name: str, file: str, digest: str) -> "Lock":
         return replace(self, archives={**self.archives, f"{name} {file}": digest})
+
+    def model(self, key: str) -> str:
+        """The locked commit of a model's repository, or ""."""
+        return self.models.get(key, "")
+
+    def with_model(self, key: str, commit: str) -> "Lock":
+        return replace(self, models={**self.models, key: commit})
 
 
 def read(path: Path) -> Lock:
@@ -110,7 +122,7 @@ def dumps(lock: Lock) -> str:
         "commits": dict(sorted(lock.commits.items())),
         "images": dict(sorted(lock.images.items())),
     }
-    for part, found in (("archives", lock.archives), ("local", lock.local)):
+    for part, found in (("archives", lock.archives), ("local", lock.local), ("models", lock.models)):
         if found:
             data[part] = dict(sorted(found.items()))
     body: str = yaml.safe_dump(data, sort_keys=False, width=1000, allow_unicode=True)

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 from fleet.models.names import path_problem
@@ -44,12 +43,13 @@ class Content:
 
 
 class Source(Protocol):
-    """A model that can be brought: what it is, and where each file lies here."""
+    """A model that can be brought: what it is, and which way its bytes come, for people."""
 
     @property
     def content(self) -> Content: ...
 
-    def path(self, file: File) -> Path: ...
+    @property
+    def way(self) -> str: ...
 
 
 def listing(files: Iterable[File]) -> str:

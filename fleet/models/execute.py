@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.delivery.persist import minutes, persist
-from fleet.delivery.send import Parcel, Sent
+from fleet.delivery.send import Sent
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.models import scripts
-from fleet.models.content import File, Source, listing
-from fleet.models.held import Ground
+from fleet.models.carry import carrier
+from fleet.models.content import Source, listing
 from fleet.models.look import STALL, look
 from fleet.models.names import split
 from fleet.models.plan import Adopt, Bring, Keep, Retire, Step, Switch
@@ -58,7 +58,7 @@ def _apply(step: Step, work: Work, way: Way) -> Way:
 
 def _once(step: Bring, work: Work) -> Callable[[Way, Sent, bool], None]:
     """One try over one connection: all files of the step, whole and checked by the host."""
-    source = work.sources[step.name]
+    carry = carrier(work.sources[step.name])
 
     def bring(way: Way, sent: Sent, _again: bool) -> None:
         hexed = [one.sha256 for one in step.files]
@@ -66,13 +66,17 @@ def _once(step: Bring, work: Work) -> Callable[[Way, Sent, bool], None]:
             _begin(way, work.directory, hexed)
             ground = look(way.sender, work.directory, (step.name,))
             for file in step.files:
-                _send(way, file, source, ground, sent)
+                if ground.blobs.get(file.sha256) != file.size:
+                    carry.carry(way, file, ground, sent)
             code, said, complaint = way.sender.run(scripts.CHECK, (ground.directory,), _lines(hexed), STALL)
             if not code:
                 return
             if code != scripts.WRONG:
                 raise HostError(way.host, "the files could not be checked", tail=(complaint,))
-            _blame(way, step, source, {line for line in said.split() if line != "."})
+            wrong = set(said.split())
+            for file in step.files:
+                if file.sha256 in wrong:
+                    carry.blame(way, file, ground)
         raise HostError(way.host, "a file arrived damaged twice", hint=f"does the disk of {work.directory} fail?")
 
     return bring
@@ -84,27 +88,6 @@ def _begin(way: Way, directory: str, hexed: Sequence[str]) -> None:
     if code:
         hint = f"is {place} the login's own or root's, and {place}/.fleet nobody else's?"
         raise HostError(way.host, f"nothing can be staged in {place}/.fleet", hint=hint, tail=(complaint,))
-
-
-def _send(way: Way, file: File, source: Source, ground: Ground, sent: Sent) -> None:
-    if ground.blobs.get(file.sha256) == file.size:
-        return
-    path = source.path(file)
-    if not path.is_file() or path.stat().st_size != file.size:
-        raise HostError(way.host, f"{path} is not any more what it was when this began", hint="run it again")
-    parcel = Parcel(f"sha256:{file.sha256}", file.size, path)
-    way.sender.complete(f"{ground.directory}/.fleet/blobs/{file.sha256}", parcel, ground.staged(file), sent)
-
-
-def _blame(way: Way, step: Bring, source: Source, wrong: set[str]) -> None:
-    """Say what is sent again; raise HostError where it is the file here that is damaged or was changed."""
-    for file in step.files:
-        if file.sha256 in wrong:
-            path = source.path(file)
-            if not way.sender.right(Parcel(f"sha256:{file.sha256}", file.size, path)):
-                hint = "its disk fails, or it is being written: run the command again when it is whole"
-                raise HostError(way.host, f"{path} has other bytes than when it was hashed", hint=hint)
-            way.say(f"{step.name}: {file.path} is damaged on the host; sending what is wrong of it again")
 
 
 def _switch(step: Switch, work: Work, way: Way) -> None:

@@ -39,6 +39,7 @@ class Model:
     open: bool = False  # a list may be put beside its files
     apart: bool = False  # its files lie on another disk than models_dir
     refs: tuple[str, ...] = ()  # of a snapshot in Hugging Face's cache
+    broken: tuple[str, ...] = ()  # links that lead to nothing
 
     @property
     def there(self) -> bool:
@@ -86,6 +87,7 @@ class Ground:
     writable: bool = False
     root: bool = False
     free: int = 0
+    curl: bool = False
     blobs: Mapping[str, int] = field(default_factory=dict)
     parts: Mapping[str, int] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
@@ -118,6 +120,8 @@ def parse(directory: str, lines: Iterable[str]) -> Ground:
                 ground = replace(ground, there=True)
             case ("writable",):
                 ground = replace(ground, writable=True)
+            case ("curl",):
+                ground = replace(ground, curl=True)
             case ("root", uid):
                 ground = replace(ground, root=uid == "0")
             case ("free", blocks) if blocks.isdecimal():
@@ -166,6 +170,8 @@ def _model(name: str, lines: Iterable[str]) -> Model:
                 newer.add(rest.removeprefix("./"))
             case "ref":
                 model = replace(model, refs=(*model.refs, rest))
+            case "broken":
+                model = replace(model, broken=(*model.broken, rest.removeprefix("./")))
     if model.listed is None:
         return replace(model, sizes=sizes)
     listed = parse_listing(sums)

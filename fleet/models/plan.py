@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from fleet.models.content import Content, File
+from fleet.models.content import Content, File, Source
 from fleet.models.held import Ground, Model
 from fleet.models.names import split
 from fleet.report.units import size as size_words
 
 SPARE = 64 << 20  # bytes that stay free
-HERE = "from this controller"
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,14 @@ class Adopt:
 
 @dataclass(frozen=True)
 class Bring:
-    """Files are staged beside the model and checked there. `size` is in bytes to send, `there` what was sent before."""
+    """Files are staged beside the model and checked there. `size` is in bytes to come, `there` what came before."""
 
     name: str
     files: tuple[File, ...]
     size: int
     there: int
     why: str
-    way: str = HERE
+    way: str
     changes = True
 
     @property
@@ -112,18 +111,18 @@ class Plan:
     problems: tuple[str, ...] = ()
 
 
-def plan_models(ground: Ground, wanted: Mapping[str, Content], mounted: Callable[[str], bool] | None = None) -> Plan:
+def plan_models(ground: Ground, wanted: Mapping[str, Source], mounted: Callable[[str], bool] | None = None) -> Plan:
     """All models of a host, by name. `mounted(path)` says of a directory below models_dir whether a container that runs
     has it mounted; what the host itself saw mounted counts as well.
     """
     steps: list[Step] = []
     problems: list[str] = []
-    for name, content in wanted.items():
+    for name, source in wanted.items():
         found = ground.model(name)
         if found.kind == "other":
             problems.append(f"{ground.directory}/{name} is no directory, so model {name} cannot take its place")
             continue
-        steps += _plan(ground, found, content, mounted or (lambda _path: False))
+        steps += _plan(ground, found, source, mounted or (lambda _path: False))
     changes = [step for step in steps if step.changes]
     if changes and not ground.writable:
         problems.append(
@@ -144,7 +143,8 @@ def _copied(ground: Ground, step: Step) -> int:
     return sum(one.size for one in step.content.files if one.path not in step.staged)
 
 
-def _plan(ground: Ground, found: Model, content: Content, mounted: Callable[[str], bool]) -> list[Step]:
+def _plan(ground: Ground, found: Model, source: Source, mounted: Callable[[str], bool]) -> list[Step]:
+    content = source.content
     missing = tuple(one for one in content.files if not found.has(one))
     extra = sorted(found.sizes.keys() - {one.path for one in content.files})
     if not missing and not extra:
@@ -167,7 +167,7 @@ def _plan(ground: Ground, found: Model, content: Content, mounted: Callable[[str
     staged = sum(ground.staged(one) for one in parcels)
     bytes_ = sum(one.size for one in parcels)
     if parcels:
-        steps.append(Bring(found.name, parcels, bytes_ - staged, staged, why))
+        steps.append(Bring(found.name, parcels, bytes_ - staged, staged, why, source.way))
     version = _free_name(found, content.digest[:12])
     before = _free_name(found, "before") if found.kind == "plain" else ""
     paths = frozenset(one.path for one in missing)

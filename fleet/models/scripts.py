@@ -27,6 +27,7 @@ near=$place
 while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
 [ -w "$near" ] && say writable
 say root "$(id -u)"
+command -v curl >/dev/null && say curl
 df -Pk -- "$near" | { read -r head; read -r device total used free rest; say free "$free"; }
 cd -- "$place" || exit 0
 say there
@@ -51,6 +52,7 @@ one() {
   (
     cd -- "$1" || exit
     files -exec stat -L -c 'fleet-models file %s %n' {} +
+    find -L . -type l ! -path '*/.*' | sed 's/^/fleet-models broken /'
     [ -f .fleet.sha256 ] || exit
     say listed
     sed 's/^/fleet-models sum /' .fleet.sha256
@@ -107,7 +109,7 @@ umask 077
 cd -- "$1" && mkdir -p .fleet/blobs && safe .fleet && safe .fleet/blobs || exit 67
 for file in "$1"/.fleet/blobs/*.part.pid; do
   [ -f "$file" ] && read -r pid < "$file" || continue
-  tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF "${file%.part.pid}" && kill -KILL "$pid"
+  tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF -e "${file%.part.pid}" -e "${file%.pid}" && kill -KILL "$pid"
   rm -f -- "$file"
 done
 cat > .fleet/needs.new && mv -f .fleet/needs.new .fleet/needs || exit 67
@@ -190,7 +192,7 @@ else
 fi
 sync -f "$2" 2>/dev/null
 while read -r hex from path; do [ "$from" != b ] || rm -f -- ".fleet/blobs/$hex"; done < .fleet/list
-rm -f .fleet/list .fleet/needs
+rm -f .fleet/list .fleet/needs .fleet/relay.crt
 [ ! -d .fleet/blobs ] || rmdir .fleet/blobs 2>/dev/null
 rmdir .fleet 2>/dev/null
 exit 0

@@ -7,7 +7,7 @@ is the SHA-256 of large files. Source: huggingface_hub's docs, "Understand cachi
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ _PIECE = 1 << 20  # bytes
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Told = Callable[[int], None]  # hears of bytes that were read
+HERE = "from this controller"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Here:
     content: Content
     paths: Mapping[str, Path]
     where: str
+    way = HERE
 
     def path(self, file: File) -> Path:
         return self.paths[file.path]
@@ -42,15 +44,15 @@ class Root:
     limit: Path | None = None
 
 
-def find(source: Path, name: str) -> Root | None:
-    """Where a model is below `source`: `NAME/`, a cache with it, or `source` itself. Raises UsageError for a cache with
-    several snapshots of it and no `refs/main`.
+def find(source: Path, name: str, revision: str = "") -> Root | None:
+    """Where a model is below `source`: `NAME/`, a cache with it, or `source` itself. Raises UsageError for a cache without
+    the `revision`, or, where none is asked for, with several snapshots of it and no `refs/main`.
     """
     plain = source / name
     if plain.is_dir():
         return Root(plain)
     if of_cache(source.name) and name in (of_cache(source.name), of_cache(source.name).rpartition("/")[2]):
-        return _snapshot(source)
+        return _snapshot(source, revision)
     for cache in (source, source / "hub"):
         exact = cache / cache_folder(name)
         others = sorted(cache.glob(f"models--*--{name}")) if "/" not in name else []
@@ -58,23 +60,37 @@ def find(source: Path, name: str) -> Root | None:
             if len(others) > 1 and not exact.is_dir():
                 names = ", ".join(of_cache(one.name) for one in others)
                 raise UsageError(f"{cache} has several models called {name}: {names}", hint="say ORG/NAME")
-            return _snapshot(folder)
+            return _snapshot(folder, revision)
     whole = source.resolve()
     return Root(source) if whole.name == name.rpartition("/")[2] and (source / "config.json").is_file() else None
 
 
-def _snapshot(repository: Path) -> Root:
-    known = sorted(one.name for one in (repository / "snapshots").glob("*") if one.is_dir())
-    main = repository / "refs/main"
-    revision = main.read_text("utf-8").strip() if main.is_file() else ""
-    chosen = revision if revision in known else known[0] if len(known) == 1 and not revision else ""
-    if not chosen:
-        told = f"refs/main says {revision}, and there is" if revision else "there is no refs/main, and there are"
-        hint = (
-            "give the directory of one: --source …/snapshots, with the revision's directory renamed or linked as NAME"
-        )
-        raise UsageError(f"{repository}: {told} {', '.join(known) or 'no snapshot'}", hint=hint)
-    return Root(repository / "snapshots" / chosen, repository)
+def _snapshot(repository: Path, revision: str) -> Root:
+    known = [one.name for one in (repository / "snapshots").glob("*") if one.is_dir()]
+    refs = repository / "refs"
+    named = {
+        one.relative_to(refs).as_posix(): one.read_text("utf-8").strip() for one in refs.rglob("*") if one.is_file()
+    }
+    return Root(repository / "snapshots" / snapshot(str(repository), revision, known, named), repository)
+
+
+def snapshot(where: str, revision: str, known: Iterable[str], refs: Mapping[str, str]) -> str:
+    """Of a cache's snapshots the one that is meant: by a branch, a tag, a commit or its beginning; without any of these
+    what `refs/main` says, or the only one. Raises UsageError. Pure.
+    """
+    known = sorted(known)
+    commit = refs.get(revision or "main", revision)
+    found = [one for one in known if one == commit or (revision == commit and one.startswith(revision))]
+    if not revision and not commit:
+        found = known
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(known) or "no snapshot"
+    if revision:
+        said = ", ".join(f"{name} ({commit[:12]})" for name, commit in sorted(refs.items())) or "none"
+        raise UsageError(f"{where} has no snapshot of {revision}", hint=f"there are {there}; refs: {said}")
+    told = f"refs/main says {commit}, and there is" if commit else "there is no refs/main, and there are"
+    raise UsageError(f"{where}: {told} {there}", hint="say which: revision, a branch, a tag or a commit")
 
 
 def measure(root: Root) -> dict[str, Path]:

@@ -56,7 +56,14 @@ def stage_of(node: Node) -> Stage:
             return Image(given.get("update", False), given.get("bundle", False))
         case "models":
             return Models(
-                given.get("source", ""), tuple(given.get("names", ())), seconds_of(given.get("wait", Models.wait))
+                given.get("source", ""),
+                tuple(given.get("names", ())),
+                seconds_of(given.get("wait", Models.wait)),
+                given.get("revision", ""),
+                given.get("hf", ""),
+                given.get("token_file", ""),
+                given.get("endpoint", ""),
+                given.get("update", False),
             )
         case "distribute":
             return Distribute()

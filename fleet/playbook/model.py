@@ -60,7 +60,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Models:
-    """Bring the services' models to the hosts. `source` is a directory here; empty is the run's bundle.
+    """Bring the services' models to the hosts. `source` is a directory here, or on the hosts (`host:/DIR`); `hf` a
+    repository of Hugging Face that they get it from; neither is the run's bundle.
 
     `names` are brought whatever the services ask for; empty are the services' own. `wait` is in seconds, for services that
     are starting from a model that is to be switched.
@@ -70,6 +71,11 @@ class Models:
     source: str = ""
     names: tuple[str, ...] = ()
     wait: float = 1800.0
+    revision: str = ""
+    hf: str = ""
+    token_file: str = ""  # on the hosts
+    endpoint: str = ""
+    update: bool = False  # resolve the revision anew, and move the lock
 
 
 @dataclass(frozen=True)

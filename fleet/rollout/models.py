@@ -37,7 +37,7 @@ def bring_models(run: Run, outcomes: Mapping[str, Outcome], stock: Stock, claims
             now = site_of(outcome)  # a broken connection may have been renewed
             Starts(now.session, now.client, wait, lambda line: run.say(host.name, line)).settle(name)
 
-        work = Work(site.host.settings.models_dir, run.wishes.weights.get(host.name, {}), settled)
+        work = Work(site.host.settings.models_dir, site.sources, settled)
         for step in site.plan.models:
             if step.changes and not step.size:  # what has a size is told as its bytes move
                 run.say(host.name, step.what)

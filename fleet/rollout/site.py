@@ -1,7 +1,7 @@
 """One host under a run: its session, its engine, and everything a plan needs to know of it, read over one connection."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import docker
@@ -19,7 +19,7 @@ from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.models import plan as models
 from fleet.models.content import Source
-from fleet.models.look import compare
+from fleet.models.resolve import Origin
 from fleet.preflight import Finding, check, needs_of
 from fleet.prepare import Fix
 from fleet.prepare import by_hand as fixes_by_hand
@@ -27,6 +27,7 @@ from fleet.prepare import plan as plan_fixes
 from fleet.rollout.census import read as read_images
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from, weight
+from fleet.rollout.modelplan import weigh
 from fleet.rollout.past import look_back
 from fleet.rollout.relayground import look_at_relays
 from fleet.rollout.surplus import RemoveImage, surplus
@@ -71,7 +72,7 @@ class Wishes:
     tuning: Mapping[str, "Tuning"] = field(default_factory=dict)  # by host, what the playbook's plays ask of it
     relays: Mapping[str, Release] = field(default_factory=dict)  # the registry's image of hosts that may be relays
     fingerprint: str = ""  # sha256 of the site's CA
-    weights: Mapping[str, Mapping[str, Source]] = field(default_factory=dict)  # by host and name, models to bring
+    weights: Mapping[str, Mapping[str, Origin]] = field(default_factory=dict)  # by host and name, models to bring
     rehash: bool = False  # believe no list of checksums that lies on a host
     gate: bool = True  # findings keep a host out
 
@@ -92,6 +93,7 @@ class Site:
     plan: HostPlan
     ground: Ground | None = None  # of relays, where the host has to do with one
     registry_image: tuple[Step, ...] = ()  # what brings the registry's image, should it be the relay
+    sources: Mapping[str, Source] = field(default_factory=dict)  # of the models that are brought, as they are here
 
     def context(
         self, root: Path, say: Callable[[str, str], None], seam: Seam | None = None, guard: Guard | None = None
@@ -130,7 +132,9 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
     facts, now = settled(session, needs_of(host, None, clock(), take_over=take_over), clock)
     client = docker_client(session, timeout=STALL)
     running = facts.docker.state == "running"
-    weights = _models(session, client if running else None, wishes)
+    wanted = wishes.weights.get(host.name, {})
+    weighed = weigh(session, client if running else None, wanted, rehash=wishes.rehash)
+    weights = weighed.plan
     coming = frozenset(step.name for step in weights.steps if isinstance(step, models.Switch))
     if not running:
         needs = needs_of(host, None, now, take_over=take_over, coming=coming)
@@ -138,7 +142,8 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         fixes, by_hand = _fixes(tuning, findings, facts, host)
         blocked = _fails(findings, tuning) if wishes.gate else ()
         plan = HostPlan(host.name, (), ServingPlan(()), blocked, weights.problems, fixes, by_hand, models=weights.steps)
-        return Site(host, session, client, facts, findings, None, plan)
+        plan = replace(plan, notes=weighed.notes)
+        return Site(host, session, client, facts, findings, None, plan, sources=weighed.sources)
     steps = image_steps(session, client, facts, releases, wishes)
     ground, registry_image, left = look_at_relays(
         session, client, facts, wishes.relays.get(host.name), wishes.fingerprint
@@ -160,8 +165,9 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         by_hand,
         _removals(session, client, releases, tuning, serving),
         models=weights.steps,
+        notes=weighed.notes,
     )
-    return Site(host, session, client, facts, findings, prepared, plan, ground, registry_image)
+    return Site(host, session, client, facts, findings, prepared, plan, ground, registry_image, weighed.sources)
 
 
 def image_steps(
@@ -227,22 +233,6 @@ def _removals(
     going = {step.name for change in serving.changes for step in change.commit if isinstance(step, Remove)}
     used = {user.image for user in users if user.name not in going}
     return surplus(past, images, used, releases, tuning.keep)
-
-
-def _models(session: Session, client: docker.DockerClient | None, wishes: Wishes) -> models.Plan:
-    """What brings the models that the run has for the host. Without an engine (None) no container has any of them mounted."""
-    wanted = {name: source.content for name, source in wishes.weights.get(session.host.name, {}).items()}
-    if not wanted:
-        return models.Plan()
-    ground = compare(Sender.of(session), session.host.settings.models_dir, wanted, everything=wishes.rehash)
-    several = any(model.versions for model in ground.models.values())
-    living = [one for one in observe(session, client).containers if one.alive] if several and client else []
-    sources = [volume.source.rstrip("/") for one in living for volume in one.volumes]
-
-    def mounted(path: str) -> bool:
-        return any(source == path or source.startswith(f"{path}/") for source in sources)
-
-    return models.plan_models(ground, wanted, mounted)
 
 
 def _read(session: Session, path: str) -> str | None:

@@ -13,28 +13,38 @@ SOURCE = "A directory here that holds it, as NAME/ or as Hugging Face's cache."
     example="invoke models.push Llama-3.1-70B-Instruct -i prod --limit mi300x --source /data/models --check",
     name="push",
     model="The model's name below models_dir: NAME or ORG/NAME.",
-    source=f"{SOURCE} Default: models",
+    source=f"{SOURCE} host:/DIR is a directory on each host. Default: models",
+    revision="A branch, a tag or a commit: of --hf, or of Hugging Face's cache in --source.",
+    hf="A repository of Hugging Face, ORG/NAME, from which each host gets it by curl.",
+    token_file="A file on the hosts that holds a token for --hf.",  # noqa: S106  its help text
+    endpoint="A mirror to take the place of https://huggingface.co",
+    update="Resolve the revision of --hf anew, and move the lock.",
     rehash="Believe no list of checksums on the hosts: read every file there again.",
     wait="How long to wait for a service that is starting from the model; without it, such a host is not switched.",
-    late=("source", "rehash", "wait"),
+    late=("source", "revision", "hf", "token_file", "endpoint", "update", "rehash", "wait"),
     shared=ROLL,
 )
 def models_push(
     options: Options,
     model: str,
-    source: str = "models",
+    source: str = "",
+    revision: str = "",
+    hf: str = "",
+    token_file: str = "",
+    endpoint: str = "",
+    update: bool = False,
     rehash: bool = False,
     wait: str = "",
     lock_wait: str = "",
     include_quarantined: bool = False,
 ) -> int:
     """Bring a model to the selected hosts, only files that differ, and switch it as a whole."""
-    from fleet.verbs.models import push
+    from fleet.verbs.models import From, push
 
     return push(
         options,
         model,
-        source,
+        From(source, revision, hf, token_file, endpoint, update),
         rehash=rehash,
         wait=duration(wait, "--wait"),
         lock_wait=duration(lock_wait, "--lock-wait"),

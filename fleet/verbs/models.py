@@ -1,6 +1,7 @@
 """`models.push`, `models.list` and `models.verify`."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,12 +24,25 @@ from fleet.verbs.roll import roll
 from fleet.verbs.weights import models_of, read_here
 
 T = TypeVar("T")
+DEFAULT = "models"  # where a model is looked for when nothing is said
+
+
+@dataclass(frozen=True)
+class From:
+    """Where a model comes from: a directory, here or (`host:/DIR`) on the hosts, or a repository of Hugging Face."""
+
+    source: str = ""
+    revision: str = ""
+    hf: str = ""
+    token_file: str = ""
+    endpoint: str = ""
+    update: bool = False
 
 
 def push(
     options: Options,
     name: str,
-    source: str,
+    origin: From,
     *,
     rehash: bool,
     wait: float,
@@ -36,7 +50,9 @@ def push(
     include_quarantined: bool,
 ) -> int:
     """A roll of the one stage. Findings keep no host out: weights may come before the GPUs are well."""
-    stage = Models(source, (checked(name),), wait)
+    stage = Models(names=(checked(name),), wait=wait, **asdict(origin))
+    if not origin.source and not origin.hf:
+        stage = replace(stage, source=DEFAULT)
     plays = Playbook(Path("models.push"), (Play("push", (stage,)),))
     order = Order(
         "models.push",

@@ -10,6 +10,7 @@ from fleet import calendar, playbook
 from fleet.cli import Options
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import HostError, UsageError
+from fleet.image import lock as locks
 from fleet.inventory.model import Inventory
 from fleet.journal import (
     Journal,
@@ -27,6 +28,7 @@ from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.goback import arrange, cached
 from fleet.rollout.looks import survey
 from fleet.rollout.makeroom import make_room, tell
+from fleet.rollout.modelplan import differing
 from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.roll import Scene, conduct
@@ -68,7 +70,8 @@ def roll(options: Options, order: Order) -> int:
     cargo = examine(order.cargo, programme.hosts, options) if order.cargo else None
     weights = Weights()
     if order.back is None:
-        weights = gather(programme, cargo.bundle if cargo else None, narrator(options).moving)
+        lock = locks.read(inventory.lock_path)
+        weights = gather(programme, cargo.bundle if cargo else None, narrator(options).moving, lock)
     with ExitStack() as stack:
         journal = None if options.check else stack.enter_context(_journal(options, order, programme, continues))
         say = Teller(narrator(options), journal)
@@ -119,6 +122,7 @@ def _run(
     run = Run(connector, wishes, ROOT, options.forks, say.host, moving=say.moving)
     with terminal.counting("looking", len(programme.hosts)) as done:
         found = survey(run, programme.hosts, done)
+    _settle_weights(inventory, weights, found, stock, say, dry=options.check)
     arrange_relays(found, wishes)
     programme, gone = _quarantine(order, programme, found)
     skipped += gone
@@ -199,6 +203,19 @@ def _stock(
     if cargo is not None:
         return unload(cargo, inventory, hosts, say, dry=dry)
     return obtain(inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry, moving=say.moving)
+
+
+def _settle_weights(
+    inventory: Inventory, weights: Weights, found: dict[str, Outcome], stock: Stock, say: Teller, *, dry: bool
+) -> None:
+    """What only the hosts could tell of their models: commits go into the lock, and disks that differ are named."""
+    for words in differing({name: one.site.sources for name, one in found.items() if one.site}):
+        stock.notes.append(words)
+        say.line(words)
+    before = locks.read(inventory.lock_path)
+    lock = weights.pinned(before)
+    if lock != before and not dry:
+        locks.write(inventory.lock_path, lock)
 
 
 def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -> tuple[Programme, list[str]]:

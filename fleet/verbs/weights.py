@@ -1,16 +1,20 @@
-"""Which models a run brings to which hosts, and from where: read and hashed here before any host is asked."""
+"""Which models a run brings to which hosts, and from where: what lies here is read and hashed before any host is asked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.bundle.check import Bundle
 from fleet.delivery.progress import Moving
 from fleet.errors import UsageError
+from fleet.image.lock import Lock
 from fleet.inventory.model import Host
-from fleet.models.content import Content, File, Source
+from fleet.models.content import Content, File
+from fleet.models.disk import PREFIX, OnHost
 from fleet.models.hashes import Hashes
+from fleet.models.hub import Hub, repository
 from fleet.models.names import checked, of_service, path_problem
+from fleet.models.resolve import Origin
 from fleet.models.source import Here, find, measure, read, size
 from fleet.playbook import Models
 from fleet.rollout.assign import Programme
@@ -18,35 +22,42 @@ from fleet.rollout.releases import CONTROLLER
 from fleet.verbs.common import ROOT
 
 HASHES = ROOT / "models.json"
+HUB = ROOT / "hub"
 
 
 @dataclass
 class Weights:
-    """By host and name, what is brought; `notes` say what is not."""
+    """By host and name, what is brought; `notes` say what is not. `hubs` are the repositories of Hugging Face in it."""
 
-    of_host: dict[str, dict[str, Source]] = field(default_factory=dict)
+    of_host: dict[str, dict[str, Origin]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    hubs: list[Hub] = field(default_factory=list)
+
+    def pinned(self, lock: Lock) -> Lock:
+        """The lock with the commits that the hosts found."""
+        for hub in self.hubs:
+            if hub.commit and not hub.fixed:
+                lock = lock.with_model(hub.repository.key, hub.commit)
+        return lock
 
 
-def gather(programme: Programme, bundle: Bundle | None, moving: Moving) -> Weights:
-    """Raises UsageError for a source that is not there, a model that was asked for by name and is not in it, and for a
-    stage without a source in a run without a bundle.
+def gather(programme: Programme, bundle: Bundle | None, moving: Moving, lock: Lock) -> Weights:
+    """Raises UsageError for a source that is not there or not to be understood, a model that was asked for by name and is
+    not in it, and for a stage without a source in a run without a bundle.
     """
     weights = Weights()
     hosts = {host.name: host for host in programme.hosts}
-    known: dict[tuple[str, str], Source | None] = {}
     for one in programme.assignments:
         for stage in (stage for stage in one.play.stages if isinstance(stage, Models)):
-            if not stage.source and bundle is None:
-                hint = "say models: {source: DIR}, or take a bundle that carries them: --bundle DIR"
-                raise UsageError(f"play {one.play.name}: the stage models has no source", hint=hint)
+            if problem := _problem(stage, bundle):
+                raise UsageError(f"play {one.play.name}: {problem[0]}", hint=problem[1])
+            known: dict[str, Origin | None] = {}
             for name in one.hosts:
-                for model in stage.names or models_of(hosts[name]):
-                    key = (stage.source, model)
-                    if key not in known:
-                        known[key] = _source(stage.source, model, bundle, moving)
-                        weights.notes += _missing(stage, model) if known[key] is None else []
-                    found = known[key]
+                for model in _wanted(stage, hosts[name]):
+                    if model not in known:
+                        known[model] = _origin(stage, model, bundle, moving, lock, weights)
+                        weights.notes += _missing(stage, model) if known[model] is None else []
+                    found = known[model]
                     if found is not None:
                         weights.of_host.setdefault(name, {}).setdefault(model, found)
     return weights
@@ -58,17 +69,57 @@ def models_of(host: Host) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name))
 
 
-def _source(folder: str, model: str, bundle: Bundle | None, moving: Moving) -> Source | None:
-    if folder:
-        return read_here(Path(folder).expanduser(), model, moving)
-    return _carried(bundle, model) if bundle is not None else None
+def _problem(stage: Models, bundle: Bundle | None) -> tuple[str, str] | None:
+    """What the arguments of a stage do not say well together, with a hint."""
+    if stage.hf and stage.source:
+        return "models come from source or from hf, not from both", "make two plays of it"
+    if stage.hf and len(stage.names) > 1:
+        return "hf is one model", "names: [NAME], as it is to be called below models_dir"
+    if not stage.hf and (stage.token_file or stage.endpoint or stage.update):
+        return "token_file, endpoint and update are of hf", "hf: ORG/NAME"
+    if not stage.hf and not stage.source and (bundle is None or stage.revision):
+        return (
+            "the stage models has no source",
+            "say models: {source: DIR}, or take a bundle that carries them: --bundle DIR",
+        )
+    if stage.source.startswith(PREFIX) and not stage.source.removeprefix(PREFIX).startswith("/"):
+        return f"{stage.source} is no directory of a host", f"{PREFIX}/DIR"
+    return None
 
 
-def read_here(folder: Path, model: str, moving: Moving) -> Here | None:
+def _wanted(stage: Models, host: Host) -> tuple[str, ...]:
+    """The models of a stage for one host. One of Hugging Face has the name by which the host's services call it."""
+    if stage.names or not stage.hf:
+        return stage.names or models_of(host)
+    called = (stage.hf, stage.hf.rpartition("/")[2])
+    return tuple(name for name in models_of(host) if name in called)
+
+
+def _origin(
+    stage: Models, model: str, bundle: Bundle | None, moving: Moving, lock: Lock, weights: Weights
+) -> Origin | None:
+    if stage.hf:
+        asked = repository(stage.hf, stage.revision, stage.endpoint, stage.token_file)
+        hub = next((one for one in weights.hubs if one.repository == asked), None)
+        if hub is None:
+            hub = Hub(asked, "" if stage.update else lock.model(asked.key), HUB)
+            weights.hubs.append(hub)
+        return hub
+    if stage.source.startswith(PREFIX):
+        return OnHost(stage.source.removeprefix(PREFIX), stage.revision, asked=bool(stage.names))
+    if stage.source:
+        return read_here(Path(stage.source).expanduser(), model, moving, stage.revision)
+    return _carried(bundle, model)
+
+
+def read_here(folder: Path, model: str, moving: Moving, revision: str = "") -> Here | None:
     """A model of a directory here; None where it is not there. Raises UsageError, FleetError."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no directory", hint="the source of models is one on this controller")
-    root = find(folder, checked(model))
+        raise UsageError(
+            f"{folder} is no directory",
+            hint=f"the source of models is one on this controller, or {PREFIX}/DIR on the hosts",
+        )
+    root = find(folder, checked(model), revision)
     if root is None:
         return None
     paths = measure(root)
@@ -107,9 +158,3 @@ def _missing(stage: Models, model: str) -> Sequence[str]:
         hint = "it is looked for as NAME/, and as models--ORG--NAME of Hugging Face's cache"
         raise UsageError(f"{stage.source or 'the bundle'} has no model {model}", hint=hint)
     return [f"model {model} is not in {stage.source}: it has to be on the hosts"] if stage.source else []
-
-
-def document(of_host: Mapping[str, Mapping[str, Source]]) -> dict[str, object]:
-    """`{name: {files, bytes, digest}}` of all that is brought."""
-    contents: Iterable[Content] = (one.content for sources in of_host.values() for one in sources.values())
-    return {one.name: {"files": len(one.files), "bytes": one.size, "digest": one.digest} for one in contents}

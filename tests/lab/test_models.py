@@ -12,6 +12,7 @@ import pytest
 
 from fleet.lab import NodeSpec
 from fleet.lab.files import model_files
+from tests.hub import hub
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI250
 from tests.lab.small import Site, small_site
@@ -153,6 +154,37 @@ def test_a_model_is_not_switched_while_a_service_starts_from_it_and_what_is_moun
         code, document = controller.ask("models.push", NAME, "--limit", host)
         assert (code, changed(document)) == (0, {host: count})
     assert mounted not in versions(site, host)
+
+
+def test_a_disk_of_each_host_and_a_hub_are_sources_and_the_second_run_moves_nothing(
+    site: Site, controller: Controller
+) -> None:
+    for host, byte in zip(HOSTS, "56", strict=True):
+        script = f"mkdir -p /mnt/disk/org && cp -rL {PLACES[host]}/{NAME} /mnt/disk/org/ && cd /mnt/disk/{NAME}"
+        site.sh(host, f"{script} && rm .fleet.sha256 && printf {byte} | dd of=model.safetensors conv=notrunc 2>&1")
+    disk = ("models.push", NAME, "--source", "host:/mnt/disk")
+    done = controller.run(*disk)
+    assert done.returncode == 0, done.stderr
+    assert f"model {NAME} is not the same on all disks" in done.stdout + done.stderr
+    for host, byte in zip(HOSTS, "56", strict=True):
+        assert site.sh(host, f"head -c 1 {PLACES[host]}/{NAME}/model.safetensors") == byte
+        site.sh(host, f"cd {PLACES[host]}/{NAME} && sha256sum --quiet --check .fleet.sha256")
+    assert changed(controller.ask(*disk)[1]) == dict.fromkeys(HOSTS, 0)
+
+    files = {Path(file.path).name: file.content for file in model_files()} | {"model.safetensors": b"7" * WEIGHTS}
+    with hub(files, address=site.lab.topology.controller) as server:
+        words = ("models.push", NAME, "--hf", "org/tiny", "--endpoint", server.url)
+        server.cut = [WEIGHTS // 2]
+        code, document = controller.ask(*words)
+        assert (code, document["failed"]) == (0, {})
+        assert server.sent < 2 * WEIGHTS + (1 << 20)
+        lock = next(Path(site.lab.inventory).parent.rglob("*.lock.yaml"))
+        assert f"{server.url} org/tiny main: {server.commit}" in lock.read_text()
+        server.asked.clear()
+        assert changed(controller.ask(*words)[1]) == dict.fromkeys(HOSTS, 0)
+        assert server.asked == []
+    for host in HOSTS:
+        assert site.sh(host, f"head -c 1 {PLACES[host]}/{NAME}/model.safetensors") == "7"
 
 
 def test_a_directory_that_the_login_may_not_write_is_told_and_nothing_is_touched(site: Site) -> None:

@@ -5,103 +5,27 @@ The server runs real commands of this machine.
 
 import hashlib
 import os
-import random
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fleet.delivery.throttle import Throttle
-from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.models import scripts
 from fleet.models.execute import Work, carry_out
-from fleet.models.hashes import Hashes
-from fleet.models.held import Ground
-from fleet.models.look import compare, look
-from fleet.models.plan import Adopt, Bring, Keep, Plan, Retire, Switch, plan_models
-from fleet.models.source import Here, find, measure, read
-from fleet.transport import Connector, Session
+from fleet.models.look import look
+from fleet.models.plan import Adopt, Bring, Keep, Retire, Switch
+from fleet.transport import Connector
 from tests.ssh.conftest import Keys
+from tests.ssh.model_site import MIB, NAME, Connect, Site, kinds, noise, shards
 from tests.ssh.sshd import Sshd
 
-MIB = 1 << 20
 TWICE = 4 * MIB
-NAME = "org/tiny"
-
-Connect = Callable[[], Session]
-
-
-def noise(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)  # noqa: S311  only bytes that do not compress
-
-
-def shards(release: int, *, count: int = 4, size: int = MIB) -> dict[str, bytes]:
-    """A model whose shards all differ from one release to the next; the tokenizer stays."""
-    weights = {f"model-{n}.safetensors": noise(release * 100 + n, size) for n in range(count)}
-    return {"config.json": b'{"release": %d}\n' % release, "extra/tokenizer.json": b"{}\n", "empty": b"", **weights}
-
-
-@dataclass
-class Site:
-    """A controller with a source, and a host's models_dir."""
-
-    connect: Connect
-    folder: Path
-    models: Path
-    seen: list[int] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-
-    def source(self, files: Mapping[str, bytes]) -> Here:
-        root = self.folder / "source" / NAME
-        for path, content in files.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(content)
-        return self.here()
-
-    def here(self) -> Here:
-        found = find(self.folder / "source", NAME)
-        assert found
-        return read(NAME, found, measure(found), Hashes(self.folder / "hashes.json"), lambda _count: None)
-
-    def way(self, **more: Any) -> Way:
-        client: Any = None
-
-        @contextmanager
-        def moving(_host: str, _what: str, _total: int) -> Iterator[Callable[[int], None]]:
-            yield self.seen.append
-
-        return Way("node", self.connect(), client, moving=moving, say=self.said.append, **more)
-
-    def look(self, here: Here, *, everything: bool = False) -> tuple[Ground, Plan]:
-        wanted = {NAME: here.content}
-        ground = compare(self.way().sender, str(self.models), wanted, everything=everything)
-        return ground, plan_models(ground, wanted)
-
-    def push(self, here: Here, *, everything: bool = False, way: Way | None = None, **more: Any) -> Plan:
-        plan = self.look(here, everything=everything)[1]
-        assert not plan.problems
-        carry_out(plan.steps, Work(str(self.models), {NAME: here}, **more), way or self.way())
-        return plan
-
-    @property
-    def at(self) -> Path:
-        return self.models / NAME
-
-    def holds(self, files: Mapping[str, bytes]) -> bool:
-        there = {path.relative_to(self.at).as_posix(): path for path in self.at.rglob("*") if path.is_file()}
-        there.pop(".fleet.sha256")
-        return {name: path.read_bytes() for name, path in there.items()} == files
-
-    def settled(self, here: Here) -> bool:
-        return [type(step) for step in self.look(here)[1].steps] == [Keep]
 
 
 @pytest.fixture
@@ -112,10 +36,6 @@ def connect(connector: Connector, sshd: Sshd, keys: Keys) -> Connect:
 @pytest.fixture
 def site(connect: Connect, tmp_path: Path) -> Site:
     return Site(connect, tmp_path, tmp_path / "srv/models")
-
-
-def kinds(plan: Plan) -> list[type]:
-    return [type(step) for step in plan.steps]
 
 
 def test_a_model_is_pushed_listed_and_the_second_push_moves_nothing(site: Site, sshd: Sshd) -> None:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from fleet.models.content import Content, File
 from fleet.models.held import Ground, Model, Version
 from fleet.models.plan import SPARE, Adopt, Bring, Keep, Retire, Step, Switch, plan_models
+from fleet.models.source import Here
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 GB = 10**9
 WANTED = Content.of("m", (File("config.json", 10, A), File("model.safetensors", 5 * GB, B)))
+SOURCE = Here(WANTED, {}, "/data/models/m")
 EMPTY = Ground("/srv/models", there=True, writable=True, root=True, free=100 * GB)
 VERSION = f".m.{WANTED.digest[:12]}"
 
@@ -24,7 +26,7 @@ WHOLE = held({"config.json": (10, A), "model.safetensors": (5 * GB, B)})
 
 
 def steps(model: Model | None, ground: Ground = EMPTY) -> tuple[Step, ...]:
-    plan = plan_models(ground.with_model(model) if model else ground, {"m": WANTED})
+    plan = plan_models(ground.with_model(model) if model else ground, {"m": SOURCE})
     assert plan.problems == ()
     return plan.steps
 
@@ -77,7 +79,7 @@ def test_a_file_that_is_not_in_the_source_makes_another_version_without_a_byte_s
 
 def test_two_files_with_the_same_bytes_are_sent_once() -> None:
     twice = Content.of("m", (File("a", 7, A), File("b", 7, A)))
-    bring, switch = plan_models(EMPTY, {"m": twice}).steps
+    bring, switch = plan_models(EMPTY, {"m": Here(twice, {}, "")}).steps
     assert bring.size == 7
     assert isinstance(switch, Switch)
     assert switch.staged == {"a", "b"}
@@ -104,14 +106,14 @@ def test_the_version_before_is_kept_and_older_ones_go_but_not_what_is_mounted() 
     assert isinstance(keep, Keep)
     assert isinstance(retire, Retire)
     assert retire.versions == (".m.000000000001", ".m.000000000003")
-    plan = plan_models(EMPTY.with_model(model), {"m": WANTED}, lambda path: path == "/srv/models/.m.000000000001")
+    plan = plan_models(EMPTY.with_model(model), {"m": SOURCE}, lambda path: path == "/srv/models/.m.000000000001")
     assert [step.versions for step in plan.steps if isinstance(step, Retire)] == [(".m.000000000003",)]
 
 
 def test_where_nobody_can_tell_what_a_mount_of_the_name_led_to_all_versions_stay() -> None:
     model = replace(WHOLE, versions=tuple(Version(f".m.{n:012d}", n, mounted=False) for n in (1, 2, 3)))
     ground = replace(EMPTY, root=False).with_model(model)
-    assert plan_models(ground, {"m": WANTED}, lambda path: path == "/srv/models/m").steps[1:] == ()
+    assert plan_models(ground, {"m": SOURCE}, lambda path: path == "/srv/models/m").steps[1:] == ()
 
 
 def test_a_switch_keeps_what_is_served_now_and_retires_the_rest() -> None:
@@ -133,26 +135,26 @@ def test_planning_again_on_the_result_gives_nothing_to_do() -> None:
 
 def test_room_is_asked_for_before_the_first_byte() -> None:
     tight = replace(EMPTY, free=WANTED.size + SPARE - 1)
-    (problem,) = plan_models(tight, {"m": WANTED}).problems
+    (problem,) = plan_models(tight, {"m": SOURCE}).problems
     assert problem.startswith("/srv/models has 5.1 GB free")
-    assert plan_models(replace(tight, free=tight.free + 1), {"m": WANTED}).problems == ()
-    assert plan_models(replace(tight, free=0).with_model(WHOLE), {"m": WANTED}).problems == ()
+    assert plan_models(replace(tight, free=tight.free + 1), {"m": SOURCE}).problems == ()
+    assert plan_models(replace(tight, free=0).with_model(WHOLE), {"m": SOURCE}).problems == ()
 
 
 def test_files_on_another_disk_have_to_be_copied_and_count() -> None:
     far = replace(held({"config.json": (10, C), "model.safetensors": (5 * GB, B)}), target="/elsewhere/m")
     ground = replace(EMPTY, free=GB)
-    assert plan_models(ground.with_model(far), {"m": WANTED}).problems == ()
-    assert plan_models(ground.with_model(replace(far, apart=True)), {"m": WANTED}).problems
+    assert plan_models(ground.with_model(far), {"m": SOURCE}).problems == ()
+    assert plan_models(ground.with_model(replace(far, apart=True)), {"m": SOURCE}).problems
 
 
 def test_a_directory_that_the_login_may_not_write_is_a_problem_only_where_something_is_to_be_done() -> None:
     shut = replace(EMPTY, writable=False)
-    assert "ansible_become" in plan_models(shut, {"m": WANTED}).problems[0]
-    assert plan_models(shut.with_model(WHOLE), {"m": WANTED}).problems == ()
+    assert "ansible_become" in plan_models(shut, {"m": SOURCE}).problems[0]
+    assert plan_models(shut.with_model(WHOLE), {"m": SOURCE}).problems == ()
 
 
 def test_a_file_in_the_models_place_is_a_problem() -> None:
-    plan = plan_models(EMPTY.with_model(Model("m", "other")), {"m": WANTED})
+    plan = plan_models(EMPTY.with_model(Model("m", "other")), {"m": SOURCE})
     assert plan.steps == ()
     assert plan.problems == ("/srv/models/m is no directory, so model m cannot take its place",)

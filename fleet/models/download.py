@@ -1,0 +1,115 @@
+"""A file that the host gets by curl, into the part that it staged before: it goes on where that ends."""
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fleet import awake
+from fleet.delivery.send import Sender, Sent
+from fleet.delivery.way import Way
+from fleet.errors import HostError
+from fleet.models import carry_scripts as scripts
+from fleet.models.content import File
+
+TRIES = 4  # in a row in which nothing came
+PAUSE = 1.0  # seconds between two tries, doubled each time
+FETCH = 700.0  # seconds for a short answer
+NO_CURL = "there is no curl on the host, which it takes to get a model by itself"
+HINT_CURL = "install curl there, or bring the model from this controller"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where something is got from. `token_file` lies on the host; `settings` are lines for curl, kept out of every argv.
+
+    `refused(status)` is a hint for what the server answers.
+    """
+
+    url: str
+    token_file: str = ""
+    settings: str = ""
+    refused: Callable[[int], str] = lambda _status: ""
+
+
+class Growth:
+    """Takes what a script tells of its part, and passes on by how much that grew."""
+
+    def __init__(self, start: int, sent: Sent) -> None:
+        self.at, self._sent, self._rest = start, sent, b""
+
+    def hear(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            word, _, number = line.partition(b" ")
+            if word == b"at" and number.isdigit():
+                self.reached(int(number))
+
+    def reached(self, size: int) -> None:
+        if size > self.at:
+            self._sent(size - self.at)
+        self.at = size
+
+
+def download(way: Way, file: File, path: str, address: Address, have: int, sent: Sent) -> None:
+    """Complete a blob at `path` on the host. Raises HostError, LinkError for the connection to the host."""
+    growth, tries, pause = Growth(have, sent), 0, PAUSE
+    stall = way.sideload.stall
+    args = (path, str(file.size), address.url, address.token_file, f"{stall:.0f}")
+    while True:
+        before = growth.at
+        settings = io.BytesIO(address.settings.encode())
+        code, said, complaint = way.sender.run(
+            scripts.DOWNLOAD, args, settings, stall + way.sender.stall, heard=growth.hear
+        )
+        if not code:
+            growth.reached(file.size)
+            return
+        status = _status(said)
+        why = _why(code, status, complaint)
+        if code != scripts.FAILED or (400 <= status < 500 and status not in (408, 416, 429)):
+            raise HostError(way.host, f"{address.url}: {why}", hint=_hint(code, status, address))
+        tries = 1 if growth.at > before else tries + 1
+        if tries >= TRIES:
+            hint = address.refused(status) or "the host keeps what came: the same command goes on from there"
+            raise HostError(way.host, f"{address.url}: {why}", hint=hint)
+        way.say(f"{file.path}: {why}; going on")
+        pause = PAUSE if growth.at > before else pause * 2
+        awake.sleep(pause)
+
+
+def fetch(sender: Sender, address: Address) -> bytes:
+    """The body of a short answer. Raises HostError, LinkError."""
+    args = (address.url, address.token_file)
+    code, said, complaint = sender.run(scripts.FETCH, args, io.BytesIO(address.settings.encode()), FETCH)
+    body, _, status = base64.b64decode(said).rpartition(b"\n") if not code else (b"", b"", b"")
+    number = int(status) if status.isdigit() else 0
+    if code or number != 200:
+        why = _why(code, number, complaint)
+        raise HostError(sender.host, f"{address.url}: {why}", hint=_hint(code, number, address))
+    return body
+
+
+def _status(said: str) -> int:
+    words = [line.removeprefix("status ") for line in said.splitlines() if line.startswith("status ")]
+    return int(words[-1]) if words and words[-1].isdecimal() else 0
+
+
+def _why(code: int, status: int, complaint: str) -> str:
+    if code == scripts.NO_CURL:
+        return NO_CURL
+    if code == scripts.NO_TOKEN:
+        return complaint or "its token cannot be read"
+    if code == scripts.SHORT:
+        return "it is not of the size that was told"
+    if status >= 400:
+        return f"the server answers {status}"
+    return complaint.splitlines()[-1].removeprefix("curl: ") if complaint else f"exit {code}"
+
+
+def _hint(code: int, status: int, address: Address) -> str:
+    if code == scripts.NO_CURL:
+        return HINT_CURL
+    if code == scripts.NO_TOKEN:
+        return f"token_file is a path on the host: is {address.token_file} there, and its one line a token?"
+    return address.refused(status)

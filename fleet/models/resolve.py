@@ -1,0 +1,63 @@
+"""Sources of models as they were asked for, and what they are on one host."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fleet.delivery.send import LinkError, Sender
+from fleet.errors import HostError
+from fleet.models.content import Source
+from fleet.models.disk import OnHost, read
+from fleet.models.download import HINT_CURL, NO_CURL
+from fleet.models.held import Ground
+from fleet.models.hub import Hub, Remote
+from fleet.models.plan import Bring, Plan
+from fleet.models.source import Here
+
+Origin = Here | OnHost | Hub
+
+
+@dataclass
+class Resolved:
+    """By name, what is brought; `notes` say what is not, `problems` keep the host from being touched."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def resolve(sender: Sender, models_dir: str, wanted: Mapping[str, Origin], *, everything: bool = False) -> Resolved:
+    """Look on the host where that is needed. Changes nothing. Raises LinkError."""
+    found = Resolved()
+    for name, origin in wanted.items():
+        try:
+            source = _source(sender, models_dir, name, origin, everything=everything)
+        except LinkError:
+            raise
+        except HostError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            found.problems.append(f"model {name}: {error.message}{hint}")
+            continue
+        if source is not None:
+            found.sources[name] = source
+        elif isinstance(origin, OnHost):
+            words = f"model {name} is not in {origin.directory} on the host"
+            (found.problems if origin.asked else found.notes).append(
+                words if origin.asked else f"{words}: it has to be there already"
+            )
+    return found
+
+
+def lacking(plan: Plan, sources: Mapping[str, Source], ground: Ground) -> tuple[str, ...]:
+    """What keeps a host from getting by itself what it is to get by itself. Pure."""
+    own = [step for step in plan.steps if isinstance(step, Bring) and isinstance(sources[step.name], Remote)]
+    return (f"model {own[0].name}: {NO_CURL} ({HINT_CURL})",) if own and not ground.curl else ()
+
+
+def _source(sender: Sender, models_dir: str, name: str, origin: Origin, *, everything: bool) -> Source | None:
+    match origin:
+        case Here():
+            return origin
+        case OnHost():
+            return read(sender, models_dir, name, origin, everything=everything)
+        case Hub():
+            return origin.read(sender, name)
