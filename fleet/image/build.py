@@ -1,7 +1,7 @@
 """The effects of a build: ask the builder what it can do, build, keep the log, bring the image into a layout."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -74,13 +74,13 @@ def build(
     log: Path,
     *,
     ca_file: str = "",
-    registry: Registry | None = None,
+    registries: Sequence[Registry] = (),
     on_line: Callable[[str], None],
 ) -> None:
     """Run the build; every line goes to `on_line` and to `log`, passwords of proxies taken out. Raises BuildError.
 
-    `ca_file` is trusted by the RUN steps (fleet.image.build_ca). `registry` is the one that the base image comes from,
-    where it needs our credentials or CA.
+    `ca_file` is trusted by the RUN steps (fleet.image.build_ca). `registries` are those that base images come from,
+    as far as they need our credentials or CA.
     """
     lines: list[str] = []
     hidden = proxy_secrets(plan.proxy)
@@ -94,7 +94,7 @@ def build(
             secret = stack.enter_context(machine.place(build_ca.write_bundle(ca_file, folder)))
             made = build_ca.write_dockerfile(tree / plan.dockerfile, folder)
             dockerfile = f"{stack.enter_context(machine.place(made.parent))}/{made.name}"
-        login = stack.enter_context(_login(machine, registry)) if registry else ""
+        login = stack.enter_context(_login(machine, registries))
 
         def keep(line: str) -> None:
             for word in hidden:
@@ -114,9 +114,11 @@ def build(
 
 
 @contextmanager
-def _login(machine: Machine, registry: Registry) -> Iterator[str]:
-    """A DOCKER_CONFIG on the builder with the registry's credentials, 0600 and gone afterwards; its CA in certs.d."""
-    if registry.ca_file:
+def _login(machine: Machine, registries: Sequence[Registry]) -> Iterator[str]:
+    """A DOCKER_CONFIG on the builder with the credentials, 0600 and gone afterwards; the CAs in certs.d."""
+    for registry in registries:
+        if not registry.ca_file:
+            continue
         with machine.place(Path(registry.ca_file).expanduser()) as ca_there:
             where = f"/etc/docker/certs.d/{registry.host}/ca.crt"
             if not machine.run(("cmp", "-s", ca_there, where)).ok:
@@ -124,13 +126,14 @@ def _login(machine: Machine, registry: Registry) -> Iterator[str]:
                 if not placed.ok:
                     message = f"{machine.name}: the registry's CA could not be placed at {where}"
                     raise FleetError(message, hint="place it by hand, or let the builder's login use sudo")
-    if not (registry.username and registry.password):
+    words = skopeo.auth_json(*registries)
+    if not words:
         yield ""
         return
     with tempfile.TemporaryDirectory(prefix="fleet-login-") as folder:
         path = Path(folder, "config.json")
         path.touch(mode=0o600)
-        path.write_text(skopeo.auth_json(registry), encoding="utf-8")
+        path.write_text(words, encoding="utf-8")
         with machine.place(path) as there:
             yield there.rpartition("/")[0]
 

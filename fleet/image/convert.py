@@ -15,6 +15,7 @@ from fleet.errors import FleetError
 from fleet.image import skopeo
 from fleet.image.describe import dropped_by_conversion
 from fleet.image.layout import PLATFORM, LayoutImage, read, verify
+from fleet.image.registry_words import LOGIN
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
 
@@ -95,9 +96,9 @@ def _dropped(before: Any, image: LayoutImage) -> tuple[str, ...]:
 def _hint(error: FleetError) -> str:
     words = error.message.lower()
     for sign, hint in (
-        ("unauthorized", "check registry.username and registry.password"),
-        ("authentication required", "check registry.username and registry.password"),
-        ("x509", "set registry.ca_file to the CA that signed the registry's certificate"),
+        ("unauthorized", LOGIN),
+        ("authentication required", LOGIN),
+        ("x509", "set registry.ca_file to the CA that signed its certificate, or that of fleet.registries"),
         ("manifest unknown", "the registry has no such tag or digest"),
         ("name unknown", "the registry has no such image"),
         ("no image found in", _PLATFORM_HINT),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fleet.image import build
+from fleet.image import build, reference
 from fleet.image.build_plan import Base, BuildPlan
 from fleet.image.builder_facts import BuilderFacts
 from fleet.image.dockerfile import BASE_ARG
@@ -68,12 +68,14 @@ def run_build(
         tree.path,
         log,
         ca_file=source.ca_file,
-        registry=_base_registry(recipe, workshop),
+        registries=_base_registries(recipe, workshop),
         on_line=workshop.on_line,
     )
 
 
-def _base_registry(recipe: Recipe, workshop: Workshop) -> Registry | None:
-    """The fleet's own registry where the base image is named in it."""
-    ours = workshop.registry is not None and recipe.base.pinned.startswith(f"{workshop.registry.host}/")
-    return workshop.registry if ours else None
+def _base_registries(recipe: Recipe, workshop: Workshop) -> tuple[Registry, ...]:
+    """Those that the base images are pulled from, as far as they want something of us."""
+    pinned = {recipe.base.pinned} if "@" in recipe.base.pinned else set()
+    domains = {*recipe.domains, *(reference.parse(one).domain for one in pinned)}
+    found = [workshop.registry_for(domain) for domain in sorted(domains)]
+    return tuple(one for one in found if one.ca_file or one.username)

@@ -35,6 +35,7 @@ class Recipe:
     gfx: tuple[str, ...]
     local: tuple[Base, ...] = ()  # bases that lie on the builder alone, by the IDs that are locked
     own: "Recipe | None" = None
+    domains: tuple[str, ...] = ()  # of the registries that bases are pulled from
 
     @property
     def name(self) -> str:
@@ -106,7 +107,8 @@ def _settle(
     identity = ",".join(base.identity for base in bases)
     taken = gfx if file.gfx_arg else ()
     local = tuple(base for base in bases if base is not ours and "@" not in base.pinned)
-    return Recipe("", file, built, args, target, first, "", taken, local), identity, lock
+    domains = tuple(sorted({reference.parse(base.pinned).domain for base in bases if "@" in base.pinned}))
+    return Recipe("", file, built, args, target, first, "", taken, local, domains=domains), identity, lock
 
 
 def _text(source: Source, tree: Checkout) -> str:

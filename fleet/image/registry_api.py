@@ -19,7 +19,7 @@ from requests.auth import AuthBase, _basic_auth_str
 from fleet.errors import FleetError
 from fleet.image.again import TransientError, again
 from fleet.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from fleet.image.registry_words import DeniedError, passing, refusal, unanswered
+from fleet.image.registry_words import LOGIN, DeniedError, passing, refusal, unanswered
 from fleet.inventory.settings import Registry
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class RegistryClient:
         if kind.lower() == "basic":
             if not basic:
                 message = f"registry {self._registry.host} asks for credentials (401)"
-                raise DeniedError(message, hint="set registry.username and registry.password")
+                raise DeniedError(message, hint=LOGIN)
             return basic
         words = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         realm = words.get("realm", "")

@@ -11,6 +11,7 @@ from fleet.image import proxy
 from fleet.image.again import TransientError
 from fleet.inventory.settings import Registry
 
+LOGIN = "set its username and password: fleet.registry, or fleet.registries for one that images come from"
 _PASSING = frozenset({429, 502, 503, 504})
 
 
@@ -41,7 +42,7 @@ def refusal(registry: Registry, answer: requests.Response, path: str) -> FleetEr
     host, code = registry.host, answer.status_code
     if code == requests.codes.unauthorized:
         given = registry.username is not None
-        hint = "check registry.username and registry.password" if given else "set registry.username and .password"
+        hint = "check its username and password" if given else LOGIN
         return DeniedError(f"registry {host} {'refuses our' if given else 'asks for'} credentials (401)", hint=hint)
     if code == requests.codes.forbidden:
         hint = proxy.hint(str(answer.url)) or "ask for pull or push rights"
@@ -59,12 +60,15 @@ def unanswered(registry: Registry, error: requests.RequestException, url: str) -
     host, text = registry.host, str(error)
     if isinstance(error, requests.exceptions.SSLError):
         if "wrong version number" in text.lower() or "record layer failure" in text.lower():
-            return FleetError(f"registry {host} does not speak TLS; set registry.insecure: true if that is meant")
+            return FleetError(
+                f"registry {host} does not speak TLS; set registry.insecure: true if that is meant (fleet.registry or fleet.registries)"
+            )
         reason = re.search(r"certificate verify failed: ([^(]+?)(?: \(|'|$)", text)
         if reason or "EOF" not in text:
             said = reason[1] if reason else "TLS failed"
             return FleetError(
-                f"registry {host} is not trusted: {said}; set registry.ca_file to the CA that signed its certificate",
+                f"registry {host} is not trusted: {said}; set registry.ca_file to the CA that signed its "
+                "certificate, or that of fleet.registries",
                 hint=proxy.hint(url),
             )
     hint = proxy.hint(url)

@@ -100,12 +100,16 @@ def access(registry: Registry | None, side: str = "src") -> Iterator[tuple[str, 
         yield tuple(flags)
 
 
-def auth_json(registry: Registry) -> str:
-    """The registry's credentials as docker's config.json and skopeo's authfile hold them; "" where there are none."""
-    if not (registry.username and registry.password):
-        return ""
-    word = f"{registry.username.reveal()}:{registry.password.reveal()}".encode()
-    return json.dumps({"auths": {registry.host: {"auth": base64.b64encode(word).decode()}}})
+def auth_json(*registries: Registry) -> str:
+    """Their credentials as docker's config.json and skopeo's authfile hold them; "" where there are none."""
+    auths: dict[str, dict[str, str]] = {}
+    for registry in registries:
+        if registry.username and registry.password:
+            word = f"{registry.username.reveal()}:{registry.password.reveal()}".encode()
+            # Docker Hub has another name in there for docker's CLI, for reasons of its age.
+            names = ("docker.io", "https://index.docker.io/v1/") if registry.host == "docker.io" else (registry.host,)
+            auths |= {name: {"auth": base64.b64encode(word).decode()} for name in names}
+    return json.dumps({"auths": auths}) if auths else ""
 
 
 def reason(lines: Sequence[str]) -> str:

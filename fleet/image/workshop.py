@@ -2,9 +2,9 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class Workshop:
 
     `hosts` are asked where neither the store nor the registry knows a content key. `again(release)` brings a lost layout
     back from where the image came from; it may raise FleetError. `prove(tag)` judges what the builder built, before it
-    is exported; it may raise FleetError.
+    is exported; it may raise FleetError. `registries`, by host, are further ones that images come from.
     """
 
     store: Store
@@ -52,10 +52,13 @@ class Workshop:
     hosts: Hosts | None = None
     again: Callable[[Release], object] | None = None
     prove: Callable[[str], None] | None = None
+    registries: Mapping[str, Registry] = field(default_factory=dict)
 
     def registry_for(self, domain: str) -> Registry:
-        """The fleet's own registry with its credentials where `domain` is it, any other without."""
-        return self.registry if self.registry and self.registry.host == domain else Registry(domain)
+        """How the registry of an image is talked to: as the fleet's own, as the inventory says of it, else like anybody."""
+        if self.registry and self.registry.host == domain:
+            return self.registry
+        return self.registries.get(domain) or Registry(domain)
 
 
 @dataclass(frozen=True)

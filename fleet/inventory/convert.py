@@ -69,12 +69,19 @@ def settings_of(node: Node) -> Settings:
         special["retention"] = _simple(Retention, node.value["retention"])
     if "relay" in node.value:
         special["relay"] = _relay(node.value["relay"])
+    known = {
+        host: _registry(inner, f"fleet.registries.{host}", {"host": host})
+        for host, inner in (node.value["registries"].value if "registries" in node.value else {}).items()
+    }
+    special["registries"] = known
     if "registry" in node.value:
-        special["registry"] = _registry(node.value["registry"], "fleet.registry")
+        special["registry"] = _registry(
+            node.value["registry"], "fleet.registry", _access(node.value["registry"], known)
+        )
     if "drain" in node.value:
         special["drain"] = _simple(Drain, node.value["drain"])
     services = node.value.get("services", Node({}, node.place))
-    special["services"] = {name: _service(name, inner, image) for name, inner in services.value.items()}
+    special["services"] = {name: _service(name, inner, image, known) for name, inner in services.value.items()}
     return _simple(Settings, node, special)
 
 
@@ -137,8 +144,18 @@ def _relay(node: Node) -> Relay:
     return _simple(Relay, node, special)
 
 
-def _registry(node: Node, label: str) -> Registry:
-    special: dict[str, Any] = dict(_secrets(node, label))
+def _access(node: Node, known: Mapping[str, Registry]) -> dict[str, Any]:
+    """What is said once of a registry, for those who name it by its host."""
+    found = known.get(str(node.value["host"].value))
+    if found is None:
+        return {}
+    return {
+        key: getattr(found, key) for key in ("ca_file", "username", "password", "insecure") if key not in node.value
+    }
+
+
+def _registry(node: Node, label: str, inherited: Mapping[str, Any]) -> Registry:
+    special: dict[str, Any] = {**inherited, **_secrets(node, label)}
     if "ca_file" in node.value:
         special["ca_file"] = path_of(node.value["ca_file"])
     return _simple(Registry, node, special)
@@ -163,13 +180,14 @@ def expect_of(value: str | Mapping[str, Any]) -> Expect:
     return Expect(tuple(value.get("one_of", ())), value.get("contains", ""), value.get("regex", ""))
 
 
-def _service(name: str, node: Node, image: Image | None) -> Service:
+def _service(name: str, node: Node, image: Image | None, known: Mapping[str, Registry]) -> Service:
     label = f"fleet.services.{name}"
     special: dict[str, Any] = {"name": name}
     if "image" in node.value:
         special["image"] = _image(node.value["image"], f"{label}.image", image)
     if "registry" in node.value:
-        special["registry"] = _registry(node.value["registry"], f"{label}.registry")
+        registry = node.value["registry"]
+        special["registry"] = _registry(registry, f"{label}.registry", _access(registry, known))
     if "verify" in node.value:
         special["verify"] = _verify(node.value["verify"])
     if "drain" in node.value:

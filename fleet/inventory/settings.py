@@ -230,6 +230,7 @@ class Settings:
     delivery: str = "registry"  # registry | sideload
     image: Image | None = None
     registry: Registry | None = None
+    registries: Mapping[str, Registry] = field(default_factory=dict)  # by host, those that images come from
     builder: str = ""  # an inventory host; empty = the controller
     models_dir: str = "/srv/models"
     staging_dir: str = "/var/tmp/fleet"  # noqa: S108  survives a reboot, which a resumed transfer needs

@@ -24,7 +24,7 @@ def wanted_by(inventory: Inventory, hosts: Sequence[Host], root: Path, note: Cal
     found: dict[str, str] = {}
     lock, gfx = locks.read(inventory.lock_path), declared_gfx(inventory)
     for order in orders(host for host in hosts if host.settings.services):
-        workshop = Workshop(Store(root), Here(), order.registry, lambda _line: None)
+        workshop = Workshop(Store(root), Here(), order.registry, lambda _line: None, registries=order.registries)
         try:
             release = known(order.image, workshop, lock, gfx=gfx)
             if release is not None:

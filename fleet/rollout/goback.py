@@ -127,7 +127,8 @@ def arrange(
             registry = registry_of(host.settings, host.settings.services[service])
             near = [one for one in hosts if one.name in found]
             records = HostRecords(connector, near, [one for one in everybody if one not in near], say)
-            shop = Workshop(road.stock.store, Here(), registry, say, hosts=records)
+            known = host.settings.registries
+            shop = Workshop(road.stock.store, Here(), registry, say, hosts=records, registries=known)
             road.stock.workshops.setdefault(release.id, shop)
     return Road(tuple(road.hosts[host.name] for host in hosts), road.stock, road.refused)
 

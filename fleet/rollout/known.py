@@ -54,7 +54,7 @@ class KnownReleases:
         return tuple(dict.fromkeys(self._notes.values()))
 
     def _find(self, order: Order, done: threading.Event) -> None:
-        workshop = Workshop(Store(self._root), Here(), order.registry, lambda _line: None)
+        workshop = Workshop(Store(self._root), Here(), order.registry, lambda _line: None, registries=order.registries)
         try:
             release = known(order.image, workshop, self._lock, gfx=declared_gfx(self._inventory))
         except (FleetError, OSError) as error:

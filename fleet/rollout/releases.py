@@ -42,6 +42,7 @@ class Order:
     staging: str
     published: bool
     wanted_by: tuple[tuple[str, str], ...]  # (host, service); a registry for relays is for no service: ""
+    registries: Mapping[str, Registry] = field(default_factory=dict)  # others that images come from, by host
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,10 @@ def orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
         settings = host.settings
         for service in settings.services.values():
             image, registry = image_of(settings, service.image, host.name, service.name), registry_of(settings, service)
-            key = repr((image, registry, settings.builder))
+            key = repr((image, registry, settings.builder, settings.registries))
             published = pulls_from(settings, service) is not None
-            before = found.get(key, Order(image, registry, settings.builder, settings.staging_dir, False, ()))
+            first = Order(image, registry, settings.builder, settings.staging_dir, False, (), settings.registries)
+            before = found.get(key, first)
             found[key] = replace(
                 before,
                 published=before.published or published,
@@ -105,8 +107,12 @@ def orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
 
 def relay_orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
     """Every distinct image of a registry that one of the hosts may have to run as a relay, once. Pure."""
-    wanted = {image: tuple((name, "") for name in names) for image, names in registry_images(hosts).items()}
-    return tuple(Order(image, None, "", "", False, by) for image, by in wanted.items())
+    hosts = tuple(hosts)
+    by_name = {host.name: host.settings for host in hosts}
+    return tuple(
+        Order(image, None, "", "", False, tuple((name, "") for name in names), by_name[names[0]].registries)
+        for image, names in registry_images(hosts).items()
+    )
 
 
 def image_of(settings: Settings, own: Image | None, host: str, service: str) -> Image:
@@ -154,7 +160,7 @@ def obtain(
         straight = None
         if publish and order.registry is not None and order.published and order.builder:
             straight = Straight(machine, order.registry, order.staging, say, stock.notes.append, moving)
-        bare = Workshop(stock.store, machine, order.registry, say, update)
+        bare = Workshop(stock.store, machine, order.registry, say, update, registries=order.registries)
         workshop = replace(
             bare,
             straight=_bring(straight, stock.store),

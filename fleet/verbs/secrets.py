@@ -40,8 +40,10 @@ def _of_images(host: Host) -> Iterator[Secret]:
     """Secrets of a host's images, and of the registries that it does not pull from itself."""
     settings, services = host.settings, host.settings.services.values()
     yield from _within((settings.image, *(one.image for one in services)))
+    ours = set(_within((settings.registry, *(one.registry for one in services))))
     if settings.delivery != "registry":
-        yield from _within((settings.registry, *(one.registry for one in services)))
+        yield from ours
+    yield from set(_within(settings.registries)) - ours
 
 
 def variables(hosts: Iterable[Host]) -> tuple[str, ...]:

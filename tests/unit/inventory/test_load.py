@@ -101,6 +101,37 @@ all: {hosts: {"a:2022": {ansible_host: 10.0.0.1, ansible_user: ops, ansible_beco
     assert connection.password.env == "X"
 
 
+def test_registries_are_described_once_by_their_hosts(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "i.yaml",
+        """all:
+  vars:
+    fleet:
+      registries:
+        r.corp:5000: {ca_file: r.pem, username: {env: U}, password: {env: P}}
+        mirror.corp: {insecure: true}
+      registry: {host: "r.corp:5000", ca_file: other.pem, parallel_pulls: 9}
+      services:
+        x: {model: m, registry: {host: mirror.corp}}
+        y: {model: m, port: 8001, registry: {host: elsewhere.corp}}
+  hosts: {a: {}}
+  children: {g: {hosts: {b: {}}, vars: {fleet: {registries: {mirror.corp: {insecure: false}}}}}}
+""",
+    )
+    settings = {name: host.settings for name, host in load([source]).hosts.items()}
+    first = settings["a"].registries["r.corp:5000"]
+    assert (first.host, first.ca_file) == ("r.corp:5000", str(tmp_path / "r.pem"))
+    assert first.password is not None
+    assert (first.password.env, first.password.label) == ("P", "fleet.registries.r.corp:5000.password")
+    own = settings["a"].registry
+    assert own is not None
+    assert (own.username, own.password, own.parallel_pulls) == (first.username, first.password, 9)
+    assert own.ca_file == str(tmp_path / "other.pem")
+    assert settings["a"].services["x"].registry == Registry("mirror.corp", insecure=True)
+    assert settings["a"].services["y"].registry == Registry("elsewhere.corp")
+    assert settings["b"].registries["mirror.corp"] == Registry("mirror.corp")
+
+
 def test_describe_says_where_values_came_from_and_hides_secrets(tmp_path: Path) -> None:
     source = write(tmp_path / "i.yaml", "all:\n  hosts: {a: {ansible_password: geheim}}\n")
     write(

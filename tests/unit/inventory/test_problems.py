@@ -104,6 +104,14 @@ CASES = {
         "must be a host with a dot or a port",
     ),
     "registry with a path": (FLEET + "      registry: {host: 'r.corp/team'}\n", "a path belongs into image.name"),
+    "registries": (
+        FLEET + "      registries: {'https://r.corp': {}, 'r.corp': {user: x}}\n",
+        "i.yaml:5:20: fleet.registries.https://r.corp: the key must be a host with a dot or a port",
+    ),
+    "key of registries": (
+        FLEET + "      registries: {r.corp: {user: x}}\n",
+        "fleet.registries.r.corp.user: unknown key",
+    ),
     "shm_size": (
         FLEET + "      services: {x: {model: m, shm_size: sixteen}}\n",
         "i.yaml:5:42: fleet.services.x.shm_size: must be a size such as 16g or 512m, not 'sixteen'",

@@ -28,6 +28,9 @@ all:
         host: registry.corp:5000
         username: {env: THERE}
         password: {file: /nowhere/registry}
+      registries:
+        mirror.corp:
+          password: {env: NO_MIRROR}
       services:
         chat:
           model: m
@@ -47,12 +50,13 @@ all:
 """
 BUILD = (
     "prod.yaml:8:31: fleet.image.source.git_password: $NO_GIT is not set (export NO_GIT=…)",
+    "prod.yaml:15:27: fleet.registries.mirror.corp.password: $NO_MIRROR is not set (export NO_MIRROR=…)",
     "prod.yaml:12:26: fleet.registry.password: cannot read /nowhere/registry: No such file or directory",
-    "prod.yaml:25:29: fleet.services.embed.registry.password: $NO_OTHER is not set (export NO_OTHER=…)",
+    "prod.yaml:28:29: fleet.services.embed.registry.password: $NO_OTHER is not set (export NO_OTHER=…)",
 )
 SERVE = (
-    "prod.yaml:17:29: fleet.services.chat.secrets.HF_TOKEN: $NO_TOKEN is not set (export NO_TOKEN=…)",
-    "prod.yaml:18:37: fleet.services.chat.secrets.VLLM_API_KEY: `sh` exited with 3 (run it by hand)",
+    "prod.yaml:20:29: fleet.services.chat.secrets.HF_TOKEN: $NO_TOKEN is not set (export NO_TOKEN=…)",
+    "prod.yaml:21:37: fleet.services.chat.secrets.VLLM_API_KEY: `sh` exited with 3 (run it by hand)",
 )
 
 
@@ -73,7 +77,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise Touched
 
     monkeypatch.chdir(tmp_path)
-    for name in ("NO_GIT", "NO_TOKEN", "NO_OTHER"):
+    for name in ("NO_GIT", "NO_TOKEN", "NO_OTHER", "NO_MIRROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("THERE", "ops")
     for module in (bundle, images, roll, services):
@@ -129,7 +133,7 @@ def test_a_secret_that_many_hosts_share_is_told_once(site: Path) -> None:
 def test_a_run_from_a_bundle_needs_only_the_registries_that_hosts_pull_from(site: Path) -> None:
     with pytest.raises(InputError) as caught:
         secrets.require(load(("prod.yaml",)).hosts.values(), images=False)
-    assert sorted(told(caught.value)) == sorted(BUILD[1:] + SERVE)
+    assert sorted(told(caught.value)) == sorted(BUILD[2:] + SERVE)
     (site / "prod.yaml").write_text(INVENTORY.replace("    fleet:\n", "    fleet:\n      delivery: sideload\n"))
     with pytest.raises(InputError) as caught:
         secrets.require(load(("prod.yaml",)).hosts.values(), images=False)
@@ -140,7 +144,7 @@ def test_what_is_there_is_no_problem(site: Path, monkeypatch: pytest.MonkeyPatch
     (site / "password").write_text("p\n")
     text = INVENTORY.replace("/nowhere/registry", str(site / "password")).replace("exit 3", "echo key")
     (site / "prod.yaml").write_text(text)
-    for name in ("NO_GIT", "NO_TOKEN", "NO_OTHER"):
+    for name in ("NO_GIT", "NO_TOKEN", "NO_OTHER", "NO_MIRROR"):
         monkeypatch.setenv(name, "x")
     secrets.require(load(("prod.yaml",)).hosts.values())
     with pytest.raises(Touched):
