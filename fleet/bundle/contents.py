@@ -10,13 +10,13 @@ from fleet.bundle.check import Bundle
 from fleet.bundle.have import STORE, Have
 from fleet.bundle.images import disagreeing
 from fleet.bundle.manifest import LAYOUT, Manifest, blob_entry_path
-from fleet.bundle.plan import fingerprint
 from fleet.bundle.site import models_of
 from fleet.bundle.small import content
 from fleet.errors import FleetError, InputError
 from fleet.image import lock as locks
 from fleet.image.lock import Lock
 from fleet.image.release import Release, loads
+from fleet.image.strategy import fingerprint
 from fleet.inventory.model import Host
 from fleet.models.names import of_service
 from fleet.report.units import size
@@ -155,7 +155,8 @@ def unserved(
             found.append(f"{', '.join(names)}: the image of the relay's registry ({image.name}) is not in the bundle")
     pairs = (("commits", lock.commits, made.commits), ("images", lock.images, made.images))
     more = (("archives", lock.archives, made.archives), ("local", lock.local, made.local))
-    for part, ours, theirs in (*pairs, *more, ("models", lock.models, made.models)):
+    late = (("models", lock.models, made.models), ("choices", lock.choices, made.choices))
+    for part, ours, theirs in (*pairs, *more, *late):
         found += [
             f"the site's lock says {part}: {name}: {ours[name]}, the bundle was made with {theirs[name]}"
             for name in sorted(ours.keys() & theirs.keys())

@@ -1,6 +1,5 @@
 """What travels in a bundle and in which volume. Pure."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from fleet.bundle.manifest import LAYOUT, MAX_VOLUMES, Absent, Entry
 from fleet.errors import UsageError
 from fleet.image import docker_archive, reference
 from fleet.image.layout import OCI_INDEX, Blob, LayoutImage
-from fleet.inventory.settings import Image
 from fleet.report.units import size
 
 RESERVE = 1 << 20  # bytes of each volume for its own VOLUME.json and the slack of file systems
@@ -116,16 +114,3 @@ def volume_bytes(text: str) -> int:
     if not number.isdigit() or not int(number):
         raise UsageError(f"--volume-size {text!r} is no size", hint="for example 700M or 32G")
     return int(number) * unit
-
-
-def fingerprint(image: Image) -> str:
-    """A name for what an inventory asks for, the same on both sides: where files lay and how a build ran do not matter."""
-    words: list[object] = [image.name, image.prebuilt, image.archive.rpartition("/")[2], image.gfx, image.rocm]
-    if image.source is not None:
-        one = image.source
-        patches = [patch.rpartition("/")[2] for patch in one.patches]
-        words += [one.repository, one.ref, one.dockerfile, one.target, one.base_image, patches, one.gfx]
-        words += [sorted(one.args.items())]
-        if one.base is not None:
-            words += [one.base.build, one.base.target, sorted(one.base.args.items())]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:20]

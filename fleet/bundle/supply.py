@@ -6,12 +6,12 @@ from types import MappingProxyType
 
 from fleet.bundle.contents import Record
 from fleet.bundle.manifest import Manifest
-from fleet.bundle.plan import fingerprint
 from fleet.delivery.progress import Moving, silent
 from fleet.image.lock import Lock
 from fleet.image.machine import Here
 from fleet.image.release import Release
 from fleet.image.store import Store
+from fleet.image.strategy import fingerprint
 from fleet.image.workshop import Outlook, Workshop
 from fleet.inventory.model import Host
 from fleet.rollout.relays import groups
@@ -78,4 +78,5 @@ def moved(ours: Lock, theirs: Lock) -> Lock:
         {**ours.archives, **theirs.archives},
         {**ours.local, **theirs.local},
         {**ours.models, **theirs.models},
+        {**ours.choices, **theirs.choices},
     )

@@ -86,6 +86,19 @@ def compose(image: LayoutImage, name: str, made: Made, files: Mapping[str, Found
     )
 
 
+def told_by_config(document: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """The gfx targets and the ROCm version of an image of which only the config was fetched; empty is "not said".
+
+    What its files would say is told by the build arguments too, which BuildKit keeps in the history of a RUN
+    (`RUN |2 BASE_IMAGE=rocm/dev-ubuntu-22.04:7.2.3-complete …`).
+    """
+    config: Mapping[str, Any] = document.get("config") or {}
+    labels = {str(key): str(value) for key, value in (config.get("Labels") or {}).items()}
+    steps = " ".join(str(step.get("created_by", "")) for step in document.get("history") or ())
+    said = dict(re.findall(r"\b(BASE_IMAGE|ROCM_SDK_VERSION|PYTORCH_ROCM_ARCH)=(\S+)", steps))
+    return gfx_targets(labels, _environment(config.get("Env") or ()), said), rocm_version(labels, said, "")
+
+
 def gfx_targets(labels: Mapping[str, str], env: Mapping[str, str], versions: Mapping[str, str]) -> tuple[str, ...]:
     """Sorted targets without features (`gfx90a:xnack+` counts as gfx90a); empty when nothing tells."""
     said = labels.get(LABEL_GFX) or env.get("PYTORCH_ROCM_ARCH") or versions.get("PYTORCH_ROCM_ARCH", "")

@@ -11,6 +11,8 @@ local:  # base images that no registry has: the builder's image ID
   docker.io/team/rocm-base:6.4: sha256:<64 hexadecimal digits>
 models:
   https://huggingface.co meta-llama/Llama-3.1-70B-Instruct main: <40 hexadecimal digits>
+choices:  # of `image.strategy: auto`
+  vllm-rocm <20 hexadecimal digits of what the inventory asks for> gfx90a,gfx942: prebuilt
 """
 
 import os
@@ -35,6 +37,7 @@ _VALUES = {
     "archives": (re.compile(r"sha256:[0-9a-f]{64}"), "a digest, sha256: and 64 hexadecimal digits"),
     "local": (re.compile(r"sha256:[0-9a-f]{64}"), "an image ID, sha256: and 64 hexadecimal digits"),
     "models": (re.compile(r"[0-9a-f]{40}"), "a commit of 40 hexadecimal digits"),
+    "choices": (re.compile(r"prebuilt|source|own_base"), "prebuilt, source or own_base"),
 }
 
 
@@ -44,6 +47,7 @@ class Lock:
 
     A base image is in one of `images` and `local`: what a registry says it is, or what lies on the builder alone.
     `models` go by "ENDPOINT ORG/NAME REVISION".
+    `choices` go by fleet.image.strategy.key_of.
     """
 
     commits: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +55,7 @@ class Lock:
     archives: Mapping[str, str] = field(default_factory=dict)
     local: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     def commit(self, repository: str, ref: str) -> str:
         """The locked commit, or ""."""
@@ -87,6 +92,13 @@ class Lock:
     def with_model(self, key: str, commit: str) -> "Lock":
         return replace(self, models={**self.models, key: commit})
 
+    def choice(self, key: str) -> str:
+        """The locked choice of a strategy, or ""."""
+        return self.choices.get(key, "")
+
+    def with_choice(self, key: str, kind: str) -> "Lock":
+        return replace(self, choices={**self.choices, key: kind})
+
 
 def read(path: Path) -> Lock:
     """The lock, empty when there is no file. Raises InputError with every problem and its line."""
@@ -122,7 +134,8 @@ def dumps(lock: Lock) -> str:
         "commits": dict(sorted(lock.commits.items())),
         "images": dict(sorted(lock.images.items())),
     }
-    for part, found in (("archives", lock.archives), ("local", lock.local), ("models", lock.models)):
+    rest = (("archives", lock.archives), ("local", lock.local), ("models", lock.models), ("choices", lock.choices))
+    for part, found in rest:
         if found:
             data[part] = dict(sorted(found.items()))
     body: str = yaml.safe_dump(data, sort_keys=False, width=1000, allow_unicode=True)

@@ -100,7 +100,7 @@ def _settle(
         if ours is not None and name == ours.reference:
             bases.append(ours)
             continue
-        base, lock = _base(name, workshop, lock)
+        base, lock = base_of(name, workshop, lock)
         bases.append(base)
     first = next((base for base in bases if base.reference == file.values(args).get(BASE_ARG)), Base())
     built = dockerfile.read(build_ca.with_ca(text), source.dockerfile) if source.ca_file else file
@@ -121,7 +121,7 @@ def _text(source: Source, tree: Checkout) -> str:
         raise FleetError(f"{source.repository} at {source.ref} has no {source.dockerfile}", hint=hint) from error
 
 
-def _base(name: str, workshop: Workshop, lock: Lock) -> tuple[Base, Lock]:
+def base_of(name: str, workshop: Workshop, lock: Lock) -> tuple[Base, Lock]:
     """What a base image is: by its registry's digest, else by the ID of the one that the builder has. Both are locked.
 
     A name of Docker Hub that the builder has and never pulled is an image of one's own, so nobody else is asked for it.

@@ -18,7 +18,7 @@ from requests.auth import AuthBase, _basic_auth_str
 
 from fleet.errors import FleetError
 from fleet.image.again import TransientError, again
-from fleet.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from fleet.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, pick_platform
 from fleet.image.registry_words import LOGIN, DeniedError, passing, refusal, unanswered
 from fleet.inventory.settings import Registry
 
@@ -138,13 +138,26 @@ class RegistryClient:
         layers = object_of(found[1], f"{name}:{tag}").get("layers") if found else None
         if not layers or layers[0].get("mediaType") != RECORD:
             return None
-        digest = str(layers[0].get("digest"))
+        return self.blob(name, str(layers[0].get("digest")))
+
+    def blob(self, name: str, digest: str) -> bytes | None:
+        """A small blob's bytes, checked; None when there is none. Raises FleetError for one that is damaged."""
         answer = self._request("GET", f"{name}/blobs/{digest}", scope_of(name, "pull"))
         if answer is None:
             return None
         if _sha256(answer.content) != digest:
-            raise FleetError(f"registry {self._registry.host}: record {name}:{tag} is damaged")
+            raise FleetError(f"registry {self._registry.host}: blob {digest} of {name} is damaged")
         return answer.content
+
+    def config(self, name: str, digest: str) -> dict[str, Any] | None:
+        """The config document of the linux/amd64 image that a manifest or an index of this digest means, or None."""
+        found = self.manifest(name, digest)
+        document = object_of(found[1], f"{name}@{digest}") if found else {}
+        if "manifests" in document:
+            fitting = pick_platform(list(document["manifests"] or ()))
+            return self.config(name, str(fitting[0].get("digest"))) if len(fitting) == 1 else None
+        blob = self.blob(name, str((document.get("config") or {}).get("digest"))) if document else None
+        return object_of(blob, f"{name}@{digest}") if blob is not None else None
 
     def _put_blob(self, name: str, content: bytes) -> dict[str, Any]:
         digest = _sha256(content)

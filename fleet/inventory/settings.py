@@ -40,7 +40,7 @@ class Source:
     dockerfile: str = "docker/Dockerfile.rocm"
     target: str = ""
     base_image: str = ""
-    base: OwnBase | None = None  # excludes base_image
+    base: OwnBase | None = None  # excludes base_image, but for a strategy
     args: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     patches: tuple[str, ...] = ()
     gfx: tuple[str, ...] = ()  # empty = the GPUs that the whole inventory declares
@@ -54,6 +54,9 @@ class Source:
 class Image:
     """What to run. Exactly one of source, prebuilt (a tag or digest reference) and archive (a tarball) is set.
 
+    With a `strategy` (prebuilt, source, own_base, auto) source and prebuilt may both be; what is taken then, says
+    fleet.image.strategy. `require_source`: only what was built from source may run.
+
     `gfx` and `rocm` are said by hand only for images that do not tell themselves.
     """
 
@@ -63,6 +66,8 @@ class Image:
     archive: str = ""
     gfx: tuple[str, ...] = ()
     rocm: str = ""
+    strategy: str = ""
+    require_source: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,20 +64,18 @@ def _images(fleet: Node) -> Iterator[Problem]:
     for path, image, may_inherit in named:
         if not isinstance(image.value, dict):
             continue  # the schema has said so
-        kinds = [kind for kind in ("source", "prebuilt", "archive") if kind in image.value]
-        if len(kinds) != 1:
-            said = f", not {' and '.join(kinds)}" if kinds else ""
-            hint = f"`{kinds[0]}: null` drops an inherited one" if kinds else "for example source: {ref: v0.11.0}"
-            yield image.place.problem(path, f"an image is exactly one of source, prebuilt and archive{said}", hint)
-        if path == "fleet.relay.image" and "source" in image.value:
-            hint = "for example prebuilt: registry:2"
-            yield image.value["source"].place.problem(path, "a relay's registry is not built from source", hint)
+        yield from _kinds(image, path)
+        if path == "fleet.relay.image":
+            for key in ("source", "strategy", "require_source"):
+                if key in image.value:
+                    words = "a relay's registry is not built from source"
+                    yield image.value[key].place.problem(f"{path}.{key}", words, "for example prebuilt: registry:2")
         source = _mapping(image.value.get("source"))
         named_images = {"prebuilt": image.value.get("prebuilt"), "source.base_image": source.get("base_image")}
         for key, node in named_images.items():
             if node is not None and isinstance(node.value, str) and node.value:
                 yield from _reference(node, f"{path}.{key}")
-        if "base" in source:
+        if "base" in source and "strategy" not in image.value:
             yield from _own_base(source, f"{path}.source")
         if "name" not in image.value and not may_inherit:
             yield image.place.problem(path, "an image needs a name", "for example name: vllm-rocm")
@@ -88,6 +86,32 @@ def _reference(node: Node, path: str) -> Iterator[Problem]:
         reference.parse(node.value)
     except UsageError as error:
         yield node.place.problem(path, error.message.removeprefix("image reference "), error.hint)
+
+
+def _kinds(image: Node, path: str) -> Iterator[Problem]:
+    """Exactly one kind, or what a strategy can choose from; and a policy that can be met."""
+    kinds = [kind for kind in ("source", "prebuilt", "archive") if kind in image.value]
+    strategy, policy = image.value.get("strategy"), image.value.get("require_source")
+    if strategy is None and len(kinds) != 1:
+        said = f", not {' and '.join(kinds)}" if kinds else ""
+        hint = f"`{kinds[0]}: null` drops an inherited one" if kinds else "for example source: {ref: v0.11.0}"
+        hint += "; strategy: auto chooses" if kinds == ["source", "prebuilt"] else ""
+        yield image.place.problem(path, f"an image is exactly one of source, prebuilt and archive{said}", hint)
+    elif strategy is not None and "archive" in kinds:
+        hint = "leave strategy out, or drop the archive by `archive: null`"
+        yield strategy.place.problem(f"{path}.strategy", "an archive leaves nothing to choose", hint)
+    elif strategy is not None:
+        needed = {"prebuilt": "prebuilt", "source": "source", "own_base": "source"}.get(str(strategy.value))
+        if needed and needed not in kinds:
+            yield strategy.place.problem(f"{path}.strategy", f"{strategy.value} needs {needed}, which is not there")
+        elif not kinds:
+            hint = "source, prebuilt or both"
+            yield strategy.place.problem(f"{path}.strategy", "there is nothing to choose from", hint)
+    if policy is not None and policy.value is True:
+        barred = strategy is not None and strategy.value == "prebuilt"
+        if barred or (kinds and "source" not in kinds):
+            words = "asks for a build from source, and the image is " + ("prebuilt" if barred else " and ".join(kinds))
+            yield policy.place.problem(f"{path}.require_source", words, "give the image a source")
 
 
 def _own_base(source: dict[str, Node], path: str) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from fleet.image.machine import Here
 from fleet.image.produce import known
 from fleet.image.registry_api import RegistryClient
 from fleet.image.store import Store
+from fleet.image.strategy import decided
 from fleet.image.workshop import Workshop
 from fleet.inventory.model import Host, Inventory
 from fleet.rollout.releases import declared_gfx, orders
@@ -26,7 +27,10 @@ def wanted_by(inventory: Inventory, hosts: Sequence[Host], root: Path, note: Cal
     for order in orders(host for host in hosts if host.settings.services):
         workshop = Workshop(Store(root), Here(), order.registry, lambda _line: None, registries=order.registries)
         try:
-            release = known(order.image, workshop, lock, gfx=gfx)
+            image = decided(order.image, lock, gfx)
+            if image is None:
+                note(f"what the inventory means by image {order.image.name} has not been decided: invoke build")
+            release = known(image, workshop, lock, gfx=gfx) if image is not None else None
             if release is not None:
                 found.setdefault(release.id, "the inventory asks for it")
             if order.registry is not None:

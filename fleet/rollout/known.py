@@ -11,6 +11,7 @@ from fleet.image.machine import Here
 from fleet.image.produce import known
 from fleet.image.release import Release
 from fleet.image.store import Store
+from fleet.image.strategy import decided
 from fleet.image.workshop import Workshop
 from fleet.inventory.model import Host, Inventory
 from fleet.rollout.releases import Order, declared_gfx, orders
@@ -56,7 +57,12 @@ class KnownReleases:
     def _find(self, order: Order, done: threading.Event) -> None:
         workshop = Workshop(Store(self._root), Here(), order.registry, lambda _line: None, registries=order.registries)
         try:
-            release = known(order.image, workshop, self._lock, gfx=declared_gfx(self._inventory))
+            gfx = declared_gfx(self._inventory)
+            image = decided(order.image, self._lock, gfx)
+            if image is None:
+                self._note(order, "its strategy has not been decided yet")
+                return
+            release = known(image, workshop, self._lock, gfx=gfx)
         except (FleetError, OSError) as error:
             self._note(order, str(error))
         else:

@@ -17,6 +17,7 @@ from fleet.image.produce import bring_again, look, produce
 from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
 from fleet.image.store import Store
+from fleet.image.strategy import AUTO, key_of, narrowed
 from fleet.image.workshop import Outlook, Produced, Workshop, ensure_layout
 from fleet.image.workshop import publish as publish_record
 from fleet.inventory.model import Host, Inventory
@@ -26,6 +27,7 @@ from fleet.rollout.base_images import keep_base
 from fleet.rollout.images import pulls_from, registry_of
 from fleet.rollout.records import HostRecords
 from fleet.rollout.relays import registry_images
+from fleet.rollout.strategies import Explained, settle, weigh
 from fleet.transport import Connector
 
 Say = Callable[[str], None]
@@ -121,7 +123,7 @@ def image_of(settings: Settings, own: Image | None, host: str, service: str) -> 
     if image is None:
         raise FleetError(f"{host}: service {service} has no image", hint="set fleet.image, or image under the service")
     name = image.name or (settings.image.name if settings.image else "")
-    return replace(image, name=name or "vllm-rocm")
+    return _one_way(replace(image, name=name or "vllm-rocm"))
 
 
 def declared_gfx(inventory: Inventory) -> tuple[str, ...]:
@@ -157,26 +159,29 @@ def obtain(
         if order.builder not in machines:
             machines[order.builder] = _machine(inventory, order, connector)
         machine = machines[order.builder]
+        bare = Workshop(stock.store, machine, order.registry, say, update, registries=order.registries)
+        image, lock, why = settle(order.image, _wanting(inventory, order.image), gfx, connector, bare, lock)
+        if why:
+            stock.notes.append(f"{image.name}: {why}")
         straight = None
         if publish and order.registry is not None and order.published and order.builder:
             straight = Straight(machine, order.registry, order.staging, say, stock.notes.append, moving)
-        bare = Workshop(stock.store, machine, order.registry, say, update, registries=order.registries)
         workshop = replace(
             bare,
             straight=_bring(straight, stock.store),
             hosts=_records(inventory, hosts, order, connector, say) if order.wanted_by[0][1] else None,
-            again=partial(bring_again, order.image, bare),
-            prove=_proof(prove, machine, order.image, gfx),
+            again=partial(bring_again, image, bare),
+            prove=_proof(prove, machine, image, gfx),
         )
-        found = (look if dry else produce)(order.image, workshop, lock, gfx=gfx)
+        found = (look if dry else produce)(image, workshop, lock, gfx=gfx)
         stock.lock = lock = found.lock
         if order.wanted_by[0][1]:
             at = order.registry if order.published else None
-            stock.found.append(Found(order.image.name, found.key, found.release, at, found.why))
+            stock.found.append(Found(image.name, found.key, found.release, at, found.why))
         if found.release is None:
             stock.notes.append(f"would {found.what}: {found.why}")
-            if straight is not None and order.image.source is not None:
-                stock.notes.append(f"{order.image.name}: {straight.words()}")
+            if straight is not None and image.source is not None:
+                stock.notes.append(f"{image.name}: {straight.words()}")
             continue
         take_in(stock, order, found, found.release, workshop)
         if publish and order.registry is not None and order.published:
@@ -187,6 +192,25 @@ def obtain(
     if lock != before and not dry:
         locks.write(inventory.lock_path, lock)
     return stock
+
+
+def explain(
+    inventory: Inventory, hosts: Iterable[Host], connector: Connector, root: Path, *, say: Say
+) -> tuple[Explained, ...]:
+    """Why each image of the hosts is had the way it is, by what is so now. Nothing is made, and no lock moves."""
+    lock, gfx = locks.read(inventory.lock_path), declared_gfx(inventory)
+    told = []
+    for order in orders(hosts):
+        if order.image.strategy != AUTO:
+            told.append(Explained(order.image, "", None))
+            continue
+        shop = Workshop(
+            Store(root), _machine(inventory, order, connector), order.registry, say, True, registries=order.registries
+        )
+        wanting = _wanting(inventory, order.image)
+        choice = weigh(order.image, wanting, gfx, connector, shop, lock, everything=True)
+        told.append(Explained(order.image, lock.choice(key_of(order.image, gfx)), choice))
+    return tuple(told)
 
 
 def _proof(
@@ -221,7 +245,16 @@ def _records(inventory: Inventory, chosen: Iterable[Host], order: Order, connect
 
 def _wants(settings: Settings, image: Image) -> bool:
     own = [service.image or settings.image for service in settings.services.values()]
-    return any(one is not None and replace(one, name=image.name) == image for one in own)
+    return any(one is not None and _one_way(replace(one, name=image.name)) == image for one in own)
+
+
+def _wanting(inventory: Inventory, image: Image) -> list[Host]:
+    return [host for host in inventory.hosts.values() if _wants(host.settings, image)]
+
+
+def _one_way(image: Image) -> Image:
+    """A strategy that is no question is answered at once."""
+    return narrowed(image, image.strategy)
 
 
 def take_in(stock: Stock, order: Order, produced: Produced | Outlook, release: Release, workshop: Workshop) -> None:

@@ -23,6 +23,7 @@ from fleet.facts.dockerd import image_store
 from fleet.image import lock as locks
 from fleet.image.release import Release
 from fleet.image.store import Store
+from fleet.image.strategy import fingerprint
 from fleet.image.workshop import ensure_layout
 from fleet.inventory import load, select
 from fleet.inventory.model import Host
@@ -106,12 +107,12 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
 def _wants(hosts: tuple[Host, ...], stock: Stock) -> list[Want]:
     """A registry's image for relays is wanted by no service: ""."""
     relays = [
-        Want(host, "", plan.fingerprint(image), stock.relays[host].id)
+        Want(host, "", fingerprint(image), stock.relays[host].id)
         for image, names in registry_images(hosts).items()
         for host in names
     ]
     return relays + [
-        Want(host.name, service.name, plan.fingerprint(image), stock.releases[host.name][service.name].id)
+        Want(host.name, service.name, fingerprint(image), stock.releases[host.name][service.name].id)
         for host in hosts
         for service in host.settings.services.values()
         for image in [image_of(host.settings, service.image, host.name, service.name)]

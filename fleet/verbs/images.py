@@ -1,7 +1,9 @@
-"""`build` and `push`: the images of the selected hosts, made once."""
+"""`build` and `push`: the images of the selected hosts, made once, or the reasons for making them so."""
 
 from fleet.cli import Options
-from fleet.report import outcomes, terminal
+from fleet.errors import UsageError
+from fleet.report import outcomes, strategy, terminal
+from fleet.rollout import releases
 from fleet.rollout.releases import obtain
 from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
@@ -29,3 +31,19 @@ def build(options: Options, *, update: bool, publish: bool) -> int:
     else:
         outcomes.show_stock(stock)
     return 0
+
+
+def explain(options: Options, *, update: bool) -> int:
+    """The table of reasons of each image, by what is so now. Exit 1 where nothing fits."""
+    if update:
+        raise UsageError("--explain moves no lock", hint="it shows what build --update would choose")
+    inventory, chosen = inventory_and_hosts(options)
+    secrets.require(serving(chosen), services=False)
+    say = narrator(options)
+    with connected(options) as connector:
+        found = releases.explain(inventory, serving(chosen), connector, ROOT, say=say.line)
+    if options.json:
+        terminal.show_json(strategy.document(found))
+    else:
+        strategy.show(found)
+    return 1 if any(one.choice is not None and not one.choice.kind for one in found) else 0

@@ -14,6 +14,7 @@ from fleet.image.registry_shelf import ShelfClient
 from fleet.image.registry_words import UnsupportedError
 from fleet.image.release import Release
 from fleet.image.scratch import left
+from fleet.image.strategy import AUTO
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Registry
 from fleet.journal import Journal
@@ -128,7 +129,8 @@ def prune_registries(scene: Scene) -> None:
     for order in _orders(scene):
         if order.registry is not None and order.published and order.registry.host not in spared:
             shelves[order.registry.host, order.image.name] = order.registry
-            if order.image.source is not None and order.image.source.base is not None:
+            source = order.image.source
+            if source is not None and (source.base is not None or order.image.strategy == AUTO):
                 shelves[order.registry.host, base_name(order.image.name)] = order.registry
                 bases.add(base_name(order.image.name))
     for (host, name), one in shelves.items():

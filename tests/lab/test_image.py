@@ -1,6 +1,7 @@
 """One image, built once on Debian 13's engine, is the same release wherever it arrives."""
 
 import io
+import json
 import re
 import subprocess
 import tarfile
@@ -18,6 +19,7 @@ from fleet.image.build import BuildError
 from fleet.image.convert import to_layout
 from fleet.image.layout import read
 from fleet.image.lock import Lock
+from fleet.image.lock import read as read_lock
 from fleet.image.machine import There
 from fleet.image.produce import look, produce
 from fleet.image.registry_api import RegistryClient
@@ -31,6 +33,7 @@ from fleet.nightly.plan import BUILD, decide
 from fleet.rollout.base_images import keep_base
 from fleet.secret import Secret
 from fleet.transport import Connector, Session
+from tests.lab.cli import Controller
 from tests.lab.conftest import REGISTRY, lab_name
 from tests.unit.image import layouts
 
@@ -152,6 +155,37 @@ def test_the_image_explains_itself(released: tuple[Workshop, Release, str, Lock]
     assert release.entrypoint == ("vllm", "serve")
     assert release.dropped == ("HEALTHCHECK",)
     assert release.base == BASE
+
+
+def test_a_strategy_is_explained_by_the_fleets_own_drivers_and_kept_in_the_lock(
+    site: Site, released: tuple[Workshop, Release, str, Lock], tmp_path: Path
+) -> None:
+    source = {"repository": str(site.repository), "ref": "v0.11.0"}
+    image: dict[str, object] = {
+        "strategy": "auto",
+        "prebuilt": f"{site.registry.host}/vllm-rocm:{released[1].id}",
+        "source": source,
+    }
+    image |= {"rocm": "7.2.1"}
+    inventory = tmp_path / "auto.yaml"
+    inventory.write_text(site.lab.inventory.read_text())
+    over = tmp_path / "over.yaml"
+    over.write_text(json.dumps({"all": {"vars": {"fleet": {"image": image}}}}))
+    controller = Controller(tmp_path, (inventory, over))
+    code, told = controller.ask("build", "--explain")
+    (one,) = told["images"]
+    assert (code, one["chosen"], one["locked"]) == (0, "prebuilt", "")
+    (rocm,) = [row for row in one["reasons"] if (row["candidate"], row["question"]) == ("prebuilt", "ROCm")]
+    assert rocm["evidence"].startswith("7.2.1 is documented for driver 6.16.13 of old, store")
+    assert not (tmp_path / "auto.lock.yaml").exists()
+    assert controller.run("build").returncode == 0
+    assert list(read_lock(tmp_path / "auto.lock.yaml").choices.values()) == ["prebuilt"]
+    image |= {"require_source": True}
+    over.write_text(json.dumps({"all": {"vars": {"fleet": {"image": image}}}}))
+    shown = controller.run("build", "--explain").stdout
+    assert re.search(r"policy +require_source +does not fit", shown)
+    assert "chosen: own_base fits" in shown
+    assert "the lock has no choice yet" in shown
 
 
 def test_a_second_build_does_nothing_from_another_controller_too(

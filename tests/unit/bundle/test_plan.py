@@ -14,6 +14,7 @@ from fleet.bundle.tool import locked, requirements
 from fleet.delivery.holdings import HeldImage, Holdings
 from fleet.errors import FleetError, UsageError
 from fleet.image.layout import read
+from fleet.image.strategy import fingerprint
 from fleet.inventory.settings import Image, Source
 from tests.unit.image.layouts import make
 
@@ -162,9 +163,9 @@ def test_what_is_no_have_file_is_said(tmp_path: Path, text: str) -> None:
 
 
 def test_an_image_is_the_same_on_both_sides_wherever_its_archive_lay() -> None:
-    assert plan.fingerprint(Image("v", archive="/a/x.tar")) == plan.fingerprint(Image("v", archive="/b/x.tar"))
-    assert plan.fingerprint(Image("v", archive="/a/x.tar")) != plan.fingerprint(Image("v", archive="/a/y.tar"))
-    assert plan.fingerprint(Image("v", Source("v1"))) != plan.fingerprint(Image("v", Source("v2")))
+    assert fingerprint(Image("v", archive="/a/x.tar")) == fingerprint(Image("v", archive="/b/x.tar"))
+    assert fingerprint(Image("v", archive="/a/x.tar")) != fingerprint(Image("v", archive="/a/y.tar"))
+    assert fingerprint(Image("v", Source("v1"))) != fingerprint(Image("v", Source("v2")))
 
 
 def test_wheels_must_have_a_checksum_of_the_lock(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from fleet.bundle.contents import Record
 from fleet.bundle.manifest import Manifest, Want
-from fleet.bundle.plan import fingerprint
 from fleet.bundle.supply import moved, supply, wanted
 from fleet.image.lock import Lock
 from fleet.image.release import Release
+from fleet.image.strategy import fingerprint
 from fleet.inventory import load, select
 from fleet.inventory.model import Host
 from fleet.rollout.releases import image_of

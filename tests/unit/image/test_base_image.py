@@ -48,7 +48,7 @@ def ask(
 
     monkeypatch.setattr(recipe, "resolve_tag", resolve)
     shop = Workshop(Store(Path("/nowhere")), Builder(digests), None, lambda _line: None, update=True)
-    base, lock = recipe._base(NAME, shop, lock)
+    base, lock = recipe.base_of(NAME, shop, lock)
     return base, lock, bool(asked)
 
 

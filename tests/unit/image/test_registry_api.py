@@ -239,7 +239,7 @@ def test_an_ordinary_image_under_the_tag_is_no_record() -> None:
 def test_a_damaged_record_is_refused() -> None:
     manifest = json.dumps({"layers": [{"mediaType": RECORD, "digest": DIGEST}]}).encode()
     registry, _ = client(lambda _m, url, _a: (200, {}, b"other" if "/blobs/" in url else manifest))
-    with pytest.raises(FleetError, match="record vllm:fleet-1 is damaged"):
+    with pytest.raises(FleetError, match=r"blob sha256:a+ of vllm is damaged"):
         registry.get_record("vllm", "fleet-1")
 
 
@@ -274,3 +274,24 @@ def tagged(before: str) -> Callable[[str, str, str], Answer]:
         return 200, {"Content-Type": OCI_MANIFEST}, b"{}"
 
     return answer
+
+
+def test_the_config_of_an_index_is_that_of_our_platform() -> None:
+    config = json.dumps({"config": {"Env": ["A=b"]}}).encode()
+    manifest = json.dumps({"config": {"digest": digest_of(config)}}).encode()
+    entries = [
+        {"digest": digest_of(manifest), "platform": {"os": "linux", "architecture": "amd64"}},
+        {"digest": DIGEST, "platform": {"os": "linux", "architecture": "arm64"}},
+        {"digest": OTHER, "platform": {"os": "unknown", "architecture": "unknown"}},
+    ]
+    index = json.dumps({"manifests": entries}).encode()
+    bodies = {digest_of(one): one for one in (config, manifest, index)}
+
+    def answer(_method: str, url: str, _authorization: str) -> Answer:
+        body = bodies.get(url.rpartition("/")[2])
+        return (404, {}, b"") if body is None else (200, {}, body)
+
+    registry, _ = client(answer)
+    assert registry.config("vllm", digest_of(index)) == {"config": {"Env": ["A=b"]}}
+    assert registry.config("vllm", digest_of(manifest)) == {"config": {"Env": ["A=b"]}}
+    assert registry.config("vllm", DIGEST) is None

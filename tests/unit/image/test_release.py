@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError
-from fleet.image.describe import Made, dropped_by_conversion, parse_versions, release_of
+from fleet.image.describe import Made, dropped_by_conversion, parse_versions, release_of, told_by_config
 from fleet.image.image_files import find
 from fleet.image.layout import read
 from fleet.image.release import Release, dumps, from_json, loads, to_json
@@ -46,6 +46,17 @@ def test_reads_a_legacy_image_from_env_and_opt_rocm(tmp_path: Path) -> None:
     assert found.rocm == "7.2.3"
     assert found.gfx == ("gfx90a", "gfx942")
     assert found.env["PATH"] == "/bin"
+
+
+def test_a_config_alone_tells_by_its_labels_its_environment_and_the_arguments_of_its_history() -> None:
+    run = "RUN |2 BASE_IMAGE=rocm/dev-ubuntu-22.04:7.2.3-complete PYTORCH_ROCM_ARCH=gfx90a;gfx942 /bin/sh -c true"
+    history = [{"created_by": run}, {"empty_layer": True}]
+    assert told_by_config({"history": history}) == (("gfx90a", "gfx942"), "7.2.3")
+    config: dict[str, Any] = {"Env": ["PYTORCH_ROCM_ARCH=gfx950"]}
+    assert told_by_config({"history": history, "config": config}) == (("gfx950",), "7.2.3")
+    config["Labels"] = {"io.fleet.gfx": "gfx942", "io.fleet.rocm": "7.14"}
+    assert told_by_config({"history": history, "config": config}) == (("gfx942",), "7.14")
+    assert told_by_config({}) == ((), "")
 
 
 def test_the_base_tag_is_the_last_resort(tmp_path: Path) -> None:

@@ -41,6 +41,42 @@ CASES = {
         FLEET + "      image: {name: v, source: {ref: m, base: {dockerfile: d}}}\n",
         "fleet.image.source.base.dockerfile: unknown key",
     ),
+    "two kinds without a strategy": (
+        FLEET + "      image: {name: v, source: {ref: m}, prebuilt: 'a:b'}\n",
+        "not source and prebuilt (`source: null` drops an inherited one; strategy: auto chooses)",
+    ),
+    "no such strategy": (
+        FLEET + "      image: {name: v, source: {ref: m}, strategy: own-base}\n",
+        "fleet.image.strategy: must be one of prebuilt, source, own_base, auto, not own-base (did you mean own_base?)",
+    ),
+    "strategy without its kind": (
+        FLEET + "      image: {name: v, strategy: own_base, prebuilt: 'a:b'}\n",
+        "i.yaml:5:34: fleet.image.strategy: own_base needs source, which is not there",
+    ),
+    "strategy prebuilt of a source": (
+        FLEET + "      image: {name: v, strategy: prebuilt, source: {ref: m}}\n",
+        "i.yaml:5:34: fleet.image.strategy: prebuilt needs prebuilt, which is not there",
+    ),
+    "strategy of an archive": (
+        FLEET + "      image: {name: v, strategy: auto, archive: a.tar}\n",
+        "i.yaml:5:34: fleet.image.strategy: an archive leaves nothing to choose",
+    ),
+    "strategy of nothing": (
+        FLEET + "      image: {name: v, strategy: auto}\n",
+        "i.yaml:5:34: fleet.image.strategy: there is nothing to choose from (source, prebuilt or both)",
+    ),
+    "a policy that cannot be met": (
+        FLEET + "      image: {name: v, prebuilt: 'a:b', require_source: true}\n",
+        "i.yaml:5:57: fleet.image.require_source: asks for a build from source, and the image is prebuilt",
+    ),
+    "a policy against its strategy": (
+        FLEET + "      image: {name: v, source: {ref: m}, prebuilt: 'a:b', strategy: prebuilt, require_source: true}\n",
+        "fleet.image.require_source: asks for a build from source, and the image is prebuilt",
+    ),
+    "a strategy for a relay": (
+        FLEET + "      relay: {image: {prebuilt: 'registry:2', strategy: auto}}\n",
+        "i.yaml:5:57: fleet.relay.image.strategy: a relay's registry is not built from source",
+    ),
     "wrong type": (
         FLEET + "      gpus: {count: many}\n",
         "i.yaml:5:21: fleet.gpus.count: must be a whole number, not a string",

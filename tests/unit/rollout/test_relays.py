@@ -7,12 +7,12 @@ import pytest
 
 from fleet.bundle.contents import unserved
 from fleet.bundle.manifest import Manifest, Want
-from fleet.bundle.plan import fingerprint
 from fleet.delivery.plan import Keep, Load, PlaceCa, Pull, Step, Sweep, Tag
 from fleet.delivery.relay import Distrust, Ground, StopRelay
 from fleet.delivery.staging import StagedImage, Staging
 from fleet.image.lock import Lock
 from fleet.image.release import Release
+from fleet.image.strategy import fingerprint
 from fleet.inventory import load
 from fleet.inventory.model import Host
 from fleet.inventory.settings import Image, Relay
