@@ -62,6 +62,8 @@ def registry(images: Sequence[Release]) -> Iterator[str]:
         }
         content[f"manifests/{record_tag(key)}"] = json.dumps(manifest).encode()
         content[f"blobs/{digest_of(record)}"] = record
+    tags = [path.removeprefix("manifests/") for path in content if path.startswith("manifests/fleet-")]
+    content["tags/list"] = json.dumps({"name": NAME, "tags": tags}).encode()
     _Answer.content = content
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     try:
@@ -79,12 +81,13 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        path = self.path.removeprefix(f"/v2/{NAME}/")
+        path = self.path.partition("?")[0].removeprefix(f"/v2/{NAME}/")
         body = self.content.get(path)
         self.send_response(404 if body is None else 200)
         self.send_header("Content-Type", OCI_MANIFEST)
-        if "@" not in path and path.startswith("manifests/sha256:"):
-            self.send_header("Docker-Content-Digest", path.removeprefix("manifests/"))
+        if body is not None and path.startswith("manifests/"):
+            named = path.removeprefix("manifests/")
+            self.send_header("Docker-Content-Digest", named if named.startswith("sha256:") else digest_of(body))
         self.send_header("Content-Length", str(len(body or b"")))
         self.end_headers()
         if self.command == "GET":

@@ -6,7 +6,7 @@ so a digest with a tag that somebody else gave it stays, and so does one that an
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fleet.errors import FleetError
@@ -72,13 +72,14 @@ def plan_registry(
     tags_of: dict[str, set[str]] = {}
     for tag, digest in shelf.tags.items():
         tags_of.setdefault(digest, set()).add(tag)
-    newest = sorted(releases.values(), key=lambda one: (_born(one, tags_of), one.id), reverse=True)[:keep]
+    by_age = sorted(releases.values(), key=lambda one: (born(one, tags_of.get(one.manifest_digest, ())), one.id))
+    newest = by_age[::-1][:keep]
     stays = dict(needed)
     for one in newest:
         stays.setdefault(one.id, f"one of the {keep} newest of {shelf.name} in {shelf.registry}")
     steps: list[DeleteManifest] = []
     kept: list[Kept] = []
-    for release in sorted(releases.values(), key=lambda one: (_born(one, tags_of), one.id)):
+    for release in by_age:
         records = {tag for tag, one in shelf.records.items() if one.id == release.id}
         why = stays.get(release.id) or _foreign(shelf, release, records, tags_of)
         if why:
@@ -103,9 +104,9 @@ def needed_bases(shelf: Shelf, keys: Mapping[str, str]) -> dict[str, str]:
     return {name: keys[key] for key, name in pairs if key in keys}
 
 
-def _born(release: Release, tags_of: Mapping[str, set[str]]) -> str:
-    """When it was made: by its night's tag, else as the image itself says."""
-    nights = [tag[:8] for tag in tags_of.get(release.manifest_digest, ()) if NIGHT_TAG.fullmatch(tag)]
+def born(release: Release, tags: Iterable[str]) -> str:
+    """The day that it was made, as `20261129`: by its night's tag, else as the image itself says."""
+    nights = [tag[:8] for tag in tags if NIGHT_TAG.fullmatch(tag)]
     return max(nights, default="") or release.created[:10].replace("-", "")
 
 

@@ -14,6 +14,7 @@ from fleet.image.workshop import Workshop
 from fleet.inventory.model import Host, Inventory
 from fleet.rollout.releases import declared_gfx, orders
 
+ASKED = "the inventory asks for it"
 LAST_GOOD = "last-good"  # the registry's tag that moves at the end of a good night
 
 
@@ -32,7 +33,7 @@ def wanted_by(inventory: Inventory, hosts: Sequence[Host], root: Path, note: Cal
                 note(f"what the inventory means by image {order.image.name} has not been decided: invoke build")
             release = known(image, workshop, lock, gfx=gfx) if image is not None else None
             if release is not None:
-                found.setdefault(release.id, "the inventory asks for it")
+                found.setdefault(release.id, ASKED)
             if order.registry is not None:
                 with RegistryClient(order.registry) as client:
                     digest = client.digest(order.image.name, LAST_GOOD)

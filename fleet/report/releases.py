@@ -1,4 +1,4 @@
-"""`invoke releases`: what each host runs, ran, and can go back to. Rows are made here, pure, and shown."""
+"""`invoke releases --history`: what each host runs, ran, and can go back to. Rows are made here, pure, and shown."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass

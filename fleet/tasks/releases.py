@@ -13,12 +13,13 @@ _RELEASE = "The beginning of its id, digest or content key, or its reference."
     name="list",
     default=True,
     service="Only this service. Several with commas between.",
+    history="What each host runs and ran, whether it answered, and what `rollback` goes back to.",
 )
-def list_(options: Options, service: str = "") -> int:
-    """Show what each host runs and ran, whether it answered, and what `rollback` goes back to."""
+def list_(options: Options, service: str = "", history: bool = False) -> int:
+    """Show every release that registries and hosts know: what it is, where it lies, answered and runs, what keeps it."""
     from fleet.verbs.releases import show_releases
 
-    return show_releases(options, words(service))
+    return show_releases(options, words(service), history=history)
 
 
 @verb(*CONNECT, example="invoke releases.show 3f9c1a -i prod", name="show", release=_RELEASE)

@@ -71,7 +71,7 @@ def test_the_next_release_serves_elsewhere_and_the_first_is_remembered(fleet: Fl
     assert done.returncode == 0, done.stderr
     assert marks(fleet) == ["b second", "b second"]
     assert states(fleet) == [("runs", True, False), ("before", True, True)]
-    shown = fleet.wants("b").run("releases").stdout
+    shown = fleet.wants("b").run("releases", "--history").stdout
     assert shown.count("goes here") == len(HOSTS)
     assert shown.count("on the host, container kept") == len(HOSTS)
     rows = fleet.wants("b", env={"ROUND": "second"}, port=MOVED).ask("status")[1]["hosts"]

@@ -1,5 +1,6 @@
 """A roll over a simulated fleet: every host is replaced, and a second deploy finds nothing to do."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 
 from benchmarks.simulated.fleet import Cost, SimulatedFleet, simulated
 from benchmarks.simulated.machine import Delays
+from benchmarks.simulated.registry import releases
 
 HOSTS = 12
 QUICK = Delays(trip=0.001, probe=0.02, pull=0.05, stop=0.05, start=0.2, token=0.001)
@@ -47,6 +49,32 @@ def test_replicas_that_are_bound_to_one_address_are_asked_there(fleet: Simulated
     told = fleet.run("status", release=1)
     assert told.code == 0, told.output
     assert "no answer" not in told.output
+
+
+def test_a_release_is_one_row_of_what_the_registry_and_all_hosts_say_of_it(fleet: SimulatedFleet) -> None:
+    shown = fleet.run("releases", "--json", release=1)
+    assert shown.code == 0, shown.output
+    found = {one["id"]: one for one in json.loads(shown.output)["releases"]}
+    old, new = (found[one.id] for one in releases())
+    everywhere = sorted(f"node-{number:03d}" for number in range(1, HOSTS + 1))
+    assert sorted(new["running"]) == sorted(new["verified"]) == sorted(new["hosts"]) == everywhere
+    assert (sorted(old["verified"]), old["running"], old["asked"], new["asked"]) == (everywhere, {}, False, True)
+    assert old["registries"] == new["registries"] != []
+    assert old["record"]["gfx"] == ["gfx942"]
+
+
+def test_a_registry_that_is_down_is_said_and_what_the_hosts_know_is_shown(fleet: SimulatedFleet) -> None:
+    path = fleet.folder / "release-1.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r'registry: \{host: "[^"]+"', 'registry: {host: "127.0.0.1:9"', text), encoding="utf-8")
+    try:
+        shown = fleet.run("releases", release=1)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert shown.code == 1, shown.output
+    assert "FAILED registry 127.0.0.1:9" in shown.output
+    assert all(one.id in shown.output for one in releases())
+    assert f"node-[001:{HOSTS:03d}]" in shown.output
 
 
 def test_another_kernel_is_drift_until_an_answer_or_a_person_accepts_it(fleet: SimulatedFleet) -> None:
