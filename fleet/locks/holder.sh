@@ -140,6 +140,17 @@ fire() {
   done
 }
 
+docker() {
+  # An engine that hangs must not keep the lock for ever. A stop may take its grace, an answer a few seconds.
+  case $1 in
+    version | inspect) limit=10 ;;
+    stop) limit=$(($3 + 60)) ;; # stop --time GRACE NAME
+    *) limit=120 ;;
+  esac
+  # By KILL: this process ignores TERM, and some of its children do too. Only the client ends by it.
+  if timeout 1 true 2>/dev/null; then timeout -s KILL "$limit" docker "$@"; else command docker "$@"; fi
+}
+
 note() {
   # Whatever logger does, the command behind it must be able to say all that it has to say.
   ! command -v logger >/dev/null || logger -t fleet
@@ -147,11 +158,12 @@ note() {
 }
 
 wait_engine() {
-  # At most $1 seconds, until the engine answers: it may be starting again just now.
-  left=$1
-  while [ "$left" -gt 0 ] && ! docker version >/dev/null 2>&1; do
+  # At most $1 seconds, until the engine answers: it may be starting again just now, or hang.
+  now
+  until=$((uptime + $1))
+  while [ "$uptime" -lt "$until" ] && ! docker version >/dev/null 2>&1; do
     sleep 1
-    left=$((left - 1))
+    now
   done
 }
 

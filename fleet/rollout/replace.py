@@ -17,7 +17,7 @@ from fleet.rollout.site import Site, look
 from fleet.serving.context import Context
 from fleet.serving.execute import carry_out
 from fleet.serving.observe import running
-from fleet.serving.steps import Change, Stop
+from fleet.serving.steps import Change, Rename, Stop
 from fleet.serving.verify import healthy
 from fleet.transport import fan_out
 
@@ -40,10 +40,13 @@ def cost(site: Site) -> Counts:
         stopped = [found[step.name] for step in change.steps if isinstance(step, Stop) and step.name in found]
         here: dict[str, int] = {}
         for one in stopped:
-            if one.owned and one.alive and not one.candidate:
+            if one.owned and one.alive:
                 here[one.service] = here.get(one.service, 0) + 1
         for service, count in here.items():
             most[service] = max(most.get(service, 0), count)
+        for step in change.commit:  # what has its name now is stopped by it later
+            if isinstance(step, Rename) and step.name in found:
+                found[step.to] = found.pop(step.name)
     return most
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 
 from fleet.serving.draining import NONE, Drains
 from fleet.serving.inspection import Inspection, replica_of
-from fleet.serving.planning import Work, differences, stopped
+from fleet.serving.planning import Work, stopped
 from fleet.serving.replacing import plan_replica
 from fleet.serving.spec import ContainerSpec
-from fleet.serving.steps import Change, Remove, SaveLogs, ServingPlan, SetRestart, Step
+from fleet.serving.stale import clear_candidates
+from fleet.serving.steps import Change, Remove, ServingPlan, Step
 
 
 def plan(
@@ -47,6 +48,7 @@ def plan(
         [],
         [],
         {},
+        {},
         drains,
         aside,
         drained,
@@ -56,7 +58,7 @@ def plan(
         for one in work.real.values()
         if one.newer
     ]
-    _drop_stale_candidates(work)
+    clear_candidates(work)
     for spec in wanted.values():
         plan_replica(work, spec)
     _orphans(work)
@@ -81,47 +83,6 @@ def plan_stop(found: Iterable[Inspection], services: frozenset[str], drains: Dra
     return ServingPlan(changes, tuple(f"{one.name}: already stopped" for one in ours if not one.alive))
 
 
-def _drop_stale_candidates(work: Work) -> None:
-    """Candidates of a deploy that was cut off, when they are not what is wanted now."""
-    for candidate in [one for one in work.real.values() if one.candidate]:
-        spec = work.wanted.get(replica_of(candidate))
-        if spec is None:
-            if (
-                work.prune and candidate.service not in work.aside
-            ):  # before it can be taken for something that served, and be put back
-                _drop(work, candidate, "no service wants it")
-            continue
-        current = work.real.get(spec.name)
-        settled = current is not None and current.owned and not differences(spec, current, work.written)
-        if not settled and not differences(spec, candidate, work.written):
-            continue
-        reason = "left over by an earlier run, the serving one is right" if settled else "left over by an earlier run"
-        _drop(work, candidate, reason)
-
-
-def _drop(work: Work, candidate: Inspection, why: str) -> None:
-    """Nothing about the old ones may be forgotten with it.
-
-    Ours remember their policy by label, and one that stays held is known to have served; a stranger's is given back.
-    """
-    steps: list[Step] = []
-    for held in candidate.replaces:
-        old = work.real.get(held.name)
-        if old is None:
-            continue
-        work.held[old.name] = held
-        if not old.owned and old.restart != held.restart:
-            steps.append(SetRestart(old.name, held.restart, f"{candidate.name} does not replace it any more"))
-            work.real[old.name] = _with_policy(old, held.restart)
-    steps.append(SaveLogs(candidate.name, why))
-    if candidate.alive:
-        steps[:0] = work.drains.out(candidate, why)  # an earlier run may have put it into its router
-        steps += stopped(candidate, why)
-    steps.append(Remove(candidate.name, why))
-    del work.real[candidate.name]
-    work.changes.append(Change(candidate.name, why, tuple(steps)))
-
-
 def _orphans(work: Work) -> None:
     """Ours, but of no service that is wanted here."""
     for one in list(work.real.values()):
@@ -135,7 +96,3 @@ def _orphans(work: Work) -> None:
             steps.append(Remove(one.name, "no service wants it"))
             work.changes.append(Change(one.name, "no service wants it", tuple(steps)))
             del work.real[one.name]
-
-
-def _with_policy(one: Inspection, policy: str) -> Inspection:
-    return Inspection(**{**vars(one), "restart": policy})

@@ -28,6 +28,7 @@ class Work:
     notes: list[str]
     problems: list[str]
     held: dict[str, Held]  # what dropped candidates had replaced
+    dropped: dict[str, tuple[Step, ...]]  # by replica, what takes its dropped candidate away
     drains: Drains
     aside: frozenset[str]
     drained: frozenset[str]

@@ -45,6 +45,7 @@ def _settled(work: Work, spec: ContainerSpec, current: Inspection) -> None:
     """The right container: at most its policy and its state are wrong."""
     steps: list[Step] = []
     why: list[str] = []
+    dropped = work.dropped.pop(spec.name, ())
     verdict = compare(spec, current)
     if isinstance(verdict, Update | Recreate):
         why += map(str, verdict.differences)
@@ -77,6 +78,11 @@ def _settled(work: Work, spec: ContainerSpec, current: Inspection) -> None:
         why.append("an earlier run left it out of its router")
         steps.append(Wait(spec.name, spec.service, spec.port, why[-1]))
         steps.append(Verify(spec.name, spec.service, spec.port, "only an answer proves that it serves"))
+    if dropped:
+        why.append("an earlier run left a candidate")
+        steps[:0] = dropped
+        if current.state != "running":
+            undo.append(Start(spec.name, "it is what is wanted"))
     if not steps:
         work.kept.append(f"{spec.name}: runs {spec.image.release} as wanted")
         return
@@ -96,7 +102,7 @@ def _replace(
     blockers = [*old, *([current] if current and current not in old else [])]
     blockers += [one for one in _blockers(work, spec, frozenset(known)) if one not in blockers]
     held = tuple(known.get(one.name) or work.held.get(one.name) or held_as(one) for one in blockers)
-    steps: list[Step] = []
+    steps: list[Step] = list(work.dropped.pop(spec.name, ()))
     for one in blockers:
         steps += work.drains.out(one, f"{name} replaces it")
     if spec.secrets_file and spec.secrets_file not in work.written:

@@ -17,7 +17,7 @@ import pytest
 from fleet.errors import HostError
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Settings
-from fleet.locks import WAIT_GPUS_IDLE, Heart, HostLock, LockedError, Owner, holder_of, unlock
+from fleet.locks import WAIT_ENGINE, WAIT_GPUS_IDLE, Heart, HostLock, LockedError, Owner, holder_of, unlock
 from fleet.transport import Connector, Session
 from tests.proc import command_lines
 from tests.ssh.conftest import Keys
@@ -368,3 +368,19 @@ def test_what_a_switch_did_is_told_to_the_log_of_the_host(
         "fleet: err",
         "fleet: the dead man's switch ran (left): sh -c 'echo out; echo err >&2; exit 3': exit 3",
     ]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_engine_that_hangs_keeps_no_lock_for_ever(session: Session, place: Path, tmp_path: Path, shell: str) -> None:
+    """A switch's commands come to an end one by one, and the last is tried although the first never answered."""
+    log, engine = tmp_path / "log", tmp_path / "bin/docker"
+    engine.parent.mkdir()
+    engine.write_text(f'#!/bin/sh\necho "$1" >>{log}\n[ "$1" != stop ] || exec sleep 600\n')
+    engine.chmod(0o755)
+    words = f"env PATH={engine.parent}:{os.environ['PATH']} {shell}"
+    lock = HostLock.take(session, OWNER, place=str(place), shell=words)
+    # The grace and a minute more is what a stop gets: here two seconds.
+    lock.arm((WAIT_ENGINE, ("docker", "stop", "--time", "-58", "old"), ("docker", "start", "old")))
+    lock.abandon()
+    assert within(20, lambda: free(place))
+    assert log.read_text().split() == ["version", "stop", "start"]

@@ -142,6 +142,9 @@ def test_a_kept_container_that_somebody_started_gives_way() -> None:
 
 
 HELD = Held("chat-0", "unless-stopped", running=True)
+ANSWERED = predict(
+    built(service(), of=image("r3")).spec, name="chat-0-new", held=(HELD,), state="running", restart="unless-stopped"
+)
 HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
     "new created but not started, old still serves": (
         [serving(OLD), predict(NEW, name="chat-0-new", held=(HELD,))],
@@ -187,6 +190,13 @@ HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
          "remove chat-0-new", "create chat-0-new from vllm-rocm:r2", "wait until VRAM is free on all GPUs",
          "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
+    "the candidate is of another spec by now, and had answered": (
+        [serving(OLD, restart="no", state="exited"), ANSWERED],
+        ["rename chat-0 to chat-0-previous", "rename chat-0-new to chat-0", "create chat-0-new from vllm-rocm:r2",
+         "set restart=no on chat-0", "stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs",
+         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new",
+         "remove chat-0-previous", "rename chat-0 to chat-0-previous", "rename"],
+    ),
     "the old one is wanted again": (
         [serving(NEW, restart="no", state="exited"),
          predict(OLD, name="chat-0-new", held=(HELD,), state="running")],
@@ -213,8 +223,8 @@ def test_each_half_state_is_taken_up_where_it_was_cut_off(state: str) -> None:
 @pytest.mark.parametrize("state", [name for name, (found, _) in HALF_STATES.items() if found[0].name == "chat-0"])
 def test_from_each_half_state_a_failure_still_brings_the_old_one_back(state: str) -> None:
     containers, _ = HALF_STATES[state]
-    if state == "the old one is wanted again":
-        return  # there the old one is what is started
+    if state in ("the old one is wanted again", "the candidate is of another spec by now, and had answered"):
+        return  # there the old one is what is started, or another one serves
     engine = Engine(sick=lambda one: one.image_id == NEW.image.config_digest).put(*containers)
     assert engine.run(again(engine, NEW)) == ["chat-0"]
     assert list(engine.containers.values()) == [serving(OLD)]
@@ -383,6 +393,29 @@ def test_however_often_the_controller_dies_a_failing_release_never_costs_the_ser
         except Killed:
             continue
     assert list(engine.containers.values()) == [serving(OLD)]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_what_had_answered_serves_on_however_often_the_controller_of_a_failing_release_dies(one: int, two: int) -> None:
+    engine = Engine(sick=runs_release("r2")).put(serving(OLD, restart="no", state="exited"), ANSWERED)
+    for steps in (one, two, 1_000):
+        engine.steps_left = steps
+        try:
+            engine.run(again(engine, NEW))
+        except Killed:
+            continue
+    serves = engine.containers["chat-0"]
+    assert (serves.state, serves.restart, serves.image_id) == ("running", "unless-stopped", ANSWERED.image_id)
+
+
+@pytest.mark.parametrize("wanted", [NEW, OLD])
+def test_a_dropped_candidate_that_runs_is_stopped_where_the_host_would_start_the_old_one(wanted: ContainerSpec) -> None:
+    """Or a controller that dies between two changes leaves a host on which nothing serves."""
+    candidate = replace(ANSWERED, restart="no")
+    (change,) = plan([wanted], [serving(OLD, restart="no", state="exited"), candidate]).changes
+    assert any(isinstance(step, Stop) and step.name == "chat-0-new" for step in change.steps)
+    assert any(isinstance(step, Start) and step.name == "chat-0" for step in change.undo)
 
 
 def runs_release(release: str) -> Callable[[Inspection], bool]:
