@@ -6,7 +6,7 @@ asked in turn: our own labels, `/app/versions.txt`, `/opt/rocm/.info/version`, t
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.image.image_files import Found, find
@@ -42,13 +42,14 @@ class Made:
     gfx: tuple[str, ...] = ()  # said by hand in the inventory; wins over the image's words
     rocm: str = ""
     dropped: tuple[str, ...] = ()
+    args: Mapping[str, str] = field(default_factory=dict)
 
 
 def release_of(image: LayoutImage, name: str, made: Made) -> Release:
-    """The release of an image in a layout. Its layers are searched only for what labels and env leave open."""
+    """The release of an image in a layout. Its layers are searched for its versions, and for what labels leave open."""
     config = image.document.get("config") or {}
     labels = config.get("Labels") or {}
-    wanted = [] if labels.get(LABEL_ROCM) and labels.get(LABEL_GFX) else [VERSIONS, ROCM_INFO]
+    wanted = [VERSIONS] if labels.get(LABEL_ROCM) and labels.get(LABEL_GFX) else [VERSIONS, ROCM_INFO]
     wanted += [] if labels.get(LABEL_VLLM) else [DIST_INFO]
     return compose(image, name, made, find(image, {key: FILES[key] for key in wanted}))
 
@@ -83,6 +84,8 @@ def compose(image: LayoutImage, name: str, made: Made, files: Mapping[str, Found
         env=env,
         labels=labels,
         dropped=made.dropped,
+        args=dict(made.args),
+        versions=versions,
     )
 
 

@@ -129,7 +129,7 @@ def _memo(name: str, source: Source, commit: str, gfx: tuple[str, ...], lock: Lo
 def _export(image: Image, source: Source, recipe: Recipe, workshop: Workshop) -> Release:
     fresh = workshop.store.fresh_layout(recipe.key)
     where = f"{build_plan.without_credentials(source.repository)} {source.ref}"
-    made = Made("source", where, "", image.gfx, image.rocm)
+    made = Made("source", where, "", image.gfx, image.rocm, args=recipe.told_args)
     release = workshop.straight(recipe.tag, image.name, made) if workshop.straight else None
     if release is None:
         converted = build.export(workshop.machine, recipe.tag, fresh, on_line=workshop.on_line)

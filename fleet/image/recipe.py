@@ -12,7 +12,7 @@ from fleet.image import source as sources
 from fleet.image.build_plan import Base
 from fleet.image.content_key import Ingredients, content_key
 from fleet.image.context import context_paths
-from fleet.image.dockerfile import BASE_ARG, Dockerfile
+from fleet.image.dockerfile import BASE_ARG, PREDEFINED, Dockerfile
 from fleet.image.lock import Lock
 from fleet.image.source import Checkout
 from fleet.image.workshop import Workshop, resolve_tag
@@ -40,6 +40,13 @@ class Recipe:
     @property
     def name(self) -> str:
         return self.tag.rpartition(":")[0]
+
+    @property
+    def told_args(self) -> dict[str, str]:
+        """The build arguments as a release tells them; a proxy says how a build ran, and may hold a password."""
+        told = {name: value for name, value in self.args.items() if name not in PREDEFINED}
+        own = self.own.told_args if self.own else {}
+        return {**told, **{f"base.{name}": value for name, value in own.items()}}
 
 
 def tag_of(name: str, key: str) -> str:

@@ -11,6 +11,7 @@ from fleet.image.reference import Reference
 from fleet.image.reference import parse as parse_reference
 
 SCHEMA = 1
+MAPPINGS = ("env", "labels", "args", "versions")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -20,7 +21,8 @@ class Release:
 
     The manifest digest holds in registries, the config digest is the image ID of classic stores, and the diffIDs hold
     everywhere. `source` tells the kind: source, prebuilt, archive. `dropped` names what Docker's format had and OCI's
-    has not (HEALTHCHECK). Sizes are bytes of the compressed layers, from the bottom up.
+    has not (HEALTHCHECK). Sizes are bytes of the compressed layers, from the bottom up. `args` are the build arguments
+    (`base.NAME` those of a base of one's own), `versions` what the image's own /app/versions.txt says of its packages.
     """
 
     name: str  # vllm-rocm, without registry and tag
@@ -46,6 +48,8 @@ class Release:
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    args: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -69,7 +73,9 @@ class Release:
 def to_json(release: Release) -> dict[str, Any]:
     """The release as JSON-able data with its schema number."""
     plain = {item.name: getattr(release, item.name) for item in fields(release)}
-    plain.update(env=dict(release.env), labels=dict(release.labels))
+    plain.update({name: dict(plain[name]) for name in MAPPINGS})
+    # An empty one is left out, so that a record from before there were any stays the same to the byte.
+    plain = {name: value for name, value in plain.items() if value or name not in {"args", "versions"}}
     return {
         "schema": SCHEMA,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()},
@@ -110,7 +116,7 @@ def loads(text: str | bytes, where: str) -> Release:
 def _judge(release: Release, where: str) -> None:
     """A record decides what runs on a fleet, so every field must have the type that it has in the class."""
     for name, value in asdict(release).items():
-        if name in {"env", "labels"}:
+        if name in MAPPINGS:
             fine = isinstance(value, Mapping) and all(isinstance(word, str) for word in value.values())
         elif name == "layer_sizes":
             fine = isinstance(value, tuple) and all(type(size) is int and size >= 0 for size in value)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from rich.markup import escape
 from rich.table import Table
 
+from fleet.image.between import Between
 from fleet.image.release import Release, to_json
 from fleet.report import terminal
 from fleet.report.releases import Row, rows
@@ -13,6 +14,8 @@ from fleet.report.releases import document as rows_document
 from fleet.report.units import size
 from fleet.rollout.compare import FIELDS, Difference, Layers
 from fleet.rollout.past import Past
+
+SHOWN = 30  # commits on a terminal
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ def show(release: Release, where: Mapping[str, Place]) -> None:
         text = " ".join(value) if isinstance(value, tuple) else value
         if text and name != "name":
             table.add_row(name.replace("_", " "), escape(text))
+    for word, told in (("arg", release.args), ("version", release.versions)):
+        for name, value in sorted(told.items()):
+            table.add_row(f"{word} {escape(name)}", escape(value))
     table.add_row("size", f"{size(release.size)} compressed, {len(release.diff_ids)} layers")
     terminal.out().print(table)
     for host, place in where.items():
@@ -67,7 +73,9 @@ def document(release: Release, where: Mapping[str, Place]) -> dict[str, object]:
     return {"release": {**to_json(release), "id": release.id, "size": release.size}, "hosts": hosts}
 
 
-def show_difference(before: Release, after: Release, found: Sequence[Difference], layers: Layers) -> None:
+def show_difference(
+    before: Release, after: Release, found: Sequence[Difference], layers: Layers, between: Between
+) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("", before.local_name, after.local_name):
         table.add_column(title, overflow="fold")
@@ -78,14 +86,31 @@ def show_difference(before: Release, after: Release, found: Sequence[Difference]
         f"{layers.shared} layers are the same, {layers.new} are new in {escape(after.local_name)}: "
         f"{size(layers.new_bytes)} compressed"
     )
+    for word, commits in (("new", between.added), ("no longer in it", between.removed)):
+        if commits:
+            terminal.out().print(f"[bold]commits, {word}[/] ({len(commits)})")
+        for commit, subject in commits[:SHOWN]:
+            terminal.out().print(f"  {commit[:12]} {escape(subject)}", soft_wrap=True)
+        if len(commits) > SHOWN:
+            terminal.out().print(f"  and {len(commits) - SHOWN} more: --json has them")
+    if between.unknown:
+        terminal.out().print(
+            f"[dim]the commits between them are not known: {escape(between.unknown)}[/]", soft_wrap=True
+        )
 
 
 def difference_document(
-    before: Release, after: Release, found: Sequence[Difference], layers: Layers
+    before: Release, after: Release, found: Sequence[Difference], layers: Layers, between: Between
 ) -> dict[str, object]:
+    """`{before, after, differences, layers, commits: {added: [{commit, subject}], removed, unknown}}`."""
+    lists = {"added": between.added, "removed": between.removed}
+    commits = {
+        word: [{"commit": commit, "subject": subject} for commit, subject in told] for word, told in lists.items()
+    }
     return {
         "before": before.local_name,
         "after": after.local_name,
         "differences": [asdict(one) for one in found],
         "layers": asdict(layers),
+        "commits": {**commits, "unknown": between.unknown},
     }

@@ -14,7 +14,10 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One field, or one variable or label (`env NAME`, `label NAME`). An empty side is one that has none."""
+    """One field, or one entry of a mapping (`arg NAME`, `version NAME`, `env NAME`, `label NAME`).
+
+    An empty side is one that has none.
+    """
 
     what: str
     before: str
@@ -46,6 +49,8 @@ def layers(before: Release, after: Release) -> Layers:
 def _differences(before: Release, after: Release) -> Iterator[Difference]:
     for name in FIELDS:
         yield from _one(name.replace("_", " "), _text(getattr(before, name)), _text(getattr(after, name)))
+    yield from _each("arg", before.args, after.args)
+    yield from _each("version", before.versions, after.versions)
     yield from _each("env", before.env, after.env)
     yield from _each("label", before.labels, after.labels)
 

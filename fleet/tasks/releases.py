@@ -32,7 +32,7 @@ def show(options: Options, release: str) -> int:
 
 @verb(*CONNECT, example="invoke releases.diff 3f9c1a 77e0b2 -i prod", name="diff", before=_RELEASE, after=_RELEASE)
 def diff(options: Options, before: str, after: str) -> int:
-    """Show what a release has otherwise than another: commit, base, ROCm, environment, labels, and bytes to bring."""
+    """Show what a release has otherwise than another: commits, base, build arguments, packages, labels, bytes to bring."""
     from fleet.verbs.releases import diff_releases
 
     return diff_releases(options, before, after)

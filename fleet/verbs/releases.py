@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from fleet.cli import Options
 from fleet.errors import FleetError, HostError, UsageError
+from fleet.image.between import between
 from fleet.image.registry_shelf import ShelfClient
 from fleet.image.release import Release
+from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
 from fleet.prune import registry
 from fleet.prune.registry import Shelf
@@ -117,14 +119,16 @@ def show_release(options: Options, text: str) -> int:
 
 
 def diff_releases(options: Options, before: str, after: str) -> int:
-    """What the second release has otherwise than the first, by their records. Changes nothing."""
+    """What the second release has otherwise than the first, by their records and the repository's history."""
     (old, new), _, failed = known_releases(options, (before, after))
     found, told = differences(old, new), layers(old, new)
+    images = [order.image for order in orders(serving(select(load(options.inventory), options.limit)))]
+    past = between(old, new, [image.source for image in images if image.source is not None], ROOT)
     if options.json:
-        document = one_report.difference_document(old, new, found, told)
+        document = one_report.difference_document(old, new, found, told, past)
         terminal.show_json({**document, "failed": errors.document(failed)})
     else:
-        one_report.show_difference(old, new, found, told)
+        one_report.show_difference(old, new, found, told, past)
         terminal.show_failures(failed)
     return 1 if failed else 0
 

@@ -161,6 +161,8 @@ def test_a_source_is_built_once(repository: Path, tmp_path: Path) -> None:
     assert first.release.base_digest == BASE_ID
     assert first.release.vllm_commit == git(repository, "rev-parse", "v0.11.0")
     assert "ARG_PYTORCH_ROCM_ARCH=gfx90a;gfx942" in docker.builds[0]
+    assert first.release.args == {"ARG_PYTORCH_ROCM_ARCH": "gfx90a;gfx942"}
+    assert first.release.versions == {"ROCM_SDK_VERSION": "7.14.0"}
     layout = shop.store.layout(first.release)
     assert layout is not None
     assert read(layout).config.digest == first.release.config_digest

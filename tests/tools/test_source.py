@@ -2,12 +2,15 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import FleetError
 from fleet.image import source as sources
+from fleet.image.between import Between, between
+from fleet.image.release import Release
 from fleet.inventory.settings import Source
 from fleet.secret import Secret
 
@@ -81,6 +84,22 @@ def test_a_tag_that_moved_to_a_commit_of_the_mirror_gives_its_version(origin: Pa
     for ref in (tree.commit, "v1.0.0"):
         with sources.checkout(Source(ref=ref, repository=str(origin)), tree.commit, cache) as again:
             assert again.describe == "v1.0.0"
+
+
+def test_the_commits_between_two_releases_are_told_in_both_directions(origin: Path, tmp_path: Path) -> None:
+    old, new = (git(origin, "rev-parse", ref) for ref in ("v0.11.0^{}", "main"))
+    source, cache = Source(ref="main", repository=str(origin)), tmp_path / "cache"
+    digest = "sha256:" + "a" * 64
+    first = Release("v", digest, digest, (), (), (), "source", f"{origin} main", vllm_commit=old)
+    second = replace(first, vllm_commit=new)
+    assert between(first, second, [source], cache) == Between(added=((new, "two"),))
+    assert between(second, first, [source], cache) == Between(removed=((new, "two"),))
+    assert between(first, first, [], cache) == Between()
+    assert "is built from its repository" in between(first, second, [], cache).unknown
+    assert "does not say" in between(first, replace(first, vllm_commit=""), [source], cache).unknown
+    gone = Source(ref="main", repository=str(tmp_path / "gone"))
+    elsewhere = replace(second, source_reference=f"{gone.repository} main")
+    assert "gone" in between(first, elsewhere, [gone], cache).unknown
 
 
 def test_a_commit_without_a_ref_can_be_named(origin: Path, tmp_path: Path) -> None:

@@ -63,13 +63,12 @@ def test_the_base_tag_is_the_last_resort(tmp_path: Path) -> None:
     assert release(tmp_path, [{"app/versions.txt": LEGACY}], {}).rocm == "7.2.1"
 
 
-def test_our_own_labels_win_and_spare_the_search(tmp_path: Path) -> None:
+def test_our_own_labels_win_and_the_versions_of_its_packages_are_kept(tmp_path: Path) -> None:
     labels = {"io.fleet.rocm": "7.2", "io.fleet.gfx": "gfx942", "io.fleet.vllm.version": "0.11.0", "x": "y"}
-    layouts.make(tmp_path, [{"app/versions.txt": THEROCK}], {"Labels": labels})
-    image = read(tmp_path)
-    image.blob_path(image.layers[0]).unlink()
-    found = release_of(image, "vllm-rocm", MADE)
+    found = release(tmp_path, [{"app/versions.txt": THEROCK}], {"Labels": labels})
     assert (found.rocm, found.gfx, found.vllm_version) == ("7.2", ("gfx942",), "0.11.0")
+    assert found.versions["ROCM_SDK_VERSION"] == "7.14.0"
+    assert found.versions["VLLM_BASE_IMAGE"] == "rocm/vllm-dev:base"
 
 
 def test_the_inventory_speaks_for_an_image_that_says_nothing(tmp_path: Path) -> None:
@@ -120,6 +119,16 @@ def test_a_record_survives_json(tmp_path: Path) -> None:
     first = release(tmp_path, [{"app/versions.txt": THEROCK}], {"Env": ["A=1"], "Labels": {"l": "m"}})
     assert loads(dumps(first), "record") == first
     assert to_json(first)["schema"] == 1
+
+
+def test_a_record_from_before_there_were_versions_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    old = release(tmp_path, [{"a": ""}], {})
+    assert not {"args", "versions"} & set(to_json(old))
+    assert dumps(loads(dumps(old), "record")) == dumps(old)
+    new = replace(old, args={"MAX_JOBS": "8"}, versions={"PYTORCH_BRANCH": "abc"})
+    assert loads(dumps(new), "record") == new
+    with pytest.raises(FleetError, match="versions is"):
+        from_json({**to_json(old), "versions": ["x"]}, "record")
 
 
 def test_a_record_of_a_later_fleet_may_hold_more(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ OLD = Release(
     vllm_commit="abc",
     gfx=("gfx942",),
     env={"A": "1", "GONE": "x"},
+    args={"MAX_JOBS": "8"},
+    versions={"PYTORCH_BRANCH": "one"},
 )
 NEW = replace(
     OLD,
@@ -33,6 +35,8 @@ NEW = replace(
     vllm_commit="def",
     gfx=("gfx90a", "gfx942"),
     env={"A": "2"},
+    args={"MAX_JOBS": "8", "base.PYTORCH_BRANCH": "two"},
+    versions={"PYTORCH_BRANCH": "two"},
 )
 
 
@@ -40,6 +44,8 @@ def test_only_what_differs_is_told_and_an_empty_side_has_none() -> None:
     assert differences(OLD, NEW) == (
         Difference("vllm commit", "abc", "def"),
         Difference("gfx", "gfx942", "gfx90a gfx942"),
+        Difference("arg base.PYTORCH_BRANCH", "", "two"),
+        Difference("version PYTORCH_BRANCH", "one", "two"),
         Difference("env A", "1", "2"),
         Difference("env GONE", "x", ""),
     )
