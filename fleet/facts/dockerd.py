@@ -38,7 +38,16 @@ def docker(frames: Frames) -> Docker:
         buildx=_buildx(info),
         containers=_containers(frames.lines("docker.containers")) if running else None,
         config=config,
+        insecure=_insecure(info),
     )
+
+
+def _insecure(info: Mapping[str, Any]) -> tuple[str, ...] | None:
+    config = info.get("RegistryConfig")
+    if not isinstance(config, Mapping):
+        return None
+    hosts = (name for name, one in mapping(config.get("IndexConfigs")).items() if mapping(one).get("Secure") is False)
+    return tuple(dict.fromkeys((*hosts, *map(str, sequence(config.get("InsecureRegistryCIDRs"))))))
 
 
 def _config(lines: Sequence[str] | None) -> EngineConfig | None:

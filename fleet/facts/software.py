@@ -50,6 +50,7 @@ class Docker:
     buildx: str | None = None  # version of the CLI's plugin; None = none seen
     containers: tuple[Container, ...] | None = None
     config: EngineConfig | None = None
+    insecure: tuple[str, ...] | None = None  # registries that it may pull from without TLS, by host or as a network
 
 
 @dataclass(frozen=True)

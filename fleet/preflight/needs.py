@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fleet.inventory.model import Host
-from fleet.inventory.settings import EMPTY, Gpus, Service, Settings
+from fleet.inventory.settings import EMPTY, Gpus, Registry, Service, Settings
 
 API_KEY = "VLLM_API_KEY"
 MEMORY_SHARE = 0.9  # vLLM's own default of gpu-memory-utilization
@@ -78,6 +78,7 @@ class Needs:
     take_over: tuple[str, ...] = ()  # names of foreign containers that may be replaced
     accept: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     registries: tuple[str, ...] = ()  # pulled from, with a CA of their own
+    insecure: tuple[str, ...] = ()  # pulled from, by plain HTTP
     epoch: float | None = None  # the controller's clock, seconds
     coming: frozenset[str] = frozenset()  # models that this run brings, by their names below models_dir
 
@@ -92,6 +93,7 @@ def needs_of(
 ) -> Needs:
     """The needs of one host. Where `image` is None, what the inventory itself says of its images still counts."""
     settings = host.settings
+    pulled = _registries(settings)
     if image is None and (told := _told(settings)):
         image = ImageFacts(told)
     return Needs(
@@ -106,7 +108,8 @@ def needs_of(
         builds=settings.builder == host.name,
         take_over=take_over,
         accept=settings.accept,
-        registries=_registries(settings),
+        registries=tuple(one.host for one in pulled if one.ca_file),
+        insecure=tuple(one.host for one in pulled if one.insecure),
         epoch=now,
         coming=coming,
     )
@@ -123,11 +126,12 @@ def _told(settings: Settings) -> tuple[Targets, ...]:
     return tuple(Targets(*said, services) for said, services in found.items())
 
 
-def _registries(settings: Settings) -> tuple[str, ...]:
+def _registries(settings: Settings) -> tuple[Registry, ...]:
+    """Those that the host pulls from itself, each once."""
     if settings.delivery != "registry":
         return ()
     asked = [service.registry or settings.registry for service in settings.services.values()]
-    return tuple(dict.fromkeys(one.host for one in asked if one is not None and one.ca_file))
+    return tuple({one.host: one for one in asked if one is not None}.values())
 
 
 def _service(service: Service) -> ServiceNeeds:

@@ -1,10 +1,15 @@
 """The container engine."""
 
+import ipaddress
+import json
 import re
+from collections.abc import Iterable
 
 from fleet.facts.model import Facts
 from fleet.preflight.needs import Needs
-from fleet.preflight.registry import Blind, Result, checks
+from fleet.preflight.registry import Blind, Result, Told, checks
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 OLDEST = (20, 10)
 DRIVERS = ("overlay2", "overlayfs", "fuse-overlayfs", "btrfs", "zfs")
@@ -82,6 +87,43 @@ def registry_ca(facts: Facts, needs: Needs) -> Result:
         return Blind("/etc/docker/certs.d")
     missing = [name for name in needs.registries if name not in facts.docker.config.cas]
     return f"no CA for {', '.join(missing)} in /etc/docker/certs.d" if missing else None
+
+
+@checks("registry_insecure")
+def registry_insecure(facts: Facts, needs: Needs) -> Result:
+    brought = needs.image is not None and not needs.image.size_bytes
+    if not needs.insecure or brought:
+        return None  # what is there already is not pulled
+    allowed = facts.docker.insecure
+    if allowed is None:
+        return Blind("the registries that the engine asks without TLS (docker info)")
+    networks = [found for one in allowed if (found := _network(one)) is not None]
+    missing = [name for name in needs.insecure if name not in allowed and not _within(name, networks)]
+    if not missing:
+        return None
+    lines = json.dumps({"insecure-registries": missing})
+    return Told(
+        f"the engine asks {', '.join(missing)} by TLS alone, and fleet.registry says plain HTTP",
+        f"give the registry TLS; or have {lines} in /etc/docker/daemon.json, beside what is there, and "
+        "`systemctl reload docker`, which leaves containers alone",
+    )
+
+
+def _within(registry: str, networks: Iterable[Network]) -> bool:
+    """By its address; what a name stands for only the host's engine knows, and a network for names is rare."""
+    host = registry.rpartition(":")[0] if re.search(r":\d+$", registry) else registry
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 @checks("storage_driver")

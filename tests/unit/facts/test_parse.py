@@ -40,6 +40,14 @@ def test_a_live_host_tells_its_system_driver_and_devices() -> None:
     assert facts.gids == (105,)
 
 
+def test_registries_that_the_engine_asks_without_tls_are_known() -> None:
+    assert live().docker.insecure == ("127.0.0.0/8",)
+    info = {"IndexConfigs": {"r.corp:5000": {"Secure": False}, "docker.io": {"Secure": True}}, "Mirrors": []}
+    text = json.dumps({"Driver": "overlay2", "RegistryConfig": {**info, "InsecureRegistryCIDRs": ["10.0.0.0/8"]}})
+    assert framed(docker="/usr/bin/docker", docker__info=text).docker.insecure == ("r.corp:5000", "10.0.0.0/8")
+    assert framed(docker="/usr/bin/docker", docker__info="{}").docker.insecure is None
+
+
 def test_a_live_host_tells_its_engine_space_and_models() -> None:
     facts = live()
     docker = facts.docker

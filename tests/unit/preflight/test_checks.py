@@ -258,6 +258,11 @@ FAILS: dict[str, list[Case]] = {
         (part("docker", config=EngineConfig(log_driver="json-file", flags=("--log-driver",))), NEEDS),
     ],
     "registry_ca": [(same, replace(NEEDS, registries=("registry:5000",)))],
+    "registry_insecure": [
+        (same, replace(NEEDS, insecure=("registry:5000",))),
+        (part("docker", insecure=("10.0.0.0/8", "registry:5001")), replace(NEEDS, insecure=("registry:5000",))),
+        (part("docker", insecure=("10.0.0.0/8",)), replace(NEEDS, insecure=("192.168.0.1:5000",))),
+    ],
     "user_groups": [
         (whole(user=User("root", 0, ("root",), "ops", ("ops",))), NEEDS),
         (whole(user=User("ops", 1000, ("ops", "video"))), NEEDS),
@@ -358,6 +363,7 @@ BLINDS: dict[str, Case] = {
     "storage_driver": (part("docker", storage_driver=None), NEEDS),
     "docker_logs": (part("docker", config=None), NEEDS),
     "registry_ca": (part("docker", config=None), replace(NEEDS, registries=("registry:5000",))),
+    "registry_insecure": (part("docker", insecure=None), replace(NEEDS, insecure=("registry:5000",))),
     "user_groups": (whole(user=User("root", 0, ("root",), "ops")), NEEDS),
     "engine_limits": (part("tuning", engine_nofile=None), NEEDS),
     "space_engine": (no_space("root"), NEEDS),
@@ -592,6 +598,22 @@ def test_a_login_in_the_devices_groups_and_root_need_nothing() -> None:
 def test_a_registry_with_its_ca_in_place_is_well() -> None:
     placed = part("docker", config=EngineConfig(cas=("registry:5000",)))(well())
     assert CHECKS["registry_ca"](placed, replace(NEEDS, registries=("registry:5000",))) is None
+
+
+@pytest.mark.parametrize(
+    "registry", ["registry:5000", "10.1.2.3:5000", "127.0.0.1:5000", "localhost:5000", "[::1]:5000"]
+)
+def test_an_engine_that_is_told_of_a_registry_without_tls_pulls_from_it(registry: str) -> None:
+    told = part("docker", insecure=("registry:5000", "10.0.0.0/8", "127.0.0.0/8", "::1/128"))(well())
+    assert CHECKS["registry_insecure"](told, replace(NEEDS, insecure=(registry,))) is None
+
+
+def test_the_fix_for_a_registry_without_tls_has_the_lines_for_the_engine() -> None:
+    asked = replace(NEEDS, insecure=("registry:5000",))
+    finding = found(well(), asked)["registry_insecure"]
+    assert '{"insecure-registries": ["registry:5000"]} in /etc/docker/daemon.json' in finding.fix
+    there = replace(asked, image=ImageFacts((Targets(("gfx942",), "7.2"),)))
+    assert "registry_insecure" not in found(well(), there)
 
 
 def test_weights_are_measured_against_what_the_replicas_own_gpus_give() -> None:

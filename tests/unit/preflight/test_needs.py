@@ -1,7 +1,7 @@
 """What a host's settings ask of it."""
 
 from fleet.inventory.model import Connection, Host
-from fleet.inventory.settings import Gpus, Image, Service, Settings
+from fleet.inventory.settings import Gpus, Image, Registry, Service, Settings
 from fleet.preflight import ImageFacts, Targets, needs_of
 from fleet.secret import Secret
 
@@ -22,6 +22,15 @@ def test_needs_follow_the_settings() -> None:
     )  # fmt: skip
     assert (needs.epoch, needs.take_over, needs.accept) == (5.0, ("old",), {"shm": "fine"})
     assert needs.image == ImageFacts((Targets(("gfx942",), "7.2"),))
+
+
+def test_registries_count_where_the_host_pulls_itself() -> None:
+    plain, own = Registry("r.corp:5001", insecure=True), Registry("s.corp", ca_file="/ca.pem")
+    services = {"a": Service("a", "m"), "b": Service("b", "m", registry=own)}
+    asked = needs_of(host(registry=plain, services=services), None, 0.0)
+    assert (asked.registries, asked.insecure) == (("s.corp",), ("r.corp:5001",))
+    asked = needs_of(host(registry=plain, services=services, delivery="sideload"), None, 0.0)
+    assert (asked.registries, asked.insecure) == ((), ())
 
 
 def test_replicas_count_ports_up() -> None:
