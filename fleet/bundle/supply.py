@@ -66,7 +66,7 @@ def supply(
             outlook = Outlook(record.release, record.key, Lock(), "", f"from bundle {manifest.id}")
             take_in(stock, order, outlook, record.release, workshop)
             if order.registry is not None and order.published:
-                push_missing(stock, order.registry, outlook, record.release, workshop, dry=dry, moving=moving)
+                push_missing(stock, order, order.registry, outlook, workshop, dry=dry, moving=moving)
     return stock
 
 

@@ -5,6 +5,7 @@ with the script, whatever ends it; argv, environment and the builder's disk neve
 """
 
 import io
+import re
 import tarfile
 import time
 from collections.abc import Callable
@@ -90,7 +91,7 @@ def push(
         said = _reason(code, lines, stall)
         passes = code == STALLED or (code != NO_SKOPEO and is_transient(said))
         if code:
-            raise (TransientError if passes else FleetError)(f"{what}: {said}", hint=_hint(code, machine))
+            raise (TransientError if passes else FleetError)(f"{what}: {said}", hint=_hint(code, said, machine))
 
     again(once, say=on_line, pause=skopeo.PAUSE, sleep=sleep)
 
@@ -122,5 +123,8 @@ def _reason(code: int, lines: list[str], stall: float) -> str:
     return skopeo.reason(lines)
 
 
-def _hint(code: int, machine: Machine) -> str:
-    return f"apt-get install skopeo on {machine.name}" if code == NO_SKOPEO else "the same command again goes on"
+def _hint(code: int, said: str, machine: Machine) -> str:
+    if code == NO_SKOPEO:
+        return f"apt-get install skopeo on {machine.name}"
+    denied = re.search(r"denied|unauthorized|forbidden|authentication required", said, re.IGNORECASE)
+    return "the account of fleet.registry may not push there" if denied else "the same command again goes on"

@@ -1,6 +1,7 @@
 """From what the inventory asks for (source, prebuilt, archive) to a release in the store. Made once, found ever after."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from fleet.image import archive, convert, reference
 from fleet.image.describe import Made, release_of
 from fleet.image.lock import Lock
 from fleet.image.produce_source import export_again, from_source, known_source
+from fleet.image.reference import Reference
+from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
 from fleet.image.workshop import Outlook, Produced, Workshop, find, had, resolve_tag, short_hash, take
 from fleet.inventory.settings import Image
@@ -89,7 +92,8 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Ou
         )
     key = short_hash("prebuilt", wanted.name, digest, *image.gfx, image.rocm)
     what = f"fetch {wanted.pinned(digest)}"
-    known = find(workshop, image.name, key)
+    ours = workshop.registry is not None and workshop.registry.host == wanted.domain
+    known = find(workshop, image.name, key, lenient=ours)
     if known is not None:
         return Outlook(known, key, lock, what, f"{image.prebuilt} is still {digest[:19]}")
     if not had(workshop, wanted, digest):
@@ -104,8 +108,27 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Ou
     registry = workshop.registry_for(wanted.domain)
     fresh = workshop.store.fresh_layout(key)
     converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
-    made = Made("prebuilt", str(wanted), digest, image.gfx, image.rocm, converted.dropped)
+    brought = converted.image.manifest.digest
+    same = had(workshop, wanted, brought)
+    made = Made("prebuilt", str(wanted), brought if same else digest, image.gfx, image.rocm, converted.dropped)
+    if not same and ours and workshop.pulled and (as_it_is := _as_it_is(image, workshop, wanted, digest)):
+        manifest, config = as_it_is
+        release = release_of(converted.image, image.name, made)
+        release = replace(release, manifest_digest=manifest, config_digest=config, source_digest=manifest, dropped=())
+        shutil.rmtree(converted.image.path)  # it holds the image as it is not
+        workshop.store.keep(key, release)
+        why = f"{why}; hosts pull it as it is, because this account may not push to {wanted.domain}/{image.name}"
+        return Outlook(release, key, lock, what, why)
     return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
+
+
+def _as_it_is(image: Image, workshop: Workshop, wanted: Reference, digest: str) -> tuple[str, str] | None:
+    """The manifest and config digests that an image in Docker's format has in the registry that hosts pull it from.
+
+    None where we may push it there as OCI, which gives it the same digests on every way.
+    """
+    with RegistryClient(workshop.registry_for(wanted.domain)) as client:
+        return None if client.may_push(image.name) else client.amd64(wanted.path, digest)
 
 
 def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Outlook:

@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urljoin, urlparse
@@ -54,6 +55,7 @@ class RegistryClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._registry = registry
+        self.host = registry.host
         self._sleep = sleep
         self._session = session or requests.Session()
         # Per request, because $REQUESTS_CA_BUNDLE overrides what a session says.
@@ -96,6 +98,28 @@ class RegistryClient:
         if reference.startswith("sha256:") and _sha256(answer.content) != reference:
             raise FleetError(f"registry {self._registry.host}: the manifest of {name}@{reference} is damaged")
         return answer.headers.get("Content-Type", OCI_MANIFEST).partition(";")[0], answer.content
+
+    def amd64(self, name: str, digest: str) -> tuple[str, str] | None:
+        """The digests of manifest and config of the linux/amd64 image that a digest means; None where there is not one."""
+        found = self.manifest(name, digest)
+        document = object_of(found[1], f"{name}@{digest}") if found else {}
+        if "manifests" in document:
+            fitting = pick_platform(list(document["manifests"] or ()))
+            return self.amd64(name, str(fitting[0].get("digest"))) if len(fitting) == 1 else None
+        return (digest, str((document.get("config") or {}).get("digest"))) if document else None
+
+    def may_push(self, name: str) -> bool:
+        """Whether our account may push there. An upload is begun for that, and given up at once."""
+        scope = scope_of(name, "pull,push")
+        try:
+            begun = self._request("POST", f"{name}/blobs/uploads/", scope, missing_ok=False)
+        except TransientError:
+            raise
+        except FleetError:
+            return False
+        with suppress(FleetError):  # a registry clears away by itself what is left of it
+            self._once("DELETE", begun.headers.get("Location", "") if begun else "", scope, None, None, missing_ok=True)
+        return True
 
     def put_record(self, name: str, tag: str, content: bytes, annotations: Mapping[str, str]) -> str:
         """Store a small record as an OCI artifact under a tag; gives its manifest's digest."""
@@ -151,12 +175,8 @@ class RegistryClient:
 
     def config(self, name: str, digest: str) -> dict[str, Any] | None:
         """The config document of the linux/amd64 image that a manifest or an index of this digest means, or None."""
-        found = self.manifest(name, digest)
-        document = object_of(found[1], f"{name}@{digest}") if found else {}
-        if "manifests" in document:
-            fitting = pick_platform(list(document["manifests"] or ()))
-            return self.config(name, str(fitting[0].get("digest"))) if len(fitting) == 1 else None
-        blob = self.blob(name, str((document.get("config") or {}).get("digest"))) if document else None
+        found = self.amd64(name, digest)
+        blob = self.blob(name, found[1]) if found else None
         return object_of(blob, f"{name}@{digest}") if blob is not None else None
 
     def _put_blob(self, name: str, content: bytes) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Release:
     layer_sizes: tuple[int, ...]
     source: str
     source_reference: str = ""  # repository and ref, the prebuilt reference, or the archive's file name
-    source_digest: str = ""  # what the image was called before it became OCI: a manifest or config digest
+    source_digest: str = ""  # what it was called where it came from: the manifest's digest, an index's, a file's
     content_key: str = ""
     created: str = ""  # RFC 3339, as the image says
     vllm_version: str = ""
@@ -66,8 +66,16 @@ class Release:
         return sum(dict(zip(self.layer_digests, self.layer_sizes, strict=True)).values())
 
     def in_registry(self, host: str) -> Reference:
-        """The reference that a host pulls."""
+        """The reference that a host pulls: where a prebuilt image lies in that registry anyway, else under our name."""
+        if self.source == "prebuilt" and self.source_digest == self.manifest_digest:
+            there = parse_reference(self.source_reference)
+            if there.domain == host:
+                return there.pinned(self.manifest_digest)
         return parse_reference(f"{host}/{self.name}").pinned(self.manifest_digest)
+
+    def is_ours_in(self, host: str) -> bool:
+        """Whether it lies in that registry because this tool put it there."""
+        return self.in_registry(host).path == self.name
 
 
 def to_json(release: Release) -> dict[str, Any]:

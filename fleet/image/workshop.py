@@ -15,6 +15,7 @@ from fleet.image.lock import Lock
 from fleet.image.machine import Machine
 from fleet.image.reference import Reference
 from fleet.image.registry_api import RegistryClient
+from fleet.image.registry_words import DeniedError
 from fleet.image.release import Release, dumps, loads
 from fleet.image.scratch import scratch
 from fleet.image.store import Store
@@ -41,6 +42,7 @@ class Workshop:
     `hosts` are asked where neither the store nor the registry knows a content key. `again(release)` brings a lost layout
     back from where the image came from; it may raise FleetError. `prove(tag)` judges what the builder built, before it
     is exported; it may raise FleetError. `registries`, by host, are further ones that images come from.
+    `pulled`: some host pulls the image from `registry`.
     """
 
     store: Store
@@ -53,6 +55,7 @@ class Workshop:
     again: Callable[[Release], object] | None = None
     prove: Callable[[str], None] | None = None
     registries: Mapping[str, Registry] = field(default_factory=dict)
+    pulled: bool = False
 
     def registry_for(self, domain: str) -> Registry:
         """How the registry of an image is talked to: as the fleet's own, as the inventory says of it, else like anybody."""
@@ -92,17 +95,24 @@ def record_tag(key: str) -> str:
     return f"fleet-{key}"
 
 
-def find(workshop: Workshop, name: str, key: str) -> Release | None:
+def find(workshop: Workshop, name: str, key: str, *, lenient: bool = False) -> Release | None:
     """The release that a content key gave before: from the cache, the registry's record, or a host's.
 
-    A record whose image is nowhere counts as none: the image has to be made again.
+    A record whose image is nowhere counts as none: the image has to be made again. `lenient`: a registry that lets us
+    pull no such name has no record of it either.
     """
     known = workshop.store.release(key)
     if known is not None and known.name != name:
         known = None
     if known is not None and workshop.store.partial(known) is not None:
         return known
-    found = _in_registry(workshop.registry, name, key, known) if workshop.registry else None
+    found = None
+    if workshop.registry is not None:
+        try:
+            found = _in_registry(workshop.registry, name, key, known)
+        except DeniedError:
+            if not lenient:
+                raise
     if found is None and workshop.hosts is not None:
         found = workshop.hosts.find(name, key, known)
     if found is not None and found != known:
@@ -117,13 +127,18 @@ def recorded(registry: Registry, name: str, key: str) -> Release | None:
 
 def _in_registry(registry: Registry, name: str, key: str, known: Release | None) -> Release | None:
     with RegistryClient(registry) as client:
-        if known is not None and client.digest(name, known.manifest_digest):
+        if known is not None and lies_in(client, known):
             return known
         content = client.get_record(name, record_tag(key))
         if content is None:
             return None
         release = loads(content, f"{registry.host}/{name}:{record_tag(key)}")
-        return release if client.digest(name, release.manifest_digest) else None
+        return release if lies_in(client, release) else None
+
+
+def lies_in(client: RegistryClient, release: Release) -> bool:
+    """Whether the registry has the image, where hosts pull it from."""
+    return bool(client.digest(release.in_registry(client.host).path, release.manifest_digest))
 
 
 def publish(release: Release, key: str, registry: Registry) -> bool:
@@ -163,7 +178,7 @@ def _from_registry(workshop: Workshop, release: Release) -> None:
     if workshop.registry is None:
         return
     with RegistryClient(workshop.registry) as client:
-        if not client.digest(release.name, release.manifest_digest):
+        if not lies_in(client, release):
             raise FleetError(f"registry {workshop.registry.host} does not have it")
     fresh = workshop.store.fresh_layout(release.id)
     source = f"docker://{release.in_registry(workshop.registry.host)}"

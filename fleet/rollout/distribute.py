@@ -101,7 +101,7 @@ def registries_of(host: Host, releases: Mapping[str, Mapping[str, Release]]) -> 
     for name, release in releases.get(host.name, {}).items():
         registry = pulls_from(host.settings, host.settings.services[name])
         if registry is not None:
-            found.setdefault(f"{registry.host}/{release.name}", registry)
+            found.setdefault(release.in_registry(registry.host).name, registry)
     return found
 
 

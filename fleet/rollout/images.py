@@ -48,7 +48,7 @@ def plan_images(
         if registry is not None:
             wanted, found = certificates.wanted.get(registry.host, ""), certificates.found.get(registry.host)
             steps += [step for step in delivery.plan_ca(registry.host, wanted, found) if step not in steps]
-        repository = f"{registry.host}/{release.name}" if registry else ""
+        repository = release.in_registry(registry.host).name if registry else ""
         way = delivery.sideload_way(bastions, origins.get(release.id, ""))
         wanted_here = replace(delivered(release), left_out=left_out.get(release.id, frozenset()))
         steps += delivery.plan(wanted_here, holdings, repository=repository, way=way, staging=staging)

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from fleet.delivery.progress import Moving, silent
-from fleet.delivery.push import push
 from fleet.delivery.straight import Straight
 from fleet.errors import FleetError
 from fleet.facts.cards import gfx_of_model
@@ -14,24 +13,21 @@ from fleet.image import lock as locks
 from fleet.image.describe import Made
 from fleet.image.machine import Here, Machine, There
 from fleet.image.produce import bring_again, look, produce
-from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.strategy import AUTO, key_of, narrowed
-from fleet.image.workshop import Outlook, Produced, Workshop, ensure_layout
-from fleet.image.workshop import publish as publish_record
+from fleet.image.workshop import Outlook, Produced, Workshop
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Image, Registry, Settings
-from fleet.report.units import size
 from fleet.rollout.base_images import keep_base
 from fleet.rollout.images import pulls_from, registry_of
+from fleet.rollout.publish import publish as publish_release
 from fleet.rollout.records import HostRecords
 from fleet.rollout.relays import registry_images
 from fleet.rollout.strategies import Explained, settle, weigh
 from fleet.transport import Connector
 
 Say = Callable[[str], None]
-CONTROLLER = "controller"  # where a line about bytes names a host
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,9 @@ def obtain(
         if order.builder not in machines:
             machines[order.builder] = _machine(inventory, order, connector)
         machine = machines[order.builder]
-        bare = Workshop(stock.store, machine, order.registry, say, update, registries=order.registries)
+        bare = Workshop(
+            stock.store, machine, order.registry, say, update, registries=order.registries, pulled=order.published
+        )
         image, lock, why = settle(order.image, _wanting(inventory, order.image), gfx, connector, bare, lock)
         if why:
             stock.notes.append(f"{image.name}: {why}")
@@ -185,7 +183,7 @@ def obtain(
             continue
         take_in(stock, order, found, found.release, workshop)
         if publish and order.registry is not None and order.published:
-            push_missing(stock, order.registry, found, found.release, workshop, dry=dry, moving=moving)
+            push_missing(stock, order, order.registry, found, workshop, dry=dry, moving=moving)
             said, changed = keep_base(found.release, order.registry, workshop, dry=dry)
             if said:
                 (stock.changes if changed else stock.notes).append(said)
@@ -275,31 +273,23 @@ def take_in(stock: Stock, order: Order, produced: Produced | Outlook, release: R
 
 def push_missing(
     stock: Stock,
+    order: Order,
     registry: Registry,
     produced: Produced | Outlook,
-    release: Release,
     workshop: Workshop,
     *,
     dry: bool,
     moving: Moving,
 ) -> None:
-    """Push by digest what the registry lacks, and its record, which a second controller reads."""
-    with RegistryClient(registry) as client:
-        there = bool(client.digest(release.name, release.manifest_digest))
-    if dry:
-        if not there:
-            way = f"from this controller to {registry.host}"
-            stock.notes.append(f"{release.local_name} would be pushed {way}, {size(release.size)} at most")
+    """See that the order's hosts can pull its release; where the registry takes no record, they keep it."""
+    if produced.release is None:
         return
-    if not there:
-        ensure_layout(workshop, release)
-        what = f"push {release.local_name} to {registry.host}"
-        with moving(CONTROLLER, what, release.size) as at:
-            layout = stock.store.layout_path(release)
-            push(layout, registry, release.name, release.id, on_line=workshop.on_line, at=at)
-        stock.changes.append(f"pushed {release.local_name} to {registry.host}")
-    if publish_record(release, produced.key, registry) and there:
-        stock.changes.append(f"recorded {release.local_name} in {registry.host}")
+    done = publish_release(produced.release, produced.key, registry, workshop, dry=dry, moving=moving)
+    stock.changes += done.changes
+    stock.notes += [one for one in done.notes if one not in stock.notes]
+    for host, service in order.wanted_by:
+        if service and not done.recorded:
+            stock.records.setdefault(host, {})[produced.key] = produced.release
 
 
 def certificates(hosts: Mapping[str, Host]) -> dict[str, str]:

@@ -83,5 +83,8 @@ def _needed(past: Past, wanted: Mapping[str, Release], keep: int) -> set[str]:
 def _given_by_us(reference: str, release: Release) -> bool:
     repository, _, digest = reference.partition("@")
     if digest:
-        return digest == release.manifest_digest and repository.rpartition("/")[2] == release.name
+        ours = repository.rpartition("/")[2] == release.name
+        return digest == release.manifest_digest and (
+            ours or repository == release.in_registry(repository.partition("/")[0]).name
+        )
     return reference == release.local_name

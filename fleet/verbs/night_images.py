@@ -97,7 +97,7 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
         name = plan.tag(calendar.now(), one.release.vllm_commit, one.key)
         told: dict[str, Any] = {"image": one.image, "key": one.key, "release": one.release.local_name, "why": one.why}
         told |= {"commit": one.release.vllm_commit, "bytes": one.release.size}
-        if one.registry is not None:
+        if one.registry is not None and one.release.is_ours_in(one.registry.host):
             with RegistryClient(one.registry) as client:
                 client.tag(one.release.name, one.release.manifest_digest, name)
             told["tag"] = name
@@ -130,7 +130,7 @@ def move_last_good(options: Options, inventory: Inventory, hosts: Sequence[Host]
         with connected(options) as connector:
             stock = obtain(inventory, hosts, connector, ROOT, say=narrator(options).line, dry=True)
         for one in stock.found:
-            if one.registry is not None and one.release is not None:
+            if one.registry and one.release and one.release.is_ours_in(one.registry.host):
                 with RegistryClient(one.registry) as client:
                     client.tag(one.release.name, one.release.manifest_digest, LAST_GOOD, move=True)
     except FleetError as error:

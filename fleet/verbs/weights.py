@@ -18,7 +18,7 @@ from fleet.models.resolve import Origin
 from fleet.models.source import Here, find, measure, read, size
 from fleet.playbook import Models
 from fleet.rollout.assign import Programme
-from fleet.rollout.releases import CONTROLLER
+from fleet.rollout.publish import CONTROLLER
 from fleet.verbs.common import ROOT
 
 HASHES = ROOT / "models.json"

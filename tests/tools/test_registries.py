@@ -1,6 +1,7 @@
 """Images that come from several registries, each with credentials of its own."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -8,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from fleet.delivery.progress import silent
 from fleet.errors import FleetError
 from fleet.image.lock import Lock
 from fleet.image.produce import bring_again, produce
+from fleet.image.registry_api import RegistryClient
+from fleet.image.release import Release
+from fleet.image.workshop import Workshop
 from fleet.inventory.settings import Image, Registry, Source
+from fleet.rollout.publish import Published, publish
 from fleet.secret import Secret
 from tests.tools.middle import middle
 from tests.tools.test_convert import docker_save
@@ -80,3 +86,86 @@ def test_a_build_is_given_the_login_of_its_bases_registry_and_no_other(
     made = produce(Image("vllm-rocm", source=source), shop, Lock(), gfx=())
     assert list(docker.logins) == [mirror.host]
     assert made.release.base.startswith(f"{mirror.host}/team/vllm")
+
+
+def lying(registry: Registry, tmp_path: Path, kind: str) -> str:
+    """An image of the registry's owner in it, as docker or as buildx pushes one."""
+    source = f"docker-archive:{docker_save(tmp_path / 'theirs.tar', {'Healthcheck': {'Test': ['CMD', 'true']}})}"
+    target = f"docker://{registry.host}/team/images/vllm:prod"
+    form = ("--format", "oci") if kind == "oci" else ()
+    command = ("skopeo", "copy", "--quiet", "--dest-tls-verify=false", *form, source, target)
+    subprocess.run(command, check=True, capture_output=True)
+    return "team/images/vllm:prod"
+
+
+def settled(registry: Registry, where: str, root: Path) -> tuple[Release, Published, Published, Workshop]:
+    """What a controller makes of the prebuilt image, and what it publishes, twice."""
+    shop = replace(workshop(root, Docker(), registry), pulled=True)
+    image = Image("ours", prebuilt=f"{registry.host}/{where}")
+    made = produce(image, shop, Lock(), gfx=())
+    first, second = (
+        publish(made.release, made.key, registry, shop, dry=False, moving=silent) for _ in ("first", "second")
+    )
+    again = produce(image, shop, made.lock, gfx=())
+    assert (again.changes, again.release) == (False, made.release)
+    return made.release, first, second, shop
+
+
+def test_an_image_that_lies_in_the_registry_of_the_hosts_is_pulled_from_where_it_lies(
+    registry: Registry, tmp_path: Path
+) -> None:
+    where = lying(registry, tmp_path, "oci")
+    with middle(registry.host) as (host, asked):
+        site = Registry(host, insecure=True)
+        release, first, second, _ = settled(site, where, tmp_path / "one")
+        other, third, _, _ = settled(site, where, tmp_path / "two")
+    assert str(release.in_registry(host)) == f"{host}/team/images/vllm@{release.manifest_digest}"
+    assert (first.changes, second.changes) == ((f"recorded {release.local_name} in {host}",), ())
+    assert "where it lies anyway" in first.notes[0]
+    assert (other, third.changes) == (release, ())
+    sent = [one for one in asked if not one.startswith(("GET", "HEAD"))]
+    assert all("/v2/ours/" in one for one in sent)
+    assert len([one for one in sent if "manifests" in one]) == 1, sent
+
+
+def test_who_may_only_pull_does_without_the_record(registry: Registry, tmp_path: Path) -> None:
+    where = lying(registry, tmp_path, "oci")
+    with middle(registry.host, pull_only=True, login=LOGIN) as (host, _asked):
+        release, first, second, _ = settled(replace(KNOWN, host=host), where, tmp_path / "one")
+    assert release.in_registry(host).path == "team/images/vllm"
+    assert (first.changes, first.recorded, second) == ((), False, first)
+    assert any("no record of it is kept" in note for note in first.notes)
+
+
+def test_who_may_only_pull_an_image_in_dockers_format_gets_it_as_it_is(registry: Registry, tmp_path: Path) -> None:
+    where = lying(registry, tmp_path, "docker")
+    with middle(registry.host, pull_only=True) as (host, _asked):
+        site = Registry(host, insecure=True)
+        release, first, _, shop = settled(site, where, tmp_path / "one")
+        with RegistryClient(site) as client:
+            assert client.digest("team/images/vllm", "prod") == release.manifest_digest
+            assert client.amd64("team/images/vllm", "prod") == ("prod", release.config_digest)
+    assert str(release.in_registry(host)) == f"{host}/team/images/vllm@{release.manifest_digest}"
+    assert not first.changes
+    assert shop.store.layout(release) is None
+    assert not list((tmp_path / "one/layouts").glob("[!.]*"))
+
+
+def test_who_may_push_has_an_image_in_dockers_format_as_every_other(registry: Registry, tmp_path: Path) -> None:
+    where = lying(registry, tmp_path, "docker")
+    release, first, second, shop = settled(registry, where, tmp_path / "one")
+    assert release.dropped == ("HEALTHCHECK",)
+    assert shop.store.layout(release) is not None
+    assert str(release.in_registry(registry.host)) == f"{registry.host}/ours@{release.manifest_digest}"
+    assert (first.changes, second.changes) == ((f"pushed {release.local_name} to {registry.host}",), ())
+
+
+def test_a_push_that_is_denied_says_what_is_missing(registry: Registry, tmp_path: Path) -> None:
+    shop = workshop(tmp_path / "one", Docker())
+    made = produce(Image("ours", archive=str(docker_save(tmp_path / "a.tar"))), shop, Lock(), gfx=())
+    with (
+        middle(registry.host, pull_only=True) as (host, _asked),
+        pytest.raises(FleetError, match="could not push") as caught,
+    ):
+        publish(made.release, made.key, Registry(host, insecure=True), shop, dry=False, moving=silent)
+    assert "may not push" in caught.value.hint

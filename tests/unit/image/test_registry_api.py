@@ -201,6 +201,19 @@ def test_what_the_registry_asks_to_wait_is_waited(asked: str) -> None:
     assert waited == 20.0 if asked == "20" else waited < 1.0
 
 
+@pytest.mark.parametrize(("code", "may"), [(202, True), (401, False), (403, False), (404, False), (405, False)])
+def test_whether_we_may_push_is_asked_by_an_upload_that_is_given_up(code: int, may: bool) -> None:
+    def answer(method: str, _url: str, _auth: str) -> Answer:
+        if method == "DELETE":
+            return 204, {}, b""
+        return code, {"Location": "/v2/vllm/blobs/uploads/1", "WWW-Authenticate": 'Basic realm="x"'}, b""
+
+    registry, fake = client(answer, LOGIN)
+    assert registry.may_push("vllm") is may
+    given_up = ("DELETE", "https://registry.test:5000/v2/vllm/blobs/uploads/1")
+    assert (given_up in [asked[:2] for asked in fake.asked]) is may
+
+
 def test_a_token_server_that_is_busy_is_asked_again() -> None:
     codes = iter([503, 200])
 

@@ -166,3 +166,15 @@ def test_names_follow_from_the_manifest(tmp_path: Path) -> None:
     assert found.local_name == f"vllm-rocm:{short}"
     assert str(found.in_registry("registry.corp:5000")) == f"registry.corp:5000/vllm-rocm@{found.manifest_digest}"
     assert found.size == sum(found.layer_sizes)
+
+
+def test_a_prebuilt_image_is_pulled_from_where_it_lies_if_it_lies_there_as_it_is() -> None:
+    digest = "sha256:" + "a" * 64
+    reference = "registry.corp:5000/team/vllm:prod"
+    found = Release("ours", digest, digest, (), (), (), "prebuilt", source_reference=reference, source_digest=digest)
+    assert str(found.in_registry("registry.corp:5000")) == f"registry.corp:5000/team/vllm@{digest}"
+    assert not found.is_ours_in("registry.corp:5000")
+    assert str(found.in_registry("other.corp")) == f"other.corp/ours@{digest}"
+    converted = replace(found, source_digest="sha256:" + "b" * 64)
+    assert str(converted.in_registry("registry.corp:5000")) == f"registry.corp:5000/ours@{digest}"
+    assert converted.is_ours_in("registry.corp:5000")
