@@ -19,7 +19,7 @@ def shown(seen: Sequence[Seen]) -> tuple[Seen, ...]:
 def show(found: Mapping[str, Sequence[Seen]], *, everything: bool) -> None:
     """A row for each image, then what is odd; what is neither ours nor used is counted, or listed with `everything`."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("host", "image", "names", "release", "size", "containers"):
+    for title in ("host", "image", "names now", "before", "release", "size", "containers"):
         table.add_column(title, overflow="fold")
     for host, seen in found.items():
         for one in seen if everything else shown(seen):
@@ -27,6 +27,7 @@ def show(found: Mapping[str, Sequence[Seen]], *, everything: bool) -> None:
                 escape(host),
                 short(one.image.id),
                 escape("\n".join(one.image.names)) or "[dim]<none>[/]",
+                escape("\n".join(_before(one))),
                 _release(one),
                 size(one.image.size),
                 "\n".join(
@@ -46,6 +47,12 @@ def show(found: Mapping[str, Sequence[Seen]], *, everything: bool) -> None:
             terminal.host_line(host, f"and {len(rest)} more that are not ours and that nothing uses, {total}: --all")
         elif not seen:
             terminal.host_line(host, "no images")
+
+
+def _before(one: Seen) -> list[str]:
+    """What its names meant before, and which names meant it."""
+    here = [f"{name} was {', '.join(was)}" for name, was in one.before.items()]
+    return [*here, *(f"it was {name}" for name in one.lost)]
 
 
 def _release(one: Seen) -> str:
@@ -69,6 +76,7 @@ def document(found: Mapping[str, Sequence[Seen]]) -> dict[str, list[dict[str, ob
                 "created": iso(one.image.created),
                 "ours": one.ours,
                 "release": _told(one),
+                "before": {name: list(was) for name, was in one.before.items()},
                 "lost_names": list(one.lost),
                 "containers": [{"name": user.name, "state": user.state, "asked": user.asked} for user in one.users],
                 "remarks": list(one.remarks),

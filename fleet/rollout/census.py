@@ -5,7 +5,8 @@ by its digests: the config digest is the ID of classic stores, the manifest dige
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import docker
@@ -51,7 +52,15 @@ class User:
     name: str
     state: str  # running, exited, …
     image: str  # an ID
-    asked: str  # what it was asked for by: a name, or an ID once the name has gone to another image
+    asked: str  # what it was asked for by: a name, or an ID
+
+    @property
+    def named(self) -> str:
+        """`asked` as engines list names, or empty where it was an ID or a digest, which never mean another image."""
+        bare = self.asked.removeprefix("docker.io/").removeprefix("library/")
+        if not bare or "@" in bare or self.image.removeprefix("sha256:").startswith(bare.removeprefix("sha256:")):
+            return ""
+        return bare if ":" in bare.rpartition("/")[2] else f"{bare}:latest"
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "User":
@@ -65,8 +74,8 @@ class User:
 class Seen:
     """One image on one host. `release` is None for what is none that anybody here knows of.
 
-    `ours`: a release, or an image under one of our names. `lost` are names that this release had and that point to
-    another image now, or to none.
+    `ours`: a release, or an image under one of our names. `lost` are names that pointed to it and point to another image
+    now, or to none. `before`: what its names pointed to before, IDs of images or of releases; only where something tells.
     """
 
     image: Listed
@@ -75,6 +84,7 @@ class Seen:
     users: tuple[User, ...]
     lost: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -82,38 +92,99 @@ class Seen:
 
 
 def read(client: docker.DockerClient, host: str) -> tuple[tuple[Listed, ...], tuple[User, ...]]:
-    """The images and the containers of a host, each in one request. Raises HostError."""
+    """The images and the containers of a host. Raises HostError."""
     try:
         images = tuple(map(Listed.of, client.api.images()))
-        return images, tuple(map(User.of, client.api.containers(all=True)))
+        return images, tuple(_user(client, entry) for entry in client.api.containers(all=True))
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise HostError(host, f"the images could not be read: {error}") from error
 
 
+def _user(client: docker.DockerClient, entry: Mapping[str, Any]) -> User:
+    """The list has an ID in the place of a name that went to another image since; the container itself still says it."""
+    user = User.of(entry)
+    if not user.asked.startswith("sha256:"):
+        return user
+    try:
+        return replace(user, asked=str(client.api.inspect_container(entry["Id"])["Config"]["Image"]))
+    except docker.errors.NotFound:  # gone in between
+        return user
+
+
 def census(
-    images: Sequence[Listed], users: Iterable[User], releases: Mapping[str, Release], names: Collection[str]
+    images: Sequence[Listed],
+    users: Iterable[User],
+    releases: Mapping[str, Release],
+    names: Collection[str],
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Seen, ...]:
     """What lies there: what runs first, then what is ours, the newest first. Pure.
 
-    `releases` are all that are known, by id; `names` are our images' names, without registry and tag.
+    `releases` are all that are known, by id; `names` are our images' names, without registry and tag; `tags` are digests of
+    what registries' tags mean now (the lock's `images`).
     """
+    users = tuple(users)
     by_image: dict[str, list[User]] = {}
     for user in users:
         by_image.setdefault(user.image, []).append(user)
     known = {digest: one for one in releases.values() for digest in (one.config_digest, one.manifest_digest)}
     points = {name: image.id for image in images for name in image.names}
     mine = {*names, *(one.name for one in releases.values())}
-    seen = [_seen(image, by_image.get(image.id, []), known, points, mine) for image in images]
+    moved = _moved(images, users, known, points)
+    seen = [
+        _tagged(_seen(image, by_image.get(image.id, []), known, points, mine, moved), releases, tags)
+        for image in images
+    ]
     return tuple(sorted(seen, key=lambda one: (not one.running, not one.ours, -one.image.created, one.image.id)))
 
 
+def _moved(
+    images: Iterable[Listed], users: Iterable[User], known: Mapping[str, Release], points: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Local names that point elsewhere than they did, or nowhere, with the images that they pointed to.
+
+    A container tells what its name meant when it was made, and `NAME:RELEASE` means that release alone.
+    """
+    found: dict[str, list[str]] = {}
+    for user in users:
+        if (name := user.named) and points.get(name) != user.image:
+            found.setdefault(name, []).append(user.image)
+    for image in images:
+        release = _release_in(image, known)
+        if release is not None and release.local_name not in image.names:
+            found.setdefault(release.local_name, []).append(image.id)
+    for image in images:
+        for name in image.names:
+            wanted = _release_of(name, known)
+            if wanted is not None and wanted is not _release_in(image, known):
+                found.setdefault(name, [wanted.id])
+    return {name: tuple(dict.fromkeys(map(short, was))) for name, was in found.items()}
+
+
+def _tagged(seen: Seen, releases: Mapping[str, Release], tags: Mapping[str, str]) -> Seen:
+    """With the tag of a registry that the release was fetched by: where it means this one, what it meant before."""
+    release = seen.release
+    if release is None or release.source != "prebuilt" or release.source_reference not in tags:
+        return seen
+    tag = release.source_reference
+    if tags[tag] != release.source_digest:
+        return replace(seen, lost=(*seen.lost, tag))
+    others = [one for one in releases.values() if one.source_reference == tag and one.source_digest != tags[tag]]
+    newest = sorted(others, key=lambda one: one.created, reverse=True)
+    return replace(seen, before={**seen.before, tag: tuple(one.id for one in newest)}) if newest else seen
+
+
 def _seen(
-    image: Listed, users: Sequence[User], known: Mapping[str, Release], points: Mapping[str, str], mine: Collection[str]
+    image: Listed,
+    users: Sequence[User],
+    known: Mapping[str, Release],
+    points: Mapping[str, str],
+    mine: Collection[str],
+    moved: Mapping[str, tuple[str, ...]],
 ) -> Seen:
-    digests = (image.id, *(one.rpartition("@")[2] for one in image.repo_digests))
-    release = next((known[digest] for digest in digests if digest in known), None)
+    release = _release_in(image, known)
     named = [one for one in image.references if repository(one).rpartition("/")[2] in mine]
-    lost = (release.local_name,) if release and release.local_name not in image.names else ()
+    lost: tuple[str, ...] = (release.local_name,) if release and release.local_name not in image.names else ()
     remarks = [f"{name} points to {short(points[name])} now" for name in lost if name in points]
     remarks += [f"nothing is called {name} any more" for name in lost if name not in points]
     remarks += [
@@ -127,7 +198,14 @@ def _seen(
         now = points.get(user.asked)
         if now is not None and now != image.id:
             remarks.append(f"{user.name} was made from {user.asked}, which is {short(now)} now")
-    return Seen(image, release, release is not None or bool(named), tuple(users), lost, tuple(remarks))
+    lost += tuple(name for name, was in moved.items() if short(image.id) in was and name not in lost)
+    before = {name: moved[name] for name in image.names if name in moved}
+    return Seen(image, release, release is not None or bool(named), tuple(users), lost, tuple(remarks), before)
+
+
+def _release_in(image: Listed, known: Mapping[str, Release]) -> Release | None:
+    digests = (image.id, *(one.rpartition("@")[2] for one in image.repo_digests))
+    return next((known[digest] for digest in digests if digest in known), None)
 
 
 def _release_of(name: str, known: Mapping[str, Release]) -> Release | None:

@@ -66,7 +66,7 @@ def staging(options: Options) -> int:
     all="List foreign images that nothing uses, too.",
 )
 def images(options: Options, all: bool = False) -> int:  # noqa: A002  the flag's name
-    """Show which image is which on every host, by digest: its names, its release, and the containers made from it."""
+    """Show which image is which on every host, by digest: names, what they meant before, release, containers made from it."""
     from fleet.verbs.census import show_images
 
     return show_images(options, everything=all)

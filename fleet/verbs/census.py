@@ -1,8 +1,11 @@
 """`images`: which image is which, on every host."""
 
+from collections.abc import Mapping
+
 from fleet.cli import Options
 from fleet.engine import docker_client
 from fleet.errors import HostError
+from fleet.image import lock as locks
 from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.report import errors, images, terminal
@@ -11,16 +14,17 @@ from fleet.rollout.goback import cached
 from fleet.rollout.past import READ_SERVED, understand
 from fleet.survey import each
 from fleet.transport import Session
-from fleet.verbs.common import ROOT, connected, selected, takes_part
+from fleet.verbs.common import ROOT, connected, inventory_and_hosts, takes_part
 
 
 def show_images(options: Options, *, everything: bool) -> int:
     """Ask every host that `fleet:` gives a part, the builder too. Changes nothing."""
-    hosts = tuple(host for host in selected(options) if takes_part(host))
-    known = cached(ROOT)
+    inventory, chosen = inventory_and_hosts(options)
+    hosts = tuple(host for host in chosen if takes_part(host))
+    known, tags = cached(ROOT), locks.read(inventory.lock_path).images
 
     def ask(session: Session) -> tuple[Seen, ...]:
-        return _census(session, known)
+        return _census(session, known, tags)
 
     with connected(options) as connector, terminal.counting("images", len(hosts)) as done:
         answers = each(hosts, connector, ask, forks=options.forks, on_done=done)
@@ -34,11 +38,11 @@ def show_images(options: Options, *, everything: bool) -> int:
     return 1 if failed else 0
 
 
-def _census(session: Session, known: dict[str, Release]) -> tuple[Seen, ...]:
+def _census(session: Session, known: Mapping[str, Release], tags: Mapping[str, str]) -> tuple[Seen, ...]:
     told = session.script(READ_SERVED, sudo=True).stdout.splitlines()
     _, releases = understand(told, f"a record of {session.host.name}")
     listed, users = read(docker_client(session), session.host.name)
-    return census(listed, users, {**known, **releases}, _names(session.host))
+    return census(listed, users, {**known, **releases}, _names(session.host), tags)
 
 
 def _names(host: Host) -> frozenset[str]:

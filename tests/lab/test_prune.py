@@ -137,6 +137,7 @@ def test_images_tell_which_is_which_though_a_name_was_given_to_another(fleet: Fl
             assert runs["lost_names"] == [running]
             (wrong,) = [one for one in seen if running in one["names"]]
             assert wrong["release"]["local_name"] == other
+            assert wrong["before"] == {running: [runs["id"].removeprefix("sha256:")[:12]]}
             assert "and this is another image" in " ".join(wrong["remarks"])
             assert any("somebody/else:1" in one["names"] for one in seen)
             table = fleet.wants("c").run("images", "--limit", host).stdout

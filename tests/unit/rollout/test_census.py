@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fleet.image.release import Release
 from fleet.report.images import document, shown
-from fleet.rollout.census import Listed, Seen, User, census, repository
+from fleet.rollout.census import Listed, Seen, User, census, read, repository
 
 NAME = "vllm-rocm"
 
@@ -51,6 +51,68 @@ def test_an_image_under_a_releases_name_is_told_from_the_release() -> None:
         f"{A.local_name} points to 99 now",
         f"chat-0 was made from {A.local_name}, which is 99 now",
     )
+
+
+def test_a_name_that_was_built_again_says_what_it_meant_before_and_the_old_image_says_what_it_was_called() -> None:
+    """What a dangling image is, and which of the two runs: the container tells what it was made from."""
+    new, old = Listed("sha256:22", (f"{NAME}:latest",), (), 10, 3), Listed("sha256:11", (), (), 10, 2)
+    found = look(new, old, users=(User("by-hand", "running", "sha256:11", NAME),))
+    assert found["sha256:22"].before == {f"{NAME}:latest": ("11",)}
+    assert (found["sha256:11"].lost, found["sha256:11"].before) == ((f"{NAME}:latest",), {})
+
+
+def test_a_release_whose_name_went_to_another_image_is_what_that_name_meant_before() -> None:
+    other = Listed("sha256:99", (A.local_name,), (), 10, 3)
+    assert look(other, users=())["sha256:99"].before == {A.local_name: (A.id,)}
+    assert look(replace(IMAGE_A, names=()), other)["sha256:99"].before == {A.local_name: ("A" * 12,)}
+    assert look(IMAGE_A)[A.config_digest].before == {}
+
+
+def test_a_container_that_was_made_from_an_id_or_a_digest_tells_of_no_name() -> None:
+    for asked in (A.config_digest, "A" * 12, f"docker.io/rocm/vllm@{A.manifest_digest}", ""):
+        user = User("by-hand", "running", A.config_digest, asked)
+        assert look(replace(IMAGE_A, names=()), users=(user,))[A.config_digest].lost == (A.local_name,)
+    assert User("db", "running", "sha256:1", "docker.io/library/postgres").named == "postgres:latest"
+
+
+def test_a_registrys_tag_says_which_release_it_brought_before() -> None:
+    tag, now = "docker.io/rocm/vllm:nightly", "sha256:" + "7" * 64
+    fetched = [replace(one, source="prebuilt", source_reference=tag) for one in (A, B)]
+    old, new = replace(fetched[0], source_digest="sha256:5"), replace(fetched[1], source_digest=now)
+    found = census((IMAGE_A, IMAGE_B), (), {one.id: one for one in (old, new)}, [NAME], {tag: now})
+    told = {one.image.id: (one.before, one.lost) for one in found}
+    assert told == {IMAGE_B.id: ({tag: (old.id,)}, ()), IMAGE_A.id: ({}, (tag,))}
+    unlocked = census((IMAGE_A, IMAGE_B), (), {one.id: one for one in (old, new)}, [NAME])
+    assert not any(one.before or one.lost for one in unlocked)
+
+
+class Engine:
+    """Two containers of one name, which went to another image after the second was made."""
+
+    def __init__(self) -> None:
+        self.api = self
+
+    def images(self) -> list[dict[str, object]]:
+        return []
+
+    def containers(self, *, all: bool) -> list[dict[str, object]]:  # noqa: A002  docker's own word
+        assert all
+        return [
+            {"Id": "c1", "Names": ["/now"], "State": "running", "ImageID": "sha256:22", "Image": "vllm:latest"},
+            {"Id": "c2", "Names": ["/then"], "State": "running", "ImageID": "sha256:11", "Image": "sha256:11"},
+        ]
+
+    def inspect_container(self, name: str) -> dict[str, object]:
+        assert name == "c2", "the list has said it already"
+        return {"Config": {"Image": "vllm:latest"}}
+
+
+def test_a_container_is_asked_for_its_name_where_the_list_has_an_id_instead() -> None:
+    _, users = read(Engine(), "n1")  # type: ignore[arg-type]  # as much of a client as is used
+    assert [(user.name, user.image, user.asked) for user in users] == [
+        ("now", "sha256:22", "vllm:latest"),
+        ("then", "sha256:11", "vllm:latest"),
+    ]
 
 
 def test_a_release_that_nothing_is_called_and_what_dangles_are_said() -> None:
