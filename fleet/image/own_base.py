@@ -71,6 +71,7 @@ def run_build(
         registries=_base_registries(recipe, workshop),
         on_line=workshop.on_line,
     )
+    workshop.claim(build.image_id(workshop.machine, recipe.tag))
 
 
 def _base_registries(recipe: Recipe, workshop: Workshop) -> tuple[Registry, ...]:

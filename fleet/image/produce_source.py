@@ -35,6 +35,8 @@ def from_source(
         if known is not None:
             return Outlook(known, recipe.key, lock, f"build {image.name}", _same(source, recipe.key))
         there = build.image_there(workshop.machine, recipe.tag, recipe.key)
+        if make:  # before it is there: what a killed build has left is somebody's too
+            workshop.claim(recipe.key, recipe.own.key if recipe.own else "")
         what = f"bring {recipe.tag} from" if there else f"build {recipe.tag} on"
         what, why = f"{what} {workshop.machine.name}", f"{workshop.machine.name} had it built"
         if not there:

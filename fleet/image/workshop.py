@@ -32,6 +32,10 @@ class Hosts(Protocol):
         """Each holder's `docker save` of the release, in `folder` for as long as it is needed."""
 
 
+def _nothing(*_tokens: str) -> None:
+    """Nobody keeps a ledger."""
+
+
 @dataclass(frozen=True)
 class Workshop:
     """`registry` is the fleet's own, None where there is none. `update` resolves floating refs and tags anew.
@@ -43,6 +47,7 @@ class Workshop:
     back from where the image came from; it may raise FleetError. `prove(tag)` judges what the builder built, before it
     is exported; it may raise FleetError. `registries`, by host, are further ones that images come from.
     `pulled`: some host pulls the image from `registry`.
+    `claim(TOKEN, …)` writes down what the inventory had made: content keys, image IDs.
     """
 
     store: Store
@@ -56,6 +61,7 @@ class Workshop:
     prove: Callable[[str], None] | None = None
     registries: Mapping[str, Registry] = field(default_factory=dict)
     pulled: bool = False
+    claim: Callable[..., None] = _nothing
 
     def registry_for(self, domain: str) -> Registry:
         """How the registry of an image is talked to: as the fleet's own, as the inventory says of it, else like anybody."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from fleet.errors import Problem
 from fleet.inventory.nodes import Node, plain
 from fleet.inventory.settings import (
+    Collecting,
     Drain,
     Expect,
     Gpus,
@@ -158,6 +159,8 @@ def _registry(node: Node, label: str, inherited: Mapping[str, Any]) -> Registry:
     special: dict[str, Any] = {**inherited, **_secrets(node, label)}
     if "ca_file" in node.value:
         special["ca_file"] = path_of(node.value["ca_file"])
+    if "collect" in node.value:
+        special["collect"] = _simple(Collecting, node.value["collect"])
     return _simple(Registry, node, special)
 
 

@@ -71,6 +71,14 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Collecting:
+    """How a registry on a host of the inventory collects its garbage, as far as its process does not tell by itself."""
+
+    config: str = ""
+    restart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Registry:
     host: str  # registry.corp:5000, without a scheme
     ca_file: str = ""
@@ -78,6 +86,7 @@ class Registry:
     password: Secret | None = None
     insecure: bool = False  # plain HTTP
     parallel_pulls: int = 4
+    collect: Collecting = Collecting()
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,8 @@ class Nightly:
 class Retention:
     """What `prune` leaves: the `keep` newest releases of each image, and the controller's `logs` for so many days.
 
-    `cache` is the most that a builder's build cache may have (`100GB`), empty is no limit. `registry`: prune there too.
+    `cache` is the most that a builder's build cache may have (`100GB`), `cache_volumes` the compile caches of a host, empty is
+    no limit. `registry`: prune there too.
     `free` is the least below Docker's root directory; a host with less is pruned before an image is brought to it, as is
     one where the image would not fit, which is all that an empty one asks for.
     """
@@ -223,6 +233,7 @@ class Retention:
     keep: int = 2
     logs: float = 90.0
     cache: str = "100GB"
+    cache_volumes: str = "50GB"
     registry: bool = True
     free: str = ""
 

@@ -67,6 +67,12 @@ http:
 auth:
   htpasswd: {{realm: fleet-lab, path: /etc/docker/registry/htpasswd}}
 """
+# Debian's own /etc/init.d/docker-registry reads it, so that `service docker-registry` on the node means the lab's daemon.
+REGISTRY_DEFAULT = """\
+EXECUSER=root
+PIDFILE=/run/lab.registry.pid
+LOGFILE=/var/log/registry.log
+"""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,18 @@ import uuid
 from pathlib import Path
 
 from fleet.lab import host, keys
-from fleet.lab.files import EMPTY, MODES, REGISTRY_CONFIG, USER_ID, VISIBLE, File, accounts, home, node_files
+from fleet.lab.files import (
+    EMPTY,
+    MODES,
+    REGISTRY_CONFIG,
+    REGISTRY_DEFAULT,
+    USER_ID,
+    VISIBLE,
+    File,
+    accounts,
+    home,
+    node_files,
+)
 from fleet.lab.paths import NodePaths, Paths
 from fleet.lab.topology import NodeSpec, Topology
 
@@ -79,6 +90,7 @@ def _registry_files(topology: Topology, paths: Paths, spec: NodeSpec) -> tuple[F
     copies = ("registry.pem", "registry.key", "htpasswd")
     return (
         File(f"{directory}/config.yml", REGISTRY_CONFIG.encode()),
+        File("/etc/default/docker-registry", REGISTRY_DEFAULT.encode()),
         *(File(f"{directory}/{name}", (paths.keys / name).read_bytes(), 0o600) for name in copies),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import HostError
+from fleet.prune.facts import Room
 
 NAME = "controller"
 NEWEST = 10  # runs that stay however old they are: a fleet that is changed once a year has a history too
@@ -39,6 +40,17 @@ def plan_files(runs: Sequence[OldFile], logs: Sequence[OldFile], keep: float) ->
     """What is older than `keep` seconds, but for the newest runs and what is being written. Pure. `runs` oldest first."""
     old = [one for one in (*runs[:-NEWEST], *logs) if one.age > keep and not one.busy]
     return tuple(RemoveFile(one.path, one.size, f"{one.age / 86400:.0f} days old") for one in old)
+
+
+def plan_nights(nights: Sequence[Path], keep: int) -> tuple[RemoveFile, ...]:
+    """All but the `keep` newest. `nights` oldest first. Every night does the same at its end."""
+    return tuple(RemoveFile(one, extent(one)[1], f"fleet.nightly.keep is {keep}") for one in nights[:-keep])
+
+
+def read_room(root: Path) -> Room:
+    """Of the file system that `root` lies on."""
+    found = shutil.disk_usage(root if root.exists() else root.parent)
+    return Room(found.used, found.free)
 
 
 def read(root: Path, now: float) -> tuple[tuple[OldFile, ...], tuple[OldFile, ...]]:

@@ -1,7 +1,8 @@
 """What goes from a registry: the images that this tool pushed and no host of the inventory needs, with their records.
 
-Ours is what a release record beside it tells of; the record's tag is `fleet-KEY`. Deleting a digest removes all its tags,
-so a digest with a tag that somebody else gave it stays, and so does one that an index of somebody else's names.
+Ours is what a release record beside it tells of, whose tag is `fleet-KEY`, if this inventory had it made. Deleting a
+digest removes all its tags, so a digest with a tag that somebody else gave it stays, and so does one that an index of
+somebody else's names.
 """
 
 import json
@@ -15,6 +16,7 @@ from fleet.image.registry_shelf import ShelfClient
 from fleet.image.registry_words import UnsupportedError
 from fleet.image.release import Release, loads
 from fleet.prune.facts import Kept
+from fleet.prune.ownership import NOT_OURS, Leave, Owned
 from fleet.prune.wanted import LAST_GOOD
 
 RECORD_TAG = re.compile(r"fleet-[0-9a-f]+")
@@ -23,9 +25,10 @@ TURN_ON = (
     "storage.delete.enabled: true in its configuration, or REGISTRY_STORAGE_DELETE_ENABLED=true in its environment"
 )
 
+# Without --delete-untagged: what somebody pulls by its digest alone is nobody's garbage.
 COLLECT = (
     "what was deleted takes room until its garbage is collected; on the registry's host, while it is read-only: "
-    "registry garbage-collect --delete-untagged /etc/docker/registry/config.yml (Debian: docker-registry garbage-collect)"
+    "registry garbage-collect /etc/docker/registry/config.yml (Debian: docker-registry garbage-collect)"
 )
 
 
@@ -62,9 +65,9 @@ class DeleteManifest:
 
 
 def plan_registry(
-    shelf: Shelf, needed: Mapping[str, str], keep: int
-) -> tuple[tuple[DeleteManifest, ...], tuple[Kept, ...]]:
-    """Pure. `needed` are releases (ids) with why; of the others the `keep` newest by their making stay too.
+    shelf: Shelf, needed: Mapping[str, str], keep: int, owned: Owned
+) -> tuple[tuple[DeleteManifest | Leave, ...], tuple[Kept, ...]]:
+    """Pure. `needed` are releases (ids) with why; of the others of ours the `keep` newest by their making stay too.
 
     An image goes before its record: what is cut off in between can still be told as ours by the next prune.
     """
@@ -73,17 +76,25 @@ def plan_registry(
     for tag, digest in shelf.tags.items():
         tags_of.setdefault(digest, set()).add(tag)
     by_age = sorted(releases.values(), key=lambda one: (born(one, tags_of.get(one.manifest_digest, ())), one.id))
-    newest = by_age[::-1][:keep]
+    ours = [one for one in by_age if owned.has(one.id, one.content_key)]
+    newest = ours[::-1][:keep]
     stays = dict(needed)
     for one in newest:
         stays.setdefault(one.id, f"one of the {keep} newest of {shelf.name} in {shelf.registry}")
-    steps: list[DeleteManifest] = []
+    steps: list[DeleteManifest | Leave] = []
     kept: list[Kept] = []
     for release in by_age:
         records = {tag for tag, one in shelf.records.items() if one.id == release.id}
-        why = stays.get(release.id) or _foreign(shelf, release, records, tags_of)
+        name = f"{shelf.registry}/{shelf.name}:{release.id}"
+        why = (
+            stays.get(release.id) or ("" if release in ours else NOT_OURS) or _foreign(shelf, release, records, tags_of)
+        )
         if why:
-            kept.append(Kept(f"{shelf.registry}/{shelf.name}:{release.id}", why))
+            kept.append(Kept(name, why))
+            continue
+        tokens = (release.id, release.content_key)
+        if owned.shares(*tokens):
+            steps.append(Leave(name, tokens, "nothing here needs it"))
             continue
         said = "no host of the inventory needs it"
         tags = tuple(sorted(tags_of.get(release.manifest_digest, ())))

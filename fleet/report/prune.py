@@ -36,11 +36,13 @@ class Told(Protocol):
 
 @dataclass
 class Place:
-    """What is no host: the controller, a builder, a registry."""
+    """What is no host: the controller, a builder, a registry. Its room is None where nobody can see it."""
 
     steps: tuple[Told, ...] = ()
     kept: tuple[Kept, ...] = ()
     done: list[Told] = field(default_factory=list)
+    before: Room | None = None
+    after: Room | None = None
 
 
 def show(
@@ -60,6 +62,8 @@ def show(
         console.print(f"{escape(host)}: {escape(room(one))}", soft_wrap=True)
     for name, place in places.items():
         _lines(name, place.steps if check else place.done, place.kept if verbose or check else (), check=check)
+        if place.before is not None:
+            console.print(f"{escape(name)}: {escape(_rooms(place.before, place.after))}", soft_wrap=True)
 
 
 def _lines(name: str, steps: Sequence[Told], kept: Sequence[Kept], *, check: bool) -> None:
@@ -74,22 +78,33 @@ def _lines(name: str, steps: Sequence[Told], kept: Sequence[Kept], *, check: boo
 
 def room(one: HostPrune) -> str:
     """`12 GB used, 30 GB free; now 8 GB used, 34 GB free; 5 foreign images and containers were left alone`."""
-    words = f"{size(one.before.used)} used, {size(one.before.free)} free"
-    if one.after is not None:
-        words += f"; now {size(one.after.used)} used, {size(one.after.free)} free"
-    elif not one.plan.steps:
+    words = _rooms(one.before, one.after)
+    if one.after is None and not one.plan.steps:
         words += "; nothing to remove"
     if one.plan.foreign:
         words += f"; {one.plan.foreign} foreign images and containers are left alone"
     return words
 
 
+def _rooms(before: Room, after: Room | None) -> str:
+    words = f"{size(before.used)} used, {size(before.free)} free"
+    return f"{words}; now {size(after.used)} used, {size(after.free)} free" if after is not None else words
+
+
 def document(found: Mapping[str, HostPrune], places: Mapping[str, Place], *, check: bool) -> dict[str, object]:
-    """`{check, hosts: {HOST: {before, after, planned, removed, kept, foreign}}, places: {NAME: …}}`; bytes."""
+    """`{check, hosts: {HOST: {before, after, planned, removed, kept, foreign}}, places: {NAME: …}}`; bytes, null where unknown."""
     return {
         "check": check,
         "hosts": {host: _host(one) for host, one in found.items()},
-        "places": {name: _told(place.steps, place.done, place.kept) for name, place in places.items()},
+        "places": {name: _place(place) for name, place in places.items()},
+    }
+
+
+def _place(one: Place) -> dict[str, object]:
+    return {
+        "before": vars(one.before) if one.before else None,
+        "after": vars(one.after) if one.after else None,
+        **_told(one.steps, one.done, one.kept),
     }
 
 

@@ -10,7 +10,7 @@ from fleet.delivery.straight import Straight
 from fleet.errors import FleetError
 from fleet.facts.cards import gfx_of_model
 from fleet.image import lock as locks
-from fleet.image.describe import Made
+from fleet.image.describe import LABEL_BASE_KEY, Made
 from fleet.image.machine import Here, Machine, There
 from fleet.image.produce import bring_again, look, produce
 from fleet.image.release import Release
@@ -19,6 +19,7 @@ from fleet.image.strategy import AUTO, key_of, narrowed
 from fleet.image.workshop import Outlook, Produced, Workshop
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Image, Registry, Settings
+from fleet.prune.ledger import Ledger
 from fleet.rollout.base_images import keep_base
 from fleet.rollout.images import pulls_from, registry_of
 from fleet.rollout.publish import publish as publish_release
@@ -151,6 +152,7 @@ def obtain(
     gfx = declared_gfx(inventory)
     hosts = tuple(hosts)
     machines: dict[str, Machine] = {}
+    ledger = Ledger.of(root, inventory)
     for order in (*orders(hosts), *relay_orders(hosts)):
         if order.builder not in machines:
             machines[order.builder] = _machine(inventory, order, connector)
@@ -170,6 +172,7 @@ def obtain(
             hosts=_records(inventory, hosts, order, connector, say) if order.wanted_by[0][1] else None,
             again=partial(bring_again, image, bare),
             prove=_proof(prove, machine, image, gfx),
+            claim=ledger.claim,
         )
         found = (look if dry else produce)(image, workshop, lock, gfx=gfx)
         stock.lock = lock = found.lock
@@ -181,6 +184,8 @@ def obtain(
             if straight is not None and image.source is not None:
                 stock.notes.append(f"{image.name}: {straight.words()}")
             continue
+        if not dry:
+            ledger.claim(found.key, found.release.id, found.release.labels.get(LABEL_BASE_KEY, ""))
         take_in(stock, order, found, found.release, workshop)
         if publish and order.registry is not None and order.published:
             push_missing(stock, order, order.registry, found, workshop, dry=dry, moving=moving)

@@ -18,6 +18,7 @@ from fleet.image.lock import Lock
 from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.inventory.model import Host, Inventory
+from fleet.prune.ledger import Ledger
 from fleet.rollout.releases import Stock
 from fleet.verbs.closing import Teller
 from fleet.verbs.common import ROOT, narrator, serving
@@ -151,6 +152,9 @@ def unload(cargo: Examined, inventory: Inventory, hosts: Sequence[Host], say: Te
         bundle.manifest, cargo.records, hosts, ROOT, say=say.line, dry=dry, left_out=left_out, moving=say.moving
     )
     (stock.notes if dry else stock.changes)[:0] = lines
+    if not dry:
+        brought = [one for of_host in stock.releases.values() for one in of_host.values()]
+        Ledger.of(ROOT, inventory).claim(*(word for one in brought for word in (one.id, one.content_key)))
     absent = contents.models_missing(bundle.manifest, hosts)
     stock.notes += [f"model {model} is not in the bundle: it has to be on the hosts" for model in absent]
     return stock

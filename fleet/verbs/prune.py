@@ -2,20 +2,25 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from fleet import calendar
 from fleet.cli import Options
 from fleet.errors import HostError, UsageError
 from fleet.image.release import Release
+from fleet.inventory import select
 from fleet.inventory.model import Host, Inventory
 from fleet.journal import Journal, RunHeader, outcome_of, redactor_for
 from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
 from fleet.locks import Owner
+from fleet.prune import controller
 from fleet.prune.facts import HostFacts, Policy, PrunePlan, RemoveImage, Step
 from fleet.prune.hosts import PartlyError, carry_out, policy_of, read
+from fleet.prune.ledger import Ledger
+from fleet.prune.ownership import ours
 from fleet.prune.plan import plan_prune
 from fleet.prune.wanted import wanted_by
 from fleet.report import errors, terminal
@@ -29,6 +34,7 @@ from fleet.transport import Connector, Session, fan_out
 from fleet.verbs import prune_places as places
 from fleet.verbs.closing import Teller
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
+from fleet.verbs.prune_garbage import collect_garbage
 
 
 @dataclass
@@ -40,6 +46,8 @@ class Pruned:
     failed: dict[str, HostError] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     known: dict[str, Release] = field(default_factory=dict)  # all releases that anybody told of
+    wanted: dict[str, str] = field(default_factory=dict)  # by the inventory and by the registry's last-good
+    proven: set[str] = field(default_factory=set)  # those that a host tells were brought to it or answered on it
 
 
 def prune(options: Options, *, keep: int, lock_wait: float) -> int:
@@ -103,23 +111,24 @@ def _prune_hosts(
 ) -> None:
     known = found.known
     known.update(cached(ROOT))
-    wanted = wanted_by(inventory, hosts, ROOT, found.notes.append)
-    policies = {host.name: policy_of(host, keep, wanted) for host in hosts}
+    found.wanted.update(wanted_by(inventory, hosts, ROOT, found.notes.append))
+    policies = {host.name: policy_of(host, keep, found.wanted) for host in hosts}
     work = _Work(policies, known, say)
     sessions: dict[str, Session] = {}
-    seen: list[Mapping[str, Release]] = []
+    seen: list[HostFacts] = []
 
     def look(host: Host) -> HostPrune:
         session = sessions[host.name] = connector.connect(host)
         facts, plan = work.look(session)
-        seen.append(facts.past.releases)
+        seen.append(facts)
         return HostPrune(plan, facts.room)
 
     with terminal.counting("looking", len(hosts)) as done:
         answers = fan_out(hosts, look, forks=options.forks, on_done=lambda host, _result: done(host.name))
     _take(found, answers)
+    known.update({name: one for facts in seen for name, one in facts.past.releases.items()})
+    found.proven.update(name for facts in seen for name in facts.past.touched | facts.past.recorded)
     if journal is None:
-        known.update({name: one for told in seen for name, one in told.items()})
         return
     with Claims(Owner.here(journal.id)) as claims:
         todo = {name: sessions[name] for name, one in found.hosts.items() if one.plan.steps}
@@ -129,7 +138,6 @@ def _prune_hosts(
         chosen = [host for host in hosts if host.name in todo and host.name not in missing]
         results = fan_out(chosen, lambda host: _clean(active, sessions[host.name]), forks=options.forks)
         _take(found, results)
-    known.update({name: one for told in seen for name, one in told.items()})
     for name in answers:
         error = found.failed.get(name)
         changed = len(found.hosts[name].done) if name in found.hosts else 0
@@ -197,11 +205,22 @@ def _prune_places(
     keep: int,
     lock_wait: float,
 ) -> None:
-    """The controller's files; and what many hosts share, which only a look at all of them can judge."""
+    """The controller's files; and what many hosts share, of which they all have to say what they need."""
+    ledger = Ledger.of(ROOT, inventory)
+    needed = dict(found.wanted)
+    needed |= {name: why for one in found.hosts.values() for name, why in one.plan.needed.items()}
+    if journal is not None:
+        for host, one in found.hosts.items():
+            ledger.remember(host, one.plan.needed, found.known)
+    chosen = {host.name for host in select(inventory, options.limit)}
+    judged = recall(inventory, chosen, ledger, found, needed)
     scene = places.Scene(
         hosts,
         keep or max((host.settings.retention.keep for host in hosts), default=1),
-        {name: why for one in found.hosts.values() for name, why in one.plan.needed.items()},
+        needed,
+        judged,
+        ledger,
+        ours(ledger.owned, found.proven, found.known),
         found.known,
         found.places,
         found.failed,
@@ -209,14 +228,37 @@ def _prune_places(
         journal,
         say,
     )
-    places.prune_files(scene)
-    unasked = [name for name, host in inventory.hosts.items() if host.settings.services and name not in found.hosts]
-    if unasked:
-        found.notes.append(f"layouts, builder and registry are left alone: not asked were {fold(unasked)}")
-        return
-    places.prune_layouts(scene)
+    with scene.measured(controller.NAME, partial(controller.read_room, ROOT)):
+        places.prune_files(scene, inventory)
+        places.prune_layouts(scene)
     places.prune_builders(scene, inventory, connector, forks=options.forks, wait=lock_wait)
-    places.prune_registries(scene)
+    if not judged:
+        return
+    registries = places.prune_registries(scene)
+    collect_garbage(scene, registries, inventory, connector, forks=options.forks, wait=lock_wait)
+
+
+def recall(
+    inventory: Inventory, chosen: Collection[str], ledger: Ledger, found: Pruned, needed: dict[str, str]
+) -> bool:
+    """Add what hosts needed that cannot be asked today, so that one of them does not keep all disks from being tidied up.
+
+    False where that is not known of all: nobody asked them yet, or they are not among those chosen.
+    """
+    names = [name for name, host in inventory.hosts.items() if host.settings.services and name not in found.hosts]
+    known = {name: ledger.needs(name) for name in names if name in chosen}
+    strange = [name for name in names if name not in known or not known[name].day]
+    if strange:
+        told = "layouts, images on the builder and the registry are left alone"
+        found.notes.append(f"{told}: not asked, now or before, were {fold(strange)}")
+        return False
+    for name, needs in known.items():
+        told = f"{name} cannot be asked: what it needed on {needs.day} counts, and what was meant for it since"
+        found.notes.append(told)
+        found.known.update({key: one for key, one in needs.releases.items() if key not in found.known})
+        for key, why in needs.needed.items():
+            needed.setdefault(key, f"{name}: {why}")
+    return True
 
 
 def _journal(options: Options, hosts: Sequence[Host], keep: int) -> Journal:

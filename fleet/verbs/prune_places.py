@@ -1,6 +1,7 @@
 """A prune's part away from the hosts: the controller's files, builders, registries."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -19,8 +20,11 @@ from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Registry
 from fleet.journal import Journal
 from fleet.locks import Owner
+from fleet.nightly import nights
 from fleet.prune import builder, controller, registry
-from fleet.prune.facts import Kept
+from fleet.prune.facts import Kept, Room
+from fleet.prune.ledger import Ledger
+from fleet.prune.ownership import Leave, Owned
 from fleet.report.prune import Place, Told
 from fleet.report.units import bytes_of
 from fleet.rollout.claims import Claims
@@ -29,17 +33,24 @@ from fleet.rollout.releases import Order, orders
 from fleet.transport import Connector
 from fleet.verbs.closing import Teller
 from fleet.verbs.common import ROOT
+from fleet.verbs.nightly_timer import nightly_of
 
 S = TypeVar("S", bound=Told)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the places share; `places`, `failed` and `notes` take what comes of it. Without a journal nothing is done."""
+    """What the places share; `places`, `failed` and `notes` take what comes of it. Without a journal nothing is done.
+
+    `judged`: what every host of the inventory needs is known, so that what none of them needs can go.
+    """
 
     hosts: Sequence[Host]
     keep: int
     needed: Mapping[str, str]  # release id -> why, of all hosts
+    judged: bool
+    ledger: Ledger
+    owned: Owned
     known: dict[str, Release]
     places: dict[str, Place]
     failed: dict[str, HostError]
@@ -66,28 +77,47 @@ class Scene:
                 return
             have.done.append(step)
 
+    @contextmanager
+    def measured(self, name: str, room: Callable[[], Room]) -> Iterator[None]:
+        """The place's room before and, where something was done, after it."""
+        have = self.places.setdefault(name, Place())
+        have.before = room()
+        try:
+            yield
+        finally:
+            have.after = room() if have.done else None
 
-def prune_files(scene: Scene) -> None:
+
+def prune_files(scene: Scene, inventory: Inventory) -> None:
     """By the most patient of the hosts' settings: a journal tells of many hosts."""
     days = max((host.settings.retention.logs for host in scene.hosts), default=0.0)
     if days:
         steps = controller.plan_files(*controller.read(ROOT, calendar.now()), days * 86400)
         scene.carry_out(controller.NAME, steps, (), controller.remove)
+    past = nights.nights(ROOT / "nights", str(inventory.sources[0].resolve()))
+    steps = controller.plan_nights([ROOT / "nights" / one.id for one in past], nightly_of(inventory).keep)
+    scene.carry_out(controller.NAME, steps, (), controller.remove)
 
 
 def prune_layouts(scene: Scene) -> None:
-    steps, kept = builder.plan_layouts(builder.read_layouts(ROOT, calendar.now()), scene.needed, scene.keep)
+    """What nobody goes on with goes in any case."""
+    layouts = builder.read_layouts(ROOT, calendar.now())
     rest = builder.plan_scratch((*left(ROOT / "layouts"), *left(ROOT / "trees")))
-    scene.carry_out(controller.NAME, (*steps, *rest), kept, builder.remove_layout)
+    scene.carry_out(controller.NAME, (*builder.plan_unfinished(layouts), *rest), (), builder.remove_layout)
+    if scene.judged:
+        steps, kept = builder.plan_layouts(layouts, scene.needed, scene.keep, scene.owned)
+        scene.carry_out(controller.NAME, steps, kept, _or_leave(scene, builder.remove_layout))
 
 
 def prune_builders(scene: Scene, inventory: Inventory, connector: Connector, *, forks: int, wait: float) -> None:
     """Every machine that builds images of the hosts. One that is a host is locked meanwhile."""
-    for name, staging in {one.builder: one.staging for one in _orders(scene) if one.image.source}.items():
+    made = [one for one in _orders(scene) if one.image.source]
+    names = frozenset(name for one in made for name in (one.image.name, base_name(one.image.name)))
+    for name, staging in {one.builder: one.staging for one in made}.items():
         told = f"builder {name}" if name else "builder, this machine"
         try:
             if not name:
-                _prune_builder(scene, told, Here(), scene.hosts)
+                _prune_builder(scene, told, Here(), scene.hosts, names)
                 continue
             host = inventory.hosts[name]
             session = connector.connect(host)
@@ -96,31 +126,36 @@ def prune_builders(scene: Scene, inventory: Inventory, connector: Connector, *, 
                     missing = claims.take({name: session}, forks=forks, wait=wait, say=scene.say.host)
                     for error in missing.values():
                         raise error
-                _prune_builder(scene, told, There(session, staging), (host,))
+                _prune_builder(scene, told, There(session, staging), (host,), names, staging)
         except FleetError as error:
             scene.failed[told] = HostError(told, error.message, hint=error.hint)
 
 
-def _prune_builder(scene: Scene, told: str, machine: Machine, hosts: Sequence[Host]) -> None:
+def _prune_builder(
+    scene: Scene, told: str, machine: Machine, hosts: Sequence[Host], names: frozenset[str], staging: str = ""
+) -> None:
+    """A cache has no owner and can be had again, so what hosts need does not matter to it."""
     facts = builder_of(machine)
     if not facts.engine:  # such as a second controller, which only rolls what others have built
         scene.notes.append(f"{told}: no Docker engine answers there, so there is nothing to remove")
         return
-    steps: tuple[builder.RemoveBuilt | builder.ShrinkCache, ...] = ()
+    steps: tuple[builder.RemoveBuilt | builder.ShrinkCache | builder.RemoveLayout | Leave, ...] = ()
     kept: tuple[Kept, ...] = ()
     lost = sorted(name for name in scene.needed if name not in scene.known)
-    if lost:
+    if scene.judged and lost:
         scene.notes.append(f"{told}: images are left alone, because the records of {', '.join(lost)} are gone")
-    else:
+    elif scene.judged:
         keys = builder.keys_of(scene.needed, scene.known)
-        steps, kept = builder.plan_built(builder.read_built(machine), keys, scene.keep)
+        steps, kept = builder.plan_built(builder.read_built(machine, names), keys, scene.keep, scene.owned)
     limit = max((bytes_of(host.settings.retention.cache) for host in hosts), default=0)
     steps += builder.plan_cache(builder.read_cache(machine), limit, facts)
-    scene.carry_out(told, steps, kept, lambda step: builder.run(step, machine))
+    steps += builder.read_left(machine, staging) if staging else ()
+    with scene.measured(told, partial(builder.read_room, machine)):
+        scene.carry_out(told, steps, kept, _or_leave(scene, partial(builder.run, machine=machine)))
 
 
-def prune_registries(scene: Scene) -> None:
-    """Every repository that the hosts pull from, unless one of them says that others do too."""
+def prune_registries(scene: Scene) -> dict[str, Registry]:
+    """Every repository that the hosts pull from, unless one of them says that others do too; gives their registries."""
     spared = {one.host for host in scene.hosts if not host.settings.retention.registry for one in _registries(host)}
     shelves: dict[tuple[str, str], Registry] = {}
     bases: set[str] = set()
@@ -142,16 +177,21 @@ def prune_registries(scene: Scene) -> None:
             with ShelfClient(one) as client:
                 shelf = registry.read(client, host, name)
                 needed = registry.needed_bases(shelf, keys) if name in bases else scene.needed
-                scene.carry_out(told, *registry.plan_registry(shelf, needed, scene.keep), _deleting(client))
+                steps, kept = registry.plan_registry(shelf, needed, scene.keep, scene.owned)
+                scene.carry_out(told, steps, kept, _or_leave(scene, partial(registry.delete, client=client)))
         except FleetError as error:
             scene.failed[told] = HostError(told, error.message, hint=error.hint)
-    for told, place in scene.places.items():
-        if place.done and told.startswith("registry "):
-            scene.notes.append(f"{told}: {registry.COLLECT}")
+    return {host: one for (host, _), one in shelves.items()}
 
 
-def _deleting(client: ShelfClient) -> Callable[[registry.DeleteManifest], None]:
-    return lambda step: registry.delete(step, client)
+def _or_leave(scene: Scene, do: Callable[[S], None]) -> Callable[[S | Leave], None]:
+    def act(step: S | Leave) -> None:
+        if isinstance(step, Leave):
+            scene.ledger.forget(*step.tokens)
+        else:
+            do(step)
+
+    return act
 
 
 def _registries(host: Host) -> Sequence[Registry]:

@@ -18,6 +18,7 @@ from fleet.journal import (
     redactor_for,
 )
 from fleet.locks import Owner
+from fleet.prune.ledger import Ledger
 from fleet.prune.wanted import wanted_by
 from fleet.report import plan as plan_report
 from fleet.report import roll as report
@@ -133,6 +134,10 @@ def _run(
             tell(found, say.host)
         return show_plan(options, found, stock, skipped)
     journal.plan({name: plan_report.document(one.site.plan) for name, one in found.items() if one.site})
+    ledger = Ledger.of(ROOT, inventory)
+    for name, one in found.items():
+        if one.site is not None:
+            ledger.expect(name, stock.releases.get(name, {}).values(), f"run {journal.id} was to bring it")
     outside = survey(replace(run, wishes=Wishes(reveal=False)), peers(programme, inventory))
     with Claims(Owner.here(journal.id)) as claims:
         run = replace(run, seam=Claimed(journal, claims))

@@ -7,12 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet.errors import FleetError
+from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
-from fleet.inventory.settings import Registry
+from fleet.inventory import load
+from fleet.inventory.settings import Collecting, Registry
 from fleet.lab import NodeSpec
+from fleet.prune import collecting
+from fleet.prune.collect import Way, choose, plan_collect
 from fleet.secret import Secret
+from fleet.transport import Connector
 from tests.lab.conftest import MI300X, REGISTRY
-from tests.lab.rolls import Fleet, fleet_of, within
+from tests.lab.registry_image import registry_archive
+from tests.lab.rolls import Fleet, answers, fleet_of, within
 from tests.lab.standin_image import image_text, standin_archive
 
 pytestmark = pytest.mark.lab
@@ -171,14 +178,18 @@ def marks(fleet: Fleet, host: str) -> dict[str, str]:
     return {env.partition("MARK=")[2][:1]: name for name, env in envs.items()}
 
 
-def in_registry(fleet: Fleet) -> set[str]:
-    """All tags of our repository."""
+def shelf(fleet: Fleet) -> ShelfClient:
     paths = fleet.lab.paths
     user, password = (
         Secret("user", file=str(paths.registry_user)),
         Secret("password", file=str(paths.registry_password)),
     )
-    with ShelfClient(Registry(fleet.lab.registry, str(paths.ca), user, password)) as client:
+    return ShelfClient(Registry(fleet.lab.registry, str(paths.ca), user, password))
+
+
+def in_registry(fleet: Fleet) -> set[str]:
+    """All tags of our repository."""
+    with shelf(fleet) as client:
         return set(client.tags("vllm-rocm"))
 
 
@@ -225,10 +236,14 @@ def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_t
     known = {one.rpartition(":")[2] for one in serves.values()}
     stays = {serves[mark].rpartition(":")[2] for mark in "ade"} | set(sorted(known)[-2:])  # all were made on one day
     (place,) = [place for place in done["places"] if place.startswith("registry")]
-    assert done["places"][place]["removed"] == planned["places"][place]["planned"]
+    would = [one["what"] for one in planned["places"][place]["planned"]]
+    assert [one["what"] for one in done["places"][place]["removed"]] == would
+    assert would[-1].startswith("collect the garbage of registry ")
     assert in_registry(fleet) & known == stays
     assert len([tag for tag in in_registry(fleet) if tag.startswith("fleet-")]) == len(stays)
-    assert any("garbage-collect" in note for note in done["notes"])
+    room = done["places"][place]
+    assert room["before"]["used"] > room["after"]["used"] > 0
+    assert done["notes"] == []
     layouts = {path.name for path in (fleet.controller.directory / ".fleet/layouts").iterdir()}
     assert layouts & known < known
     after = {host: state(fleet, host) for host in HOSTS}
@@ -239,6 +254,93 @@ def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_t
     told = fleet.wants("e").run("prune", "--check").stdout
     assert "nothing to remove" in told
     assert f"keep image {serves['a']}: pinned" in told
+
+
+# Waits for the registry's program to collect, holds it there, and says its and its shell's process.
+HOLD = """
+until pid=$(pgrep -f '^/usr/bin/docker-registry garbage-collect [^-]*$') && kill -STOP "$pid"; do sleep 0.02; done
+echo "$(ps -o ppid= -p $pid) $pid" > /run/held.new && mv /run/held.new /run/held
+"""
+
+
+def takes_pushes(fleet: Fleet) -> bool:
+    with shelf(fleet) as client:
+        try:
+            client.put_record("somebody/else", "mine", b"somebody's", {})
+        except FleetError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("killed", ["controller", "host"])
+def test_a_collection_that_is_killed_leaves_a_registry_that_takes_pushes(fleet: Fleet, killed: str) -> None:
+    """Its controller is killed: the host ends it alone. What runs on the host is killed: the next prune puts it right."""
+    with shelf(fleet) as client:
+        kept = min(tag for tag in client.tags("vllm-rocm") if tag.startswith("fleet-"))
+        client.delete("somebody/else", client.put_record("somebody/else", killed, killed.encode() * 10**5, {}))
+        start = 'rm -f /run/held; setsid sh -c "$1" >/dev/null 2>&1 </dev/null &'
+        fleet.lab.node("registry").exec(("sh", "-c", start, "sh", HOLD))
+        config = fleet.sh("registry", "cat /etc/docker/registry/config.yml")
+        with fleet.wants("e").start("prune") as run:
+            assert within(60, lambda: bool(fleet.sh("registry", "cat /run/held 2>/dev/null || true")))
+            with pytest.raises(UnsupportedError):
+                client.put_record("somebody/else", "mine", b"somebody's", {})
+            assert client.get_record("vllm-rocm", kept)
+            if killed == "controller":
+                run.kill()
+                fleet.sh("registry", "read -r _ pid </run/held; kill -CONT $pid")
+            else:
+                fleet.sh("registry", "kill -KILL $(cat /run/held)")
+                assert run.wait(60) == 1
+                assert not takes_pushes(fleet)
+                assert fleet.wants("e").run("prune").returncode == 0
+        assert within(30, lambda: takes_pushes(fleet))
+        assert client.get_record("vllm-rocm", kept)
+    assert within(30, lambda: fleet.sh("registry", "ls /var/lib/fleet /tmp/") in ("/tmp/:\n\n/var/lib/fleet:", ""))
+    assert fleet.sh("registry", "cat /etc/docker/registry/config.yml") == config
+    code, again = fleet.wants("e").ask("prune", "--check")
+    assert (code, [place["planned"] for name, place in again["places"].items() if "registry" in name]) == (0, [[]])
+
+
+CONFIG = """\
+storage: {filesystem: {rootdirectory: /var/lib/registry}, delete: {enabled: true}}
+http: {addr: ':5001'}
+version: 0.1
+"""
+
+
+def test_a_registry_in_a_container_collects_its_garbage_too(fleet: Fleet) -> None:
+    """As the official image runs: nothing of its configuration lies on the host."""
+    host = MI300X.name
+    root = fleet.lab.node(host).root
+    registry_archive(root / "tmp/registry.tar")
+    (root / "tmp/config.yml").write_text(CONFIG)
+    fleet.docker(host, "load", "--input", "/tmp/registry.tar")
+    fleet.docker(host, "create", "--name", "registry", "--publish", "5001:5001", "registry:2", "serve", "/config.yml")
+    fleet.docker(host, "cp", "/tmp/config.yml", "registry:/config.yml")
+    fleet.docker(host, "start", "registry")
+    plain = Registry(f"{fleet.address(host)}:5001", insecure=True)
+    try:
+        with Connector() as connector, ShelfClient(plain) as client:
+            assert within(30, lambda: answers(fleet.address(host), port=5001, path="/v2/"))
+            client.delete("a", client.put_record("a", "old", b"x" * 10**6, {}))
+            session = connector.connect(load([str(fleet.lab.inventory)]).hosts[host])
+            seen = collecting.look(session)
+            way = choose(seen, Collecting())
+            assert isinstance(way, Way), way
+            (step,) = plan_collect(plain.host, host, seen, way, collecting.measure(session, way), 0)
+            before, after = collecting.collect(step, session)
+            assert before.used - after.used >= 10**6
+            assert client.put_record("a", "new", b"y", {})
+            assert fleet.docker(host, "exec", "registry", "/bin/registry", "--version")
+            way = choose(collecting.look(session), Collecting())
+            assert isinstance(way, Way), way
+            assert collecting.measure(session, way).blobs == ()
+    finally:
+        fleet.docker(host, "rm", "--force", "--volumes", "registry")
+        fleet.docker(host, "rmi", "registry:2")
+        for name in ("registry.tar", "config.yml"):
+            (root / "tmp" / name).unlink()
 
 
 def test_prune_touches_no_host_that_another_run_holds(fleet: Fleet) -> None:
@@ -261,6 +363,24 @@ def test_prune_touches_no_host_that_another_run_holds(fleet: Fleet) -> None:
     code, document = fleet.wants("e").ask("prune", "--lock-wait", "30s")
     assert (code, document["failed"]) == (0, {})
     assert f"vllm-rocm:{release}" not in ours(fleet, host)
+
+
+def test_a_host_that_cannot_be_reached_keeps_what_it_needs_and_nothing_else_from_going(fleet: Fleet) -> None:
+    """Somebody's garbage is collected all the same, and no release goes: all that are left are the two newest or needed."""
+    before = in_registry(fleet)
+    with shelf(fleet) as client:
+        client.delete("somebody/else", client.put_record("somebody/else", "away", b"away" * 10**5, {}))
+    fleet.lab.node(CONTAINERD.name).stop_sshd()
+    try:
+        code, document = fleet.wants("e").ask("prune")
+        assert (code, sorted(document["failed"])) == (1, [CONTAINERD.name])
+    finally:
+        fleet.lab.node(CONTAINERD.name).start_sshd()
+    (note,) = document["notes"]
+    assert note.startswith(f"{CONTAINERD.name} cannot be asked: what it needed on ")
+    (place,) = (place for name, place in document["places"].items() if name.startswith("registry "))
+    assert [step["what"].split(" of ")[0] for step in place["removed"]] == ["collect the garbage"]
+    assert in_registry(fleet) == before
 
 
 def test_the_way_back_is_there_after_a_prune(fleet: Fleet) -> None:

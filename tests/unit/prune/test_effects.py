@@ -14,7 +14,7 @@ from fleet.errors import FleetError
 from fleet.prune import builder, controller
 from fleet.prune.builder import RemoveBuilt
 from fleet.prune.controller import RemoveFile
-from fleet.prune.facts import PrunePlan, RemoveContainer, RemoveImage, RemoveVolume
+from fleet.prune.facts import PrunePlan, RemoveContainer, RemoveImage, RemoveVolume, Room
 from fleet.prune.hosts import PartlyError, carry_out
 from fleet.seam import Bare
 from fleet.transport import Output
@@ -101,6 +101,41 @@ def test_old_files_of_the_controller_are_read_and_removed(tmp_path: Path) -> Non
         controller.remove(RemoveFile(path, 1, ""))
     assert not run_of.exists()
     assert not log.exists()
+
+
+def test_nights_beyond_those_that_are_kept_go_the_oldest_first(tmp_path: Path) -> None:
+    nights = [tmp_path / name for name in ("1", "2", "3")]
+    for one in nights:
+        one.mkdir()
+    assert [step.path for step in controller.plan_nights(nights, 2)] == nights[:1]
+    assert controller.plan_nights(nights, 3) == ()
+    assert controller.read_room(tmp_path / "not-there").free > 0
+
+
+def test_what_killed_builds_left_on_a_builder_is_found_with_its_size_and_removed() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(argv: tuple[str, ...]) -> Output:
+        asked.append(argv)
+        return Output(0, "2048\t/var/tmp/fleet/build-0a1b\n" if argv[0] == "find" else "", "")
+
+    machine: Any = SimpleNamespace(name="builder", run=run)
+    (step,) = builder.read_left(machine, "/var/tmp/fleet")
+    assert (step.what, step.size) == ("remove /var/tmp/fleet/build-0a1b", 2 << 20)
+    builder.run(step, machine)
+    assert asked[-1] == ("rm", "-rf", "--", "/var/tmp/fleet/build-0a1b")
+    assert builder.BEGUN == ("-name", "build-*", "-mtime", "+2")
+
+
+def test_the_room_of_a_builder_is_that_below_dockers_root_directory() -> None:
+    table = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda1 100 60 40 60% /data\n"
+
+    def machine(said: str) -> Any:
+        words = {"docker": "/data/docker\n", "df": said}
+        return SimpleNamespace(name="builder", run=lambda argv: Output(0, words[argv[0]], ""))
+
+    assert builder.read_room(machine(table)) == Room(60 << 10, 40 << 10)
+    assert builder.read_room(machine("")) == Room()
 
 
 def test_a_builder_that_refuses_is_an_error_and_what_is_gone_is_none() -> None:
