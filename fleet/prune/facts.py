@@ -70,6 +70,7 @@ class HostFacts:
     images: tuple[Listed, ...] = ()
     boxes: tuple[Box, ...] = ()
     volumes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of cache volumes, in bytes, as far as they can be seen
     past: Past = field(default_factory=Past)
     staging: Staging = NOTHING_STAGED
     room: Room = Room()
@@ -80,7 +81,8 @@ class Policy:
     """What stays, beside what the host itself tells. `keep`: newest releases of each image, `staging` in seconds.
 
     `services` and `models` are those of this inventory on the host, `registries` where it pulls from, `wanted` are
-    releases (ids) that somebody elsewhere needs, with why.
+    releases (ids) that somebody elsewhere needs, with why. `caches` is the most that cache volumes may have together,
+    in bytes, 0 for no limit.
     """
 
     keep: int = 2
@@ -89,6 +91,7 @@ class Policy:
     models: frozenset[str] = frozenset()
     registries: frozenset[str] = frozenset()
     wanted: Mapping[str, str] = field(default_factory=dict)
+    caches: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class RemoveImage:
 class RemoveVolume:
     name: str
     why: str
-    size = 0
+    size: int = 0
 
     @property
     def what(self) -> str:

@@ -20,6 +20,7 @@ from fleet.prune.facts import (
     Step,
     SweepStaging,
 )
+from fleet.report.units import size
 from fleet.rollout.census import Listed, repository, short
 from fleet.rollout.past import Past
 from fleet.serving.inspection import CANDIDATE
@@ -188,8 +189,9 @@ def _unrecorded(image: Listed, found: str) -> str:
 def _volumes(
     facts: HostFacts, policy: Policy, needed: Mapping[str, str], staying: list[Box], kept: list[Kept]
 ) -> Iterable[RemoveVolume]:
-    """The compile caches of releases."""
+    """The compile caches of releases: those of releases that go, and over the limit those that were used longest ago."""
     used = {name: box.name for box in staying for name in box.volumes}
+    caches, idle = dict[str, str](), list[tuple[float, str]]()
     models = {*policy.models, *(str(one.settings.get("model", "")) for one in facts.past.records.values())}
     for name in sorted(facts.volumes):
         match = CACHE.fullmatch(name)
@@ -197,14 +199,24 @@ def _volumes(
             continue
         release = match["release"]
         exact = any(cache_volume(release, match["gfx"], model) == name for model in (*models, match["model"]))
+        ours = exact and release in facts.past.touched | facts.past.recorded
         if name in used:
-            kept.append(Kept(f"volume {name}", f"container {used[name]} mounts it"))
+            caches[name] = f"container {used[name]} mounts it"
+        elif not ours:
+            kept.append(Kept(f"volume {name}", needed.get(release, "nothing here proves that it is ours")))
         elif release in needed:
-            kept.append(Kept(f"volume {name}", needed[release]))
-        elif not exact or release not in facts.past.touched | facts.past.recorded:
-            kept.append(Kept(f"volume {name}", "nothing here proves that it is ours"))
+            caches[name] = needed[release]
+            idle.append((facts.past.came.get(release, 0.0), name))
         else:
-            yield RemoveVolume(name, f"the cache of release {release}: {GONE}")
+            yield RemoveVolume(name, f"the cache of release {release}: {GONE}", facts.sizes.get(name, 0))
+    total = sum(facts.sizes.get(name, 0) for name in caches)
+    for _, name in sorted(idle):
+        if policy.caches and total > policy.caches and facts.sizes.get(name):
+            why = f"cache volumes have {size(total)}, fleet.retention.cache_volumes is {size(policy.caches)}"
+            yield RemoveVolume(name, f"{why}, and no container uses it", facts.sizes[name])
+            total -= facts.sizes[name]
+            del caches[name]
+    kept += [Kept(f"volume {name}", why) for name, why in caches.items()]
 
 
 def _staging(facts: HostFacts, policy: Policy, kept: list[Kept]) -> Iterable[SweepStaging]:

@@ -1,4 +1,7 @@
-"""A night's last step: what nothing needs any more goes, once the night went well. Its failure fails no night."""
+"""A night's last step, however it went: what nothing needs any more goes. Its failure fails no night.
+
+A night that fails, waits or is held leaves images of 25 GB too, and one bad week must not fill the disks.
+"""
 
 from fleet.cli import Options
 from fleet.errors import FleetError
@@ -11,7 +14,12 @@ WAIT = 300.0  # seconds for a host that somebody else holds
 
 
 def retain(options: Options, book: Book) -> None:
-    """Prune hosts, builder, registry and controller; what went stands in the night's report."""
+    """Prune hosts, builder, registry and controller; what went stands in the night's report.
+
+    Not while a host is not back on what ran before: the next night takes it there, and needs all that it needed.
+    """
+    if book.document.get("not_back"):
+        return
     with book.phase("prune") as phase:
         try:
             found = pruned(options, lock_wait=WAIT)

@@ -15,6 +15,7 @@ from fleet.inventory.model import Host, Inventory
 from fleet.journal import redactor_for
 from fleet.nightly import nights, plan
 from fleet.nightly.nights import Book, Night
+from fleet.nightly.plan import Standing
 from fleet.report import night_page, terminal
 from fleet.report import nightly as report
 from fleet.report.hosts import fold
@@ -113,6 +114,7 @@ def _night(
         with book.phase("restore"):  # what a night that came to no end, or that waited, has left on its canaries
             put_back(options, hosts, book, standing)
     if decision.kind == plan.HELD:
+        retain(options, book)
         book.end("held", decision.why)
         return 1
     if decision.kind == plan.KEPT:
@@ -128,14 +130,13 @@ def _night(
         blame = not isinstance(error, FailedError) or error.blame
         cause = book.redact(f"night {book.id}: {error.message}")
         nights.remember(FOLDER, dict.fromkeys(fresh, cause) if blame else {})
-        with book.phase("restore"):
-            put_back(options, hosts, book, standing)
+        _undo(options, hosts, book, standing)
         raise
     except FleetError:
-        with book.phase("restore"):
-            put_back(options, hosts, book, standing)
+        _undo(options, hosts, book, standing)
         raise
     if nightly_of(inventory).promote == "manual":
+        retain(options, book)
         book.end("waiting", f"well on {fold(canaries)}; invoke promote brings it to the rest")
         return 0
     return _rest(options, inventory, hosts, book)
@@ -150,8 +151,7 @@ def _rest(options: Options, inventory: Inventory, hosts: Sequence[Host], book: B
     except FleetError as error:
         if isinstance(error, FailedError) and error.blame:
             nights.remember(FOLDER, dict.fromkeys(fresh, book.redact(f"night {book.id}: {error.message}")))
-        with book.phase("restore"):
-            put_back(options, hosts, book, book.document["before"])
+        _undo(options, hosts, book, book.document["before"])
         raise
     locks.write(inventory.lock_path, locks.read(book.lock))
     nights.remember(FOLDER, {}, forget=tuple(fresh))
@@ -166,6 +166,13 @@ def _rest(options: Options, inventory: Inventory, hosts: Sequence[Host], book: B
     return 0
 
 
+def _undo(options: Options, hosts: Sequence[Host], book: Book, standing: Standing) -> None:
+    """A night that failed leaves hosts as they were, and of what it built no more than any other."""
+    with book.phase("restore"):
+        put_back(options, hosts, book, standing)
+    retain(options, book)
+
+
 def _keep(options: Options, book: Book, decision: plan.Decision) -> int:
     """Nothing is new: is the fleet still as the last good night left it, and does it answer?"""
     with book.phase("verify") as phase:
@@ -174,6 +181,7 @@ def _keep(options: Options, book: Book, decision: plan.Decision) -> int:
         phase["ok"] = not (differs or silent)
     if differs or silent:
         word = "does not answer as it should" if silent else "differs from the last good release"
+        retain(options, book)
         book.end("drift", f"{decision.why}, and the fleet {word}: invoke drift, invoke verify")
         return 1
     retain(options, book)

@@ -61,9 +61,11 @@ def test_a_broken_build_touches_no_host_and_is_not_tried_again(site: Nights) -> 
     code, report = site.night()
     assert (code, report["result"]) == (1, "failed")
     assert "nothing works" in report["said"] or "build" in report["said"]
+    assert site.phases()[-2:] == ["restore", "prune"]
     code, report = site.night()
     assert (code, report["result"]) == (1, "held")
-    assert "build" not in [phase["name"] for phase in report["phases"]]
+    assert "build" not in site.phases()
+    assert (site.phases()[-1], report["pruned"]["failed"]) == ("prune", {})
     code, report = site.night("--force")
     assert (code, report["result"]) == (1, "failed")
     assert site.running() == good
@@ -77,6 +79,7 @@ def test_an_image_that_fails_on_the_canary_goes_no_further_and_the_canary_goes_b
     code, report = site.night()
     assert (code, report["result"]) == (1, "failed")
     assert "the canary failed" in report["said"]
+    assert (site.phases()[-1], report["pruned"]["failed"]) == ("prune", {})
     assert site.running() == good
     site.commit("is slow", last=SLOW)
     code, report = site.night()
@@ -119,7 +122,7 @@ def test_a_canary_waits_for_promote_where_the_inventory_says_so(site: Nights) ->
     new = site.commit("waits")
     done = manual.run("nightly")
     assert done.returncode == 0, done.stderr
-    assert (site.running(), site.lock) == ([new, good], lock)
+    assert (site.running(), site.lock, site.phases()[-1]) == ([new, good], lock, "prune")
     done = manual.run("promote")
     assert done.returncode == 0, done.stderr
     assert site.running() == [new, new]
@@ -132,7 +135,8 @@ def test_after_all_these_nights_there_is_only_what_retention_promises(site: Nigh
     """Nine images were built; two were never well, and hosts, builder, registry and controller keep few."""
     report = site.reports()[-1]
     assert report["pruned"]["failed"] == {}
-    assert any(place["removed"] for place in report["pruned"]["places"].values())
+    pruned = [one["pruned"]["places"].values() for one in site.reports() if "pruned" in one]
+    assert any(place["removed"] for places in pruned for place in places)
     for host in (CANARY, OTHER):
         releases = {
             one for one in site.docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").split() if ":" in one

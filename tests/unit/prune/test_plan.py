@@ -60,7 +60,7 @@ def past(*served: Release, service: str = "chat", **more: object) -> Past:
 
 def facts(*served: Release, boxes: Iterable[Box] = (), **more: object) -> HostFacts:
     volumes = tuple(cache_volume(one.id, "gfx942", MODEL) for one in served)
-    made = HostFacts(tuple(held(one) for one in served), tuple(boxes), volumes, past(*served))
+    made = HostFacts(tuple(held(one) for one in served), tuple(boxes), volumes, past=past(*served))
     return replace(made, **more)  # type: ignore[arg-type]  # fields of HostFacts by name
 
 
@@ -96,6 +96,24 @@ def test_what_runs_and_what_a_roll_back_takes_stay_with_their_reasons() -> None:
 def test_the_caches_of_releases_that_are_gone_go_with_them() -> None:
     gone = [step.name for step in plan(FOUR).steps if isinstance(step, RemoveVolume)]
     assert gone == [cache_volume(one.id, "gfx942", MODEL) for one in (A, B)]
+
+
+def test_caches_over_the_limit_go_by_their_last_use_but_none_that_a_container_mounts() -> None:
+    """All four are needed; `d` runs, `c` waits for a roll-back, and of the other two `a` was used longest ago."""
+    a, b, c, d = FOUR.volumes
+    given = replace(FOUR, sizes=dict.fromkeys((a, b, c, d), 30), past=replace(FOUR.past, pinned={A.id: "", B.id: ""}))
+
+    def gone(limit: int, facts: HostFacts = given) -> list[str]:
+        steps = plan(facts, replace(POLICY, caches=limit)).steps
+        return [step.name for step in steps if isinstance(step, RemoveVolume)]
+
+    assert [gone(limit) for limit in (0, 120, 119, 90)] == [[], [], [a], [a]]
+    assert gone(60) == gone(1) == [a, b]
+    assert gone(1, replace(given, sizes={})) == []  # nobody could see how large they are
+    made = plan(given, replace(POLICY, caches=1))
+    (first, _) = (step for step in made.steps if isinstance(step, RemoveVolume))
+    assert first.why == "cache volumes have 120 B, fleet.retention.cache_volumes is 1 B, and no container uses it"
+    assert made.size == 60
 
 
 def test_a_cache_volume_that_nothing_proves_to_be_ours_stays() -> None:
@@ -268,8 +286,10 @@ def test_nothing_that_is_kept_is_ever_removed_and_a_second_plan_is_empty(seed: i
     pinned = {one.id: "" for one in every if dice.random() < 0.1}
     history = past(*order, releases=known, pinned=pinned, touched=frozenset(one.id for one in every[:6]))
     volumes = tuple(cache_volume(one.id, "gfx942", MODEL) for one in every)
-    given = HostFacts((foreign, *listed), tuple(boxes), volumes, history)
+    sizes = {name: dice.randint(0, 9) for name in volumes}
+    given = HostFacts((foreign, *listed), tuple(boxes), volumes, sizes, history)
     policy = replace(POLICY, keep=dice.randint(1, 4), wanted={every[dice.randint(0, 7)].id: "last-good"})
+    policy = replace(policy, caches=dice.randint(0, 20))
     made = plan_prune(given, known, policy)
     then = after(given, made)
 
