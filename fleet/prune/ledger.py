@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fleet import calendar
 from fleet.errors import FleetError
 from fleet.image.release import Release, from_json, to_json
 from fleet.inventory.model import Inventory
@@ -70,7 +71,7 @@ class Ledger:
 
     def remember(self, host: str, needed: Mapping[str, str], known: Mapping[str, Release]) -> None:
         """What the host says that it needs, as of now."""
-        self._write(host, Needs(datetime.now(UTC).date().isoformat(), needed, known))
+        self._write(host, Needs(datetime.fromtimestamp(calendar.now(), UTC).date().isoformat(), needed, known))
 
     def expect(self, host: str, releases: Iterable[Release], why: str) -> None:
         """These are being brought there, so it may need them from now on, whether or not it says so again."""

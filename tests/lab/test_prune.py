@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from fleet.errors import FleetError
-from fleet.image.registry_api import UnsupportedError
 from fleet.image.registry_shelf import ShelfClient
+from fleet.image.registry_words import UnsupportedError
 from fleet.inventory import load
 from fleet.inventory.settings import Collecting, Registry
 from fleet.lab import NodeSpec
