@@ -34,6 +34,7 @@ class Running:
     program: str = ""
     unit: str = ""  # of systemd
     guarded: bool = False  # the configuration is a file that root alone may write
+    here: bool = False  # it sees the same file at that path as the host does
     text: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     inspected: Mapping[str, Any] = field(default_factory=dict)
@@ -171,6 +172,7 @@ def _running(piece: str) -> Running:
         next(iter(seen.get("program", ())), ""),
         "" if "container" in seen else next(iter(units), ""),
         "guarded" in seen,
+        "here" in seen,
         "\n".join(seen.get("config", ())) + "\n",
         dict(one.split("=", 1) for one in seen.get("variable", ())),
         json.loads(seen["container"][0]) if "container" in seen else {},
@@ -195,6 +197,8 @@ def choose(place: RegistryHost, said: Collecting) -> Way | str:
     if "redis" in (*(cache.values() if isinstance(cache, dict) else ()), *map(running.variables.get, _CACHE)):
         return "its cache is in Redis, which would go on telling of what is gone"
     path = _on_host(running)
+    if not running.inspected and not running.here:
+        return f"{running.name} runs in a container, and not in one of Docker's"
     if path and not running.guarded:
         return f"{running.config} is a file that others than root may write"
     return _way(running, place, said, path)

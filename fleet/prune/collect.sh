@@ -29,6 +29,7 @@ look() {
     if [ -n "$config" ] && [ -f "$dir/root$config" ]; then
       # Whoever may write it says what runs here, and that shall be root alone.
       [ -z "$(find "$dir/root$config" -maxdepth 0 -type f -user root ! -perm /022)" ] || echo guarded
+      [ ! "$dir/root$config" -ef "$config" ] || echo here
       head -c 100000 "$dir/root$config" | sed 's/^/config /'
       echo
     fi

@@ -47,7 +47,7 @@ def surplus(
         if release.id in needed or release.id not in past.touched:
             continue
         for image in images:
-            names = tuple(one for one in image.references if _given_by_us(one, release))
+            names = tuple(one for one in image.references if _given_by_us(one, release, past))
             if names and image.id not in used:
                 why = "no service runs it or would go back to it"
                 steps.append(RemoveImage(release.local_name, names, image.size, why))
@@ -80,11 +80,10 @@ def _needed(past: Past, wanted: Mapping[str, Release], keep: int) -> set[str]:
     return needed
 
 
-def _given_by_us(reference: str, release: Release) -> bool:
+def _given_by_us(reference: str, release: Release, past: Past) -> bool:
+    """A digest by the audit of pulls, or as the containerd store makes it up for the local name."""
     repository, _, digest = reference.partition("@")
     if digest:
-        ours = repository.rpartition("/")[2] == release.name
-        return digest == release.manifest_digest and (
-            ours or repository == release.in_registry(repository.partition("/")[0]).name
-        )
+        ours = repository == release.name or reference in past.pulled
+        return digest == release.manifest_digest and ours
     return reference == release.local_name

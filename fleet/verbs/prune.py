@@ -33,7 +33,7 @@ from fleet.seam import Seam
 from fleet.transport import Connector, Session, fan_out
 from fleet.verbs import prune_places as places
 from fleet.verbs.closing import Teller
-from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
+from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving, takes_part
 from fleet.verbs.prune_garbage import collect_garbage
 
 
@@ -231,7 +231,8 @@ def _prune_places(
     with scene.measured(controller.NAME, partial(controller.read_room, ROOT)):
         places.prune_files(scene, inventory)
         places.prune_layouts(scene)
-    places.prune_builders(scene, inventory, connector, forks=options.forks, wait=lock_wait)
+    if all(host.name in chosen for host in serving(inventory.hosts.values())):
+        places.prune_builders(scene, inventory, connector, forks=options.forks, wait=lock_wait)
     if not judged:
         return
     registries = places.prune_registries(scene)

@@ -39,6 +39,7 @@ word {CONFIG}
 program /usr/bin/docker-registry
 cgroup 0::/system.slice/docker-registry.service
 guarded
+here
 config {TEXT.rstrip().replace(chr(10), chr(10) + "config ")}
 """
 ID = "c" * 64
@@ -103,6 +104,7 @@ def test_a_container_is_started_anew_by_docker_and_its_own_variables_count() -> 
         (SERVICE.replace("uid 0", "uid 1000"), "takes root"),
         ("uid 0\nsystemd\n", "no process"),
         (SERVICE.replace("guarded\n", ""), "others than root may write"),
+        (SERVICE.replace("here\n", ""), "not in one of Docker's"),
         (SERVICE.replace("config storage", "config store"), "cannot be read"),
         (SERVICE.replace("config http", "config   cache: {blobdescriptor: redis}\nconfig http"), "Redis"),
         (SERVICE.replace("/system.slice/", "/user.slice/user-1000.slice/"), "set registry.collect.restart"),

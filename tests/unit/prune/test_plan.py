@@ -170,6 +170,23 @@ def test_of_an_image_with_a_foreign_name_only_ours_goes() -> None:
     assert images(later) == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"alice/{NAME}:{A.id}",
+        f"{NAME}-dev:{A.id}",
+        f"{NAME}2:{A.id}",
+        f"other:5000/{NAME}:{A.id}",
+        f"{REGISTRY}/{NAME}:{A.id}",
+        f"{NAME}:{A.id}-dev",
+    ],
+)
+def test_what_somebody_gave_a_similar_name_keeps_the_image_though_it_is_one_of_ours(name: str) -> None:
+    given = replace(FOUR, images=(replace(held(A), names=(A.local_name, name)), *FOUR.images[1:]))
+    step = next(one for one in plan(given).steps if isinstance(one, RemoveImage) and one.image == A.config_digest)
+    assert (name in step.references, step.whole, step.size) == (False, False, 0)
+
+
 def test_a_digest_that_the_containerd_store_makes_up_for_a_tag_goes_with_that_tag() -> None:
     made_up = f"{NAME}@{A.manifest_digest}"
     ours = Listed(A.manifest_digest, (A.local_name,), (made_up, f"{REGISTRY}/{NAME}@{A.manifest_digest}"), 10, 0.0)

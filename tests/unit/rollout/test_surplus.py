@@ -20,7 +20,8 @@ def release(letter: str) -> Release:
 A, B, C, D = (release(letter) for letter in "abcd")
 EVERY = {one.id: one for one in (A, B, C, D)}
 STANDING = tuple(Served(one.id, float(number)) for number, one in enumerate((A, B, C)))
-PAST = Past({"chat": Lineage(STANDING)}, releases=EVERY, touched=frozenset((A.id, B.id, C.id)))
+PULLED = frozenset(f"reg:5000/{NAME}@{one.manifest_digest}" for one in EVERY.values())
+PAST = Past({"chat": Lineage(STANDING)}, releases=EVERY, touched=frozenset((A.id, B.id, C.id)), pulled=PULLED)
 IMAGES = tuple(
     Listed(one.config_digest, (one.local_name,), (f"reg:5000/{NAME}@{one.manifest_digest}",), 10, 0)
     for one in EVERY.values()
@@ -57,10 +58,14 @@ def test_what_this_tool_never_brought_stays() -> None:
 
 def test_only_names_that_this_tool_gave_are_taken_off() -> None:
     image = IMAGES[0]
-    digests = (*image.repo_digests, "reg:5000/other@" + A.manifest_digest)
+    others = ("reg:5000/other", f"alice/{NAME}", f"other:5000/{NAME}", f"{NAME}2")
+    digests = (*image.repo_digests, *(f"{one}@{A.manifest_digest}" for one in others))
     foreign = replace(image, names=(*image.names, "keep:me"), repo_digests=digests)
     (step,) = surplus(PAST, (foreign,), frozenset(), {"chat": C}, 2)
     assert step.references == image.references
+    made_up = replace(image, repo_digests=(f"{NAME}@{A.manifest_digest}",))
+    (step,) = surplus(PAST, (made_up,), frozenset(), {"chat": C}, 2)
+    assert step.references == made_up.references
 
 
 def test_a_release_that_was_rolled_away_from_goes_too() -> None:
