@@ -7,6 +7,7 @@ from fleet.errors import HostError
 from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
 from fleet.rollout.run import Outcome
 from fleet.rollout.site import Site
+from fleet.serving.steps import Remember
 
 
 def of_images(steps: Iterable[Step], result: int | HostError) -> list[AuditEntry]:
@@ -23,13 +24,25 @@ def _release(step: Step) -> str:
     return step.name.rpartition(":")[2] if isinstance(step, Load | Tag) else ""
 
 
+def of_replica(step: Remember) -> AuditEntry:
+    """Of a replica that has answered."""
+    return AuditEntry(
+        "", "", "serve", "done", service=step.service, replica=step.name, release=step.release, spec=step.spec, message=step.why
+    )  # fmt: skip
+
+
 def of_containers(site: Site, finished: int, error: HostError | None) -> list[AuditEntry]:
-    """One entry for each change of the plan that was begun: the first `finished` are done, the next one failed."""
+    """One entry for each change of the plan that was begun: the first `finished` are done, the next one failed.
+
+    What was written down as it answered is not told twice.
+    """
     specs = {spec.name: spec for spec in site.prepared.desired.specs} if site.prepared is not None else {}
     changes = site.plan.serving.changes
     begun = changes[: finished + 1] if error is not None else changes
     entries = []
     for number, change in enumerate(begun):
+        if number < finished and any(isinstance(step, Remember) for step in change.commit):
+            continue
         spec = specs.get(change.name)
         entries.append(
             AuditEntry(

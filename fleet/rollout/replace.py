@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fleet.awake import AWAKE
 from fleet.errors import HostError
 from fleet.inventory.model import Host
-from fleet.rollout.audit import of_containers
+from fleet.rollout.audit import of_containers, of_replica
 from fleet.rollout.availability import Budget, Counts, NotBegunError, Standing
 from fleet.rollout.claims import Claims
 from fleet.rollout.run import Outcome, Run, Say, going, note, site_of
@@ -17,7 +17,7 @@ from fleet.rollout.site import Site, look
 from fleet.serving.context import Context
 from fleet.serving.execute import carry_out
 from fleet.serving.observe import running
-from fleet.serving.steps import Change, Rename, Stop
+from fleet.serving.steps import Change, Remember, Rename, Stop
 from fleet.serving.verify import healthy
 from fleet.transport import fan_out
 
@@ -80,10 +80,12 @@ def serve(
     budget: Budget,
     claims: Claims,
     on_failed: Callable[[Outcome], None] = lambda _outcome: None,
+    on_deed: Callable[[Outcome], None] = lambda _outcome: None,
 ) -> None:
     """Carry out the containers' plans of these hosts. Every host waits until the budget lets it go.
 
-    `on_failed` hears of each failed host at once, so that it can end the roll before the others begin.
+    `on_failed` hears of each failed host at once, so that it can end the roll before the others begin; `on_deed` of each
+    replica that has answered, while its change is not over yet. Any thread may call them.
     """
     chosen = [one for one in going(outcomes) if site_of(one).plan.serving.changes]
     begun: list[_Work] = []
@@ -91,7 +93,7 @@ def serve(
     def change(host: Host) -> None:
         outcome = outcomes[host.name]
         try:
-            note(outcome, _replace(run, outcome, budget, claims, begun))
+            note(outcome, _replace(run, outcome, budget, claims, begun, on_deed))
         except HostError as error:
             outcome.error = error
             if not isinstance(error, NotBegunError):
@@ -110,7 +112,14 @@ def serve(
         raise
 
 
-def _replace(run: Run, outcome: Outcome, budget: Budget, claims: Claims, begun: list[_Work]) -> int:
+def _replace(
+    run: Run,
+    outcome: Outcome,
+    budget: Budget,
+    claims: Claims,
+    begun: list[_Work],
+    on_deed: Callable[[Outcome], None],
+) -> int:
     """One host: its turn, a fresh look (the plan may be hours old), the change, and what serves afterwards."""
     site = site_of(outcome)
     name = site.host.name
@@ -123,6 +132,12 @@ def _replace(run: Run, outcome: Outcome, budget: Budget, claims: Claims, begun: 
         if not site.plan.serving.changes:
             return 0
         work = _Work(site.context(run.root, run.say, run.seam, claims.guard(site.session)))
+
+        def remember(step: Remember) -> None:
+            outcome.deeds.append(of_replica(step))
+            on_deed(outcome)
+
+        work.context.remember = remember
         begun.append(work)
         failed: HostError | None = None
         try:

@@ -25,7 +25,8 @@ from fleet.transport import fan_out
 class Scene:
     """What all plays of a run share. `found` has an outcome for every host of the run; `peers` for hosts outside it.
 
-    `on_batch` hears of each batch, `on_done(outcome)` of each host that a play is through with.
+    `on_batch` hears of each batch, `on_done(outcome)` of each host that a play is through with, `on_deed` of each whose
+    replica has answered, from any thread.
     """
 
     run: Run
@@ -36,6 +37,7 @@ class Scene:
     claims: Claims
     on_batch: Callable[[Batch, str], None] = lambda _batch, _name: None
     on_done: Callable[[Outcome], None] = lambda _outcome: None
+    on_deed: Callable[[Outcome], None] = lambda _outcome: None
     sleep: Callable[[float], None] = awake.sleep
     serves: dict[str, tuple[int, int]] = field(default_factory=dict)  # service -> replicas that answer, of how many
 
@@ -187,7 +189,7 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
             case "distribute":
                 distribute(run, hosts, scene.stock, scene.claims, scene.found)
             case "serve":
-                serve(run, hosts, play.budget, scene.claims, failed)
+                serve(run, hosts, play.budget, scene.claims, failed, scene.on_deed)
             case "verify":
                 answer(run, hosts, scene.found, load=getattr(stage, "load", 0.0))
             case "prune":

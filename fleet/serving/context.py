@@ -14,7 +14,7 @@ from fleet.inventory.settings import Service
 from fleet.preflight import Finding
 from fleet.seam import Bare, Seam
 from fleet.serving.diagnose import diagnose
-from fleet.serving.steps import Change, Step
+from fleet.serving.steps import Change, Remember, Step
 from fleet.serving.verify import Proof
 from fleet.serving.wait import Diagnosis
 from fleet.shell import Shell
@@ -59,7 +59,7 @@ class Context:
 
     `secret_values` reveals a service's secrets when they are needed; `diagnose(text, where)` knows the field's fatal
     lines; `say` gets one line of progress; `cancelled` ends the work before the next step, with everything put back.
-    `facts` probes the host anew; `findings` are what the steps found out about it.
+    `remember` keeps what answered for later; `facts` probes the host anew; `findings` are what the steps found out about it.
     """
 
     session: Shell
@@ -75,6 +75,7 @@ class Context:
     sleep: Callable[[float], None] = time.sleep
     proofs: dict[str, Proof] = field(default_factory=dict)
     finished: list[Change] = field(default_factory=list)  # those that a later failure does not undo
+    remember: Callable[[Remember], None] = lambda _step: None
     facts: Callable[[], Facts] = _nothing_known
     findings: list[Finding] = field(default_factory=list)
     seam: Seam = field(default_factory=Bare)

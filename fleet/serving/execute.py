@@ -21,6 +21,7 @@ from fleet.serving.steps import (
     DrainIdle,
     DrainOut,
     FreeVram,
+    Remember,
     Remove,
     Rename,
     SaveLogs,
@@ -124,6 +125,8 @@ def _do(step: Step, context: Context, mark: str | None = "") -> None:
             save_logs(step.name, context)
         case Remove():
             _remove(step, context)
+        case Remember():
+            context.remember(step)
         case Rename():
             api.rename(step.name, step.to)
         case DrainOut():

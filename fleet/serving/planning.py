@@ -8,7 +8,7 @@ from fleet.serving.diff import Difference, Same, compare
 from fleet.serving.draining import Drains
 from fleet.serving.inspection import Held, Inspection, spec_gpus
 from fleet.serving.spec import ContainerSpec
-from fleet.serving.steps import Change, FreeVram, Settle, Step, Stop, Verify, Wait
+from fleet.serving.steps import Change, FreeVram, Remember, Settle, Step, Stop, Verify, Wait
 
 DEFAULT_GRACE = 60  # seconds
 
@@ -82,6 +82,11 @@ def prove(work: Work, spec: ContainerSpec, name: str) -> list[Step]:
     if work.settle:
         steps.append(Settle(name, spec.service, spec.port, work.settle, "it counts only after it stayed healthy"))
     return steps
+
+
+def remember(spec: ContainerSpec, why: str) -> Remember:
+    """After the replica has answered. `why` it was started."""
+    return Remember(spec.name, spec.service, spec.image.release, spec.hash, why)
 
 
 def back_in(work: Work, old: Inspection, why: str) -> tuple[Step, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fleet.serving.command import memory_share
 from fleet.serving.diff import Recreate, Update, compare
 from fleet.serving.inspection import CANDIDATE, KEPT, Held, Inspection, listening, overlap, replica_of, spec_gpus
-from fleet.serving.planning import Work, back_in, differences, free_vram, grace, held_as, needed, prove
+from fleet.serving.planning import Work, back_in, differences, free_vram, grace, held_as, needed, prove, remember
 from fleet.serving.spec import LABEL, ContainerSpec
 from fleet.serving.steps import (
     Change,
@@ -86,7 +86,8 @@ def _settled(work: Work, spec: ContainerSpec, current: Inspection) -> None:
     if not steps:
         work.kept.append(f"{spec.name}: runs {spec.image.release} as wanted")
         return
-    commit = (*back, *(Remove(old.name, f"{spec.name} serves in its place") for old in blockers))
+    started = (remember(spec, "; ".join(why)),) if current.state != "running" else ()
+    commit = (*started, *back, *(Remove(old.name, f"{spec.name} serves in its place") for old in blockers))
     work.changes.append(Change(spec.name, "; ".join(why), tuple(steps), commit, tuple(undo)))
     for old in blockers:
         del work.real[old.name]
@@ -126,7 +127,7 @@ def _replace(
             steps.append(free_vram(spec, "the next start needs the memory back", memory_share(spec.arguments)))
         steps.append(Start(name, why))
     steps += prove(work, spec, name)
-    commit: list[Step] = []
+    commit: list[Step] = [remember(spec, why)]
     if (candidate is None or candidate.restart != spec.restart) and spec.restart != "no":
         commit.append(SetRestart(name, spec.restart, "it has answered"))
     commit += work.drains.back(spec, "it has answered")

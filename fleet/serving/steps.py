@@ -152,6 +152,25 @@ class Remove:
 
 
 @dataclass(frozen=True)
+class Remember:
+    """Write down on the host that a replica answered: a line of its audit, and what a later roll-back needs.
+
+    It stands before the new container takes its name: a run that is cut off in between is finished by one that writes it
+    again, and a line twice is better than none. `spec` is the hash of the container's specification.
+    """
+
+    name: str
+    service: str
+    release: str
+    spec: str
+    why: str
+
+    @property
+    def what(self) -> str:
+        return f"write down that {self.name} answers with {self.release}"
+
+
+@dataclass(frozen=True)
 class Rename:
     name: str
     to: str
@@ -229,6 +248,7 @@ Step = (
     | Settle
     | SaveLogs
     | Remove
+    | Remember
     | Rename
     | DrainOut
     | DrainIdle

@@ -49,19 +49,29 @@ class Teller:
         self._narrator.host(title, ", ".join(batch.hosts))
 
 
-def finisher(journal: Journal, run: Run, programme: Programme) -> Callable[[Outcome], None]:
-    """After each play the host's audit; the journal's word on a host only after its last play, or --resume would
-    take a host for done that has its image and not yet its service.
-    """
-    plays = Counter(name for one in programme.assignments for name in one.hosts)
+def recorder(journal: Journal, run: Run) -> Callable[[Outcome], None]:
+    """Write a host's deeds down there, since the last time. Where that fails the host is well all the same, and it is said."""
 
-    def done(outcome: Outcome) -> None:
+    def record(outcome: Outcome) -> None:
         forgotten = leave_served(outcome, run.wishes.releases.get(outcome.host, {}))
         if forgotten:
             run.say(outcome.host, forgotten)
         missing = audit.write(outcome, journal.id, journal.header.verb, run.clock, journal.redact)
         if missing:
             run.say(outcome.host, missing)
+
+    return record
+
+
+def finisher(journal: Journal, run: Run, programme: Programme) -> Callable[[Outcome], None]:
+    """After each play the host's audit; the journal's word on a host only after its last play, or --resume would
+    take a host for done that has its image and not yet its service.
+    """
+    plays = Counter(name for one in programme.assignments for name in one.hosts)
+    record = recorder(journal, run)
+
+    def done(outcome: Outcome) -> None:
+        record(outcome)
         plays[outcome.host] -= 1
         if outcome.error is not None or plays[outcome.host] <= 0:
             say_done(journal, outcome)

@@ -38,7 +38,7 @@ from fleet.rollout.site import Wishes
 from fleet.transport import Connector
 from fleet.verbs import secrets
 from fleet.verbs.cargo import Examined, examine, unload
-from fleet.verbs.closing import Teller, close_roll, finisher, show_plan
+from fleet.verbs.closing import Teller, close_roll, finisher, recorder, show_plan
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator
 from fleet.verbs.order import Order, from_earlier
 from fleet.verbs.weights import Weights, gather
@@ -151,7 +151,8 @@ def _run(
         _claim(run, claims, found, wait=order.lock_wait)
         hosts = {host.name: host for host in (*programme.hosts, *peers(programme, inventory))}
         finish = finisher(journal, run, programme)
-        scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=finish)
+        deed = recorder(journal, run)
+        scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=finish, on_deed=deed)
         ended = conduct(scene, programme.assignments)
     code = close_roll(options, journal, found, stock, skipped, ended, scene.serves)
     if order.back is not None and not options.json:

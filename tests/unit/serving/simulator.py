@@ -13,6 +13,7 @@ from fleet.serving.steps import (
     DrainIdle,
     DrainOut,
     FreeVram,
+    Remember,
     Remove,
     Rename,
     SaveLogs,
@@ -109,7 +110,7 @@ class Engine:
                 ]
                 assert any(one.state == "running" for one in serving), f"{step.hook.replica} gets requests and is down"
                 self.routed.add(step.hook.replica)
-            case FreeVram() | SaveLogs() | DrainIdle():
+            case FreeVram() | SaveLogs() | DrainIdle() | Remember():
                 pass
 
     def check_exclusive(self) -> None:

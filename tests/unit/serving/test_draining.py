@@ -49,6 +49,7 @@ def test_out_comes_before_anything_is_touched_and_back_when_the_new_one_has_answ
         "start chat-0-new",
         "wait until chat-0-new is ready",
         "verify chat-0-new by a real answer on port 8000",
+        "write down that chat-0 answers with r2",
         "set restart=unless-stopped on chat-0-new",
         "put chat-0 back into its router: `lb back` on this controller",
         "rename chat-0 to chat-0-previous",

@@ -11,7 +11,7 @@ from fleet.secret import Secret
 from fleet.serving.inspection import CANDIDATE, Held, Inspection, predict, replica_of
 from fleet.serving.plan import plan, plan_stop
 from fleet.serving.spec import ContainerSpec
-from fleet.serving.steps import Remove, Rename, ServingPlan, SetRestart, Start, Stop, Verify
+from fleet.serving.steps import Remember, Remove, Rename, ServingPlan, SetRestart, Start, Stop, Verify
 from tests.unit.serving.make import built, image, service, serving, specs, stranger
 from tests.unit.serving.simulator import Engine, Killed
 
@@ -34,6 +34,7 @@ def test_a_first_deploy_creates_proves_and_only_then_takes_the_name() -> None:
         "start chat-0-new",
         "wait until chat-0-new is ready",
         "verify chat-0-new by a real answer on port 8000",
+        "write down that chat-0 answers with r2",
         "set restart=unless-stopped on chat-0-new",
         "rename chat-0-new to chat-0",
     ]
@@ -50,6 +51,7 @@ def test_a_changed_service_holds_and_stops_the_old_one_after_the_new_one_could_b
         "start chat-0-new",
         "wait until chat-0-new is ready",
         "verify chat-0-new by a real answer on port 8000",
+        "write down that chat-0 answers with r2",
         "set restart=unless-stopped on chat-0-new",
         "rename chat-0 to chat-0-previous",
         "rename chat-0-new to chat-0",
@@ -149,52 +151,52 @@ HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
     "new created but not started, old still serves": (
         [serving(OLD), predict(NEW, name="chat-0-new", held=(HELD,))],
         ["set restart=no on chat-0", "stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs",
-         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
+         "start chat-0-new", "wait", "verify", "write down", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "old held but still running": (
         [serving(OLD, restart="no"), predict(NEW, name="chat-0-new", held=(HELD,))],
-        ["stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs", "start chat-0-new", "wait", "verify",
+        ["stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs", "start chat-0-new", "wait", "verify", "write down",
          "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "old held and stopped, new not started": (
         [serving(OLD, restart="no", state="exited"), predict(NEW, name="chat-0-new", held=(HELD,))],
-        ["wait until VRAM is free on all GPUs", "start chat-0-new", "wait", "verify",
+        ["wait until VRAM is free on all GPUs", "start chat-0-new", "wait", "verify", "write down",
          "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "both there, new running and unproved": (
         [serving(OLD, restart="no", state="exited"),
          predict(NEW, name="chat-0-new", held=(HELD,), state="running")],
-        ["wait", "verify", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
+        ["wait", "verify", "write down", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "new proved, old not yet removed": (
         [serving(OLD, restart="no", state="exited"),
          predict(NEW, name="chat-0-new", held=(HELD,), state="running", restart="unless-stopped")],
-        ["wait", "verify", "rename chat-0 to chat-0-previous", "rename"],
+        ["wait", "verify", "write down", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "old removed, new not yet renamed": (
         [predict(NEW, name="chat-0-new", held=(HELD,), state="running", restart="unless-stopped")],
-        ["wait", "verify", "rename"],
+        ["wait", "verify", "write down", "rename"],
     ),
     "a first deploy cut off while the new one starts": (
         [predict(NEW, name="chat-0-new", state="running")],
-        ["wait", "verify", "set restart=unless-stopped on chat-0-new", "rename"],
+        ["wait", "verify", "write down", "set restart=unless-stopped on chat-0-new", "rename"],
     ),
     "a candidate that went down with its host": (
         [predict(NEW, name="chat-0-new", state="exited")],
-        ["start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "rename"],
+        ["start chat-0-new", "wait", "verify", "write down", "set restart=unless-stopped on chat-0-new", "rename"],
     ),
     "the candidate is of another spec by now": (
         [serving(OLD, restart="no", state="exited"),
          predict(built(service(), of=image("r3")).spec, name="chat-0-new", held=(HELD,), state="running")],
         ["save the logs of chat-0-new", "stop chat-0-new (grace 60 s)", "wait until VRAM is free on all GPUs",
          "remove chat-0-new", "create chat-0-new from vllm-rocm:r2", "wait until VRAM is free on all GPUs",
-         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
+         "start chat-0-new", "wait", "verify", "write down", "set restart=unless-stopped on chat-0-new", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "the candidate is of another spec by now, and had answered": (
         [serving(OLD, restart="no", state="exited"), ANSWERED],
         ["rename chat-0 to chat-0-previous", "rename chat-0-new to chat-0", "create chat-0-new from vllm-rocm:r2",
          "set restart=no on chat-0", "stop chat-0 (grace 60 s)", "wait until VRAM is free on all GPUs",
-         "start chat-0-new", "wait", "verify", "set restart=unless-stopped on chat-0-new",
+         "start chat-0-new", "wait", "verify", "write down", "set restart=unless-stopped on chat-0-new",
          "remove chat-0-previous", "rename chat-0 to chat-0-previous", "rename"],
     ),
     "the old one is wanted again": (
@@ -202,7 +204,7 @@ HALF_STATES: dict[str, tuple[list[Inspection], list[str]]] = {
          predict(OLD, name="chat-0-new", held=(HELD,), state="running")],
         ["save the logs of chat-0-new", "stop chat-0-new (grace 60 s)", "wait until VRAM is free on all GPUs",
          "remove chat-0-new", "set restart=unless-stopped on chat-0", "wait until VRAM is free on all GPUs",
-         "start chat-0", "wait", "verify"],
+         "start chat-0", "wait", "verify", "write down"],
     ),
 }  # fmt: skip
 
@@ -416,6 +418,16 @@ def test_a_dropped_candidate_that_runs_is_stopped_where_the_host_would_start_the
     (change,) = plan([wanted], [serving(OLD, restart="no", state="exited"), candidate]).changes
     assert any(isinstance(step, Stop) and step.name == "chat-0-new" for step in change.steps)
     assert any(isinstance(step, Start) and step.name == "chat-0" for step in change.undo)
+
+
+def test_what_answered_is_written_down_before_it_takes_its_name() -> None:
+    """So a run that is cut off in between is finished by one that writes it down."""
+    (change,) = plan([NEW], [serving(OLD)]).changes
+    (noted,) = [step for step in change.commit if isinstance(step, Remember)]
+    assert (noted.name, noted.service, noted.release, noted.spec) == ("chat-0", "chat", "r2", NEW.hash)
+    assert change.commit[0] == noted
+    cut_off = [serving(OLD, restart="no", state="exited"), replace(ANSWERED, labels=predict(NEW, name="x").labels)]
+    assert noted.what in words(plan([NEW], cut_off))
 
 
 def runs_release(release: str) -> Callable[[Inspection], bool]:
