@@ -22,6 +22,7 @@ from fleet.errors import HostError
 TRIES = 4
 PAUSE = 2.0  # seconds before the second try, doubled each time
 
+PLAIN = "the registry speaks plain HTTP: give it TLS, or list it in the host's insecure-registries"
 # The engine wraps the registry's answer in words; these are the ones that another try does not change, with what helps.
 FINAL: Mapping[str, str] = {
     "unauthorized": "the registry refused our credentials: fleet.registry.username and .password",
@@ -32,7 +33,8 @@ FINAL: Mapping[str, str] = {
     "manifest unknown": "push the release first: invoke push",
     "not found": "push the release first: invoke push",
     "x509": "the host does not trust the registry's certificate: fleet.registry.ca_file",
-    "server gave http response": "the registry speaks plain HTTP: give it TLS, or list it in the host's insecure-registries",
+    "server gave http response": PLAIN,
+    "does not look like a tls handshake": PLAIN,  # the same, of a server whose answer is no HTTP either
     "no space left": "free space under Docker's root directory; invoke preflight shows how much is needed",
 }
 # What the engine says of a layer while nothing of it moves.

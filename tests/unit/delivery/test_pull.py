@@ -96,6 +96,15 @@ def test_progress_counts_layers_that_are_complete_in_full() -> None:
 
 
 @pytest.mark.parametrize(
+    "words", ["server gave HTTP response to HTTPS client", "first record does not look like a TLS handshake"]
+)
+def test_plain_http_is_told_at_once(words: str) -> None:
+    with pytest.raises(HostError) as caught:
+        run(FakeClient([{"error": f"failed to do request: {words}"}]))
+    assert "insecure-registries" in caught.value.hint
+
+
+@pytest.mark.parametrize(
     "error",
     [
         "toomanyrequests: You have reached your pull rate limit",
