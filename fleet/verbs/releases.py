@@ -136,7 +136,7 @@ def diff_releases(options: Options, before: str, after: str) -> int:
 def known_releases(
     options: Options, texts: Sequence[str]
 ) -> tuple[tuple[Release, ...], dict[str, Past], dict[str, HostError]]:
-    """The releases that these words mean, to the hosts or to this controller. Raises UsageError."""
+    """The releases that these words mean, to the hosts or to this controller, else to the registries. Raises UsageError."""
     hosts = serving(selected(options))
     with connected(options) as connector:
         found, failed = pasts(hosts, connector, ROOT, forks=options.forks)
@@ -144,5 +144,10 @@ def known_releases(
     try:
         return tuple(named(text, releases) for text in texts), found, failed
     except UsageError:
-        terminal.show_failures(failed)  # one of them may be the host that knows
+        shelves, down = _shelves(hosts)
+        more = {release.id: release for shelf in shelves for release in shelf.records.values()}
+    try:
+        return tuple(named(text, {**more, **releases}) for text in texts), found, failed
+    except UsageError:
+        terminal.show_failures({**failed, **down})  # one of them may be the one that knows
         raise

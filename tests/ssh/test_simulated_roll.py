@@ -33,6 +33,15 @@ def changed(cost: Cost) -> list[int]:
     return [int(count) for count in re.findall(r"^node-\d+ *: ok=\d+ *changed=(\d+)", cost.output, re.MULTILINE)]
 
 
+def test_a_release_that_only_the_registry_knows_can_be_shown(fleet: SimulatedFleet) -> None:
+    """Asked by its digest, of a fleet that has served nothing yet."""
+    shown = fleet.run("releases.show", releases()[1].manifest_digest[:19], release=0)
+    assert shown.code == 0, shown.output
+    assert "none of the asked hosts holds, runs or ran it" in shown.output
+    unknown = fleet.run("releases.show", "nothing-like-it", release=0)
+    assert unknown.code == 2, unknown.output
+
+
 def test_a_roll_replaces_every_host_and_the_next_deploy_changes_nothing(fleet: SimulatedFleet) -> None:
     for release in (0, 1):
         done = fleet.deploy(release)
