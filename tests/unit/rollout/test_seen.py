@@ -82,3 +82,9 @@ def test_a_memory_of_another_machine_of_a_newer_fleet_or_with_damage_is_none(tmp
     for text in (file.read_text("utf-8").replace('"schema": 1', '"schema": 2'), "{", "[]", '{"schema": 1, "known": 3}'):
         file.write_text(text, "utf-8")
         assert read(tmp_path, "n1", "10.0.0.1") == Seen("10.0.0.1")
+
+
+def test_where_no_memory_can_be_written_nothing_is_remembered_and_nothing_fails(tmp_path: Path) -> None:
+    (tmp_path / "seen").write_text("a file in its place", "utf-8")
+    write(tmp_path, "n1", FIRST)
+    assert read(tmp_path, "n1", "10.0.0.1") == Seen("10.0.0.1")
