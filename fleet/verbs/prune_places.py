@@ -139,7 +139,7 @@ def _prune_builder(
     if not facts.engine:  # such as a second controller, which only rolls what others have built
         scene.notes.append(f"{told}: no Docker engine answers there, so there is nothing to remove")
         return
-    steps: tuple[builder.RemoveBuilt | builder.ShrinkCache | builder.RemoveLayout | Leave, ...] = ()
+    steps: tuple[builder.RemoveBuilt | Leave, ...] = ()
     kept: tuple[Kept, ...] = ()
     lost = sorted(name for name in scene.needed if name not in scene.known)
     if scene.judged and lost:
@@ -148,10 +148,12 @@ def _prune_builder(
         keys = builder.keys_of(scene.needed, scene.known)
         steps, kept = builder.plan_built(builder.read_built(machine, names), keys, scene.keep, scene.owned)
     limit = max((bytes_of(host.settings.retention.cache) for host in hosts), default=0)
-    steps += builder.plan_cache(builder.read_cache(machine), limit, facts)
-    steps += builder.read_left(machine, staging) if staging else ()
+    run = partial(builder.run, machine=machine)
     with scene.measured(told, partial(builder.read_room, machine)):
-        scene.carry_out(told, steps, kept, _or_leave(scene, partial(builder.run, machine=machine)))
+        scene.carry_out(told, steps, kept, _or_leave(scene, run))
+        # Read only now: an image that went has left its layers to the cache.
+        scene.carry_out(told, builder.plan_cache(builder.read_cache(machine), limit, facts), (), run)
+        scene.carry_out(told, builder.read_left(machine, staging) if staging else (), (), run)
 
 
 def prune_registries(scene: Scene) -> dict[str, Registry]:
