@@ -20,10 +20,14 @@ from fleet.inventory.settings import Registry
 
 
 class BuildError(FleetError):
-    """A build that failed: `step` is the failing one, `tail` its last lines, `log` where everything stands."""
+    """A build that failed: `step` is the failing one, `tail` its last lines, `log` where everything stands.
+
+    `key` is the content key of the image that has none now, set by whoever knows it.
+    """
 
     def __init__(self, message: str, *, hint: str, step: str, tail: tuple[str, ...], log: Path) -> None:
         super().__init__(message, hint=hint)
+        self.key = ""
         self.step = step
         self.tail = tail
         self.log = log

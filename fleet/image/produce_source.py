@@ -10,6 +10,7 @@ from fleet.image.lock import Lock
 from fleet.image.own_base import Standing, run_build, standing
 from fleet.image.recipe import Recipe, settle, tag_of
 from fleet.image.release import Release
+from fleet.image.smoke import SmokeError
 from fleet.image.source import Checkout
 from fleet.image.workshop import Outlook, Workshop, find, short_hash, take
 from fleet.inventory.settings import Image, Source
@@ -39,14 +40,20 @@ def from_source(
             workshop.claim(recipe.key, recipe.own.key if recipe.own else "")
         what = f"bring {recipe.tag} from" if there else f"build {recipe.tag} on"
         what, why = f"{what} {workshop.machine.name}", f"{workshop.machine.name} had it built"
+        base: Standing | None = None
         if not there:
             why = f"{source.ref} ({commit[:12]}) was not built before"
             base = standing(recipe.own, workshop) if recipe.own else None
             if recipe.own and base:
                 what, why = base.words(recipe.own, what, why)
-            _make(source, tree, recipe, base, workshop, make=make)
-        if make and workshop.prove is not None:
-            workshop.prove(recipe.tag)
+        try:
+            if not there:
+                _make(source, tree, recipe, base, workshop, make=make)
+            if make and workshop.prove is not None:
+                workshop.prove(recipe.tag)
+        except (build.BuildError, SmokeError) as error:
+            error.key = recipe.key  # of the image, also where it was its base that could not be built
+            raise
         release = _export(image, source, recipe, workshop) if make else None
     return Outlook(release, recipe.key, lock, what, why)
 

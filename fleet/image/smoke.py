@@ -22,7 +22,9 @@ class Smoke:
 
 
 class SmokeError(FleetError):
-    """The image was built and is not fit."""
+    """The image was built and is not fit. `key` is its content key, set by whoever knows it."""
+
+    key = ""
 
 
 def smoke(machine: Machine, tag: str, gfx: Collection[str]) -> Smoke:

@@ -15,6 +15,7 @@ from fleet.image.scratch import scratch
 from fleet.inventory.settings import Source
 
 _TAGS = "+refs/tags/*:refs/tags/*"
+MOST = 500  # commits of a list
 _REFSPECS = ("+refs/heads/*:refs/heads/*", _TAGS)
 
 
@@ -27,6 +28,20 @@ class Checkout:
     describe: str
     date: str  # of the commit, RFC 3339
     patches: tuple[str, ...]  # SHA-256 of each patch
+
+
+@dataclass(frozen=True)
+class History:
+    """From an old to a new commit, both lists as (commit, subject), the newest first.
+
+    `known`: the old commit can still be had. `on_top`: the new one has it in its history. `tag`: the ref is a tag.
+    """
+
+    commits: tuple[tuple[str, str], ...]
+    dropped: tuple[tuple[str, str], ...]
+    known: bool
+    on_top: bool
+    tag: bool
 
 
 def resolve(source: Source) -> str:
@@ -52,15 +67,28 @@ def checkout(source: Source, commit: str, cache: Path) -> Iterator[Checkout]:
             yield _work_tree(git, source, commit, mirror, folder / "tree", patches)
 
 
-def commits(source: Source, old: str, new: str, cache: Path, *, most: int = 500) -> tuple[tuple[str, str], ...]:
+def commits(source: Source, old: str, new: str, cache: Path) -> tuple[tuple[str, str], ...]:
     """(commit, subject) of what is in `new` and not in `old`, the newest first; of a checked-out `new`.
 
     Where upstream rewrote its history, `old` may be gone: then there is nothing to tell. Raises FleetError.
     """
     with git_for(source) as git:
+        return _listed(git, _mirror(git, source, new, cache, tags=False), f"{old}..{new}")
+
+
+def history(source: Source, old: str, new: str, cache: Path) -> History:
+    """What became of a ref between two commits, of which `new` was checked out. Raises FleetError."""
+    with git_for(source) as git:
         mirror = _mirror(git, source, new, cache, tags=False)
-        words = ("log", f"--max-count={most}", "--format=%H %s", f"{old}..{new}")
-        done = git.try_run(*words, cwd=mirror)
+        known = git.try_run("cat-file", "-e", f"{old}^{{commit}}", cwd=mirror).exit_code == 0
+        on_top = git.try_run("merge-base", "--is-ancestor", old, new, cwd=mirror).exit_code == 0
+        tag = git.try_run("rev-parse", "--verify", "--quiet", f"refs/tags/{source.ref}", cwd=mirror).exit_code == 0
+        dropped = _listed(git, mirror, f"{new}..{old}") if known and not on_top else ()
+        return History(_listed(git, mirror, f"{old}..{new}") if known else (), dropped, known, on_top, tag)
+
+
+def _listed(git: Git, mirror: Path, words: str) -> tuple[tuple[str, str], ...]:
+    done = git.try_run("log", f"--max-count={MOST}", "--format=%H %s", words, cwd=mirror)
     lines = [line.partition(" ") for line in done.stdout.splitlines()] if done.exit_code == 0 else []
     return tuple((commit, subject) for commit, _, subject in lines)
 

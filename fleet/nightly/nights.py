@@ -1,6 +1,5 @@
 """Nights on record: `.fleet/nights/<id>/`, one directory a night, and beside them what is known from night to night.
 
-.fleet/nights/lock              held by the night that runs
 .fleet/nights/failed.json       content keys that failed, and why
 .fleet/nights/<id>/report.json  what happened, written after every step
 .fleet/nights/<id>/lock.yaml    what refs and tags mean to this night
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fleet import calendar
 from fleet.errors import FleetError
@@ -113,6 +112,12 @@ class Book:
     def lock(self) -> Path:
         return self.path / "lock.yaml"
 
+    @property
+    def fresh(self) -> frozenset[str]:
+        """Content keys that the lock did not mean before."""
+        keys, before = self.document.get("keys", {}), self.document.get("before_keys", {})
+        return frozenset(key for name, key in keys.items() if before.get(name) != key)
+
     def put(self, **fields: Any) -> None:
         self.document.update(fields)
         write(self.path / "report.json", self.document, self.redact)
@@ -139,22 +144,52 @@ class Book:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One night at a time on this controller; the kernel ends the lock with the process. Raises FleetError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+", encoding="utf-8") as file:
+def alone(path: Path) -> Iterator[None]:
+    """One night of an inventory at a time on this machine, wherever it is said: `path` is the inventory's lock, beside which
+    lies the file that is held; the kernel lets go of it with the process. Raises FleetError.
+    """
+    place = path.with_name(f".{path.name}.night")
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = place.open("a+", encoding="utf-8")
         except OSError as error:
-            file.seek(0)
-            holder = file.read().strip()
-            raise FleetError(
-                f"another night is running here (process {holder}); nothing was done", hint="invoke nightly.status"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+            raise FleetError(f"{place} cannot be written: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip()
+                raise FleetError(
+                    f"another night is running here ({holder}) with this inventory; nothing was done",
+                    hint="invoke nightly.status",
+                ) from error
+            if not _is_still(file, place):  # the one before took its file away while we waited for it
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} in {Path.cwd()}\n")
+            file.flush()
+            try:
+                yield
+            finally:
+                place.unlink(missing_ok=True)
+            return
+
+
+def _is_still(file: IO[str], place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), place.stat())
+    except FileNotFoundError:
+        return False
+
+
+def good_paces(past: Sequence[Night]) -> dict[str, tuple[float, str]]:
+    """By `HOST REPLICA`, tokens/s with the release that a night promoted last, and that night's id."""
+    found: dict[str, tuple[float, str]] = {}
+    for night in past:
+        for one in night.document.get("paces") or () if night.result == "promoted" else ():
+            found[f"{one['host']} {one['replica']}"] = (float(one["after"]), night.id)
+    return found
 
 
 def failed(folder: Path) -> dict[str, str]:
@@ -165,9 +200,14 @@ def failed(folder: Path) -> dict[str, str]:
 
 
 def remember(folder: Path, keys: Mapping[str, str], *, forget: tuple[str, ...] = ()) -> None:
-    """Write down keys that failed and drop those that went well after all."""
-    known = {key: cause for key, cause in {**failed(folder), **keys}.items() if key not in forget}
-    write(folder / "failed.json", {"schema": SCHEMA, "keys": known})
+    """Write down keys that failed and drop those that went well after all. Nights of other inventories do so beside us."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        known = {key: cause for key, cause in {**failed(folder), **keys}.items() if key not in forget}
+        write(folder / "failed.json", {"schema": SCHEMA, "keys": known})
+    finally:
+        os.close(held)
 
 
 def keep(folder: Path, inventory: str, number: int) -> tuple[str, ...]:

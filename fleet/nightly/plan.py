@@ -1,11 +1,14 @@
 """What a night decides: is there anything new, who goes first, was it fast enough, and who goes back to what. Pure."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 KEPT, HELD, BUILD = "kept", "held", "build"
 Standing = Mapping[str, Mapping[str, str]]  # host -> service -> release id
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -16,16 +19,28 @@ class Decision:
     why: str
 
 
-def decide(old: Mapping[str, str], new: Mapping[str, str], failed: Mapping[str, str], *, force: bool) -> Decision:
-    """By content keys of the images: `old` as the lock says, `new` as upstream says now; `failed` key -> cause."""
+def decide(
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+    failed: Mapping[str, str],
+    *,
+    force: bool,
+    spared: Mapping[str, str] = NOTHING,
+) -> Decision:
+    """By content keys of the images: `old` as the lock says, `new` as upstream says now; `failed` key -> cause.
+
+    `spared` are images whose new key failed before, and for which `new` says what the lock means: others go on without them.
+    """
     fresh = {name: key for name, key in new.items() if old.get(name) != key}
-    if not fresh:
+    broken = {} if force else {name: key for name, key in fresh.items() if key in failed} | dict(spared)
+    told = "; ".join(f"{name}: {failed.get(key, key)}" for name, key in broken.items())
+    held = f"the same content key failed before and is not tried again without --force: {told}"
+    if not fresh and not broken:
         return Decision(KEPT, "nothing is new: every content key is as it was")
-    broken = {name: failed[key] for name, key in fresh.items() if key in failed}
-    if broken and not force:
-        told = "; ".join(f"{name}: {cause}" for name, cause in broken.items())
-        return Decision(HELD, f"the same content key failed before and is not tried again without --force: {told}")
-    return Decision(BUILD, "; ".join(f"{name} has the new content key {key}" for name, key in fresh.items()))
+    if not fresh or any(name in fresh for name in broken):
+        return Decision(HELD, held)
+    why = "; ".join(f"{name} has the new content key {key}" for name, key in fresh.items())
+    return Decision(BUILD, f"{why}; {', '.join(broken)} stays as it was, for {held}" if broken else why)
 
 
 def tag(began: float, commit: str, key: str) -> str:
@@ -34,15 +49,46 @@ def tag(began: float, commit: str, key: str) -> str:
     return "-".join(word for word in (day, commit[:9], key) if word)
 
 
-def groups(before: Standing, now: Standing) -> dict[tuple[str, str], tuple[str, ...]]:
-    """What has to go back: (service, release id) -> hosts that ran it before and run another now."""
+def groups(before: Standing, now: Standing, brought: Collection[str]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What has to go back: (service, release id) -> hosts that ran it before, and run nothing or what was `brought` now."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for host, services in before.items():
         for service, release in services.items():
-            if now.get(host, {}).get(service) != release:
+            runs = now.get(host, {}).get(service, "")
+            if runs != release and (not runs or runs in brought):
                 key = (service, release)
                 found[key] = (*found.get(key, ()), host)
     return found
+
+
+def strangers(before: Standing, now: Standing, brought: Collection[str]) -> tuple[str, ...]:
+    """Sentences of what runs and neither ran before nor was `brought`: somebody else's, and left alone."""
+    return tuple(
+        f"{service} of {host} runs {runs}, which somebody else brought: left alone"
+        for host, services in before.items()
+        for service, release in services.items()
+        if (runs := now.get(host, {}).get(service, "")) and runs != release and runs not in brought
+    )
+
+
+def to_blame(
+    told: Mapping[str, str], asked: Mapping[str, Mapping[str, str]], names: Mapping[str, str], fresh: Collection[str]
+) -> tuple[str, ...]:
+    """The fresh content keys that hosts failed with. Pure words decide, for a host has several services.
+
+    `told`: host -> what is told of its failure; `asked`: host -> service -> key; `names`: key -> the image's name. Where
+    neither a replica nor an image is named, it may be any that the host asks for.
+    """
+    blamed: dict[str, None] = {}
+    for host, text in told.items():
+        wanted = asked.get(host, {})
+        named = [
+            key
+            for service, key in wanted.items()
+            if re.search(rf"(?<![\w-]){re.escape(service)}-\d+\b", text) or (key in names and names[key] in text)
+        ]
+        blamed |= dict.fromkeys(key for key in named or wanted.values() if key in fresh)
+    return tuple(blamed)
 
 
 def carried(before: Standing, now: Standing, brought: Collection[str]) -> dict[str, dict[str, str]]:
@@ -76,10 +122,14 @@ def paces(before: Mapping[tuple[str, str], float], after: Mapping[tuple[str, str
     return tuple(Pace(*where, before[where], after[where]) for where in after if before.get(where))
 
 
-def too_slow(found: Iterable[Pace], limit: str) -> str:
-    """A sentence with both figures of each replica that lost more than `limit` (a percentage), or ""."""
+def slow_ones(found: Iterable[Pace], limit: str) -> tuple[Pace, ...]:
+    """Those that lost more than `limit`, a percentage."""
     most = float(limit.removesuffix("%"))
-    slow = [one for one in found if one.change < -most]
+    return tuple(one for one in found if one.change < -most)
+
+
+def too_slow(slow: Iterable[Pace], limit: str) -> str:
+    """A sentence with both figures of each, or ""."""
     told = ", ".join(
         f"{one.replica} on {one.host} {one.after:.1f} tokens/s, before {one.before:.1f} ({one.change:+.0f} %)"
         for one in slow

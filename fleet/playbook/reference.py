@@ -12,7 +12,8 @@ HEAD = """# Playbooks
 
 Made from `fleet/playbook/schema.yaml` by `python -m fleet.playbook.reference`. A playbook is a YAML list of plays; each does
 its stages for the hosts of a pattern, batch by batch. `invoke deploy` runs [deploy.yaml](../playbooks/deploy.yaml), with
-`--bundle` [airgap.yaml](../playbooks/airgap.yaml), `invoke play FILE` any other. FILE is looked up as given, then in
+`--bundle` [airgap.yaml](../playbooks/airgap.yaml), a [night](nightly.md) [nightly.yaml](../playbooks/nightly.yaml),
+`invoke play FILE` any other. FILE is looked up as given, then in
 `playbooks/`, then among those that come with the package, each with or without `.yaml`.
 
 A key that is not listed here is an error, and so is one that is there twice. There are no templates and no variables: what

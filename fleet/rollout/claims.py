@@ -10,6 +10,7 @@ from typing import Self
 from fleet.errors import HostError
 from fleet.locks import Heart, HostLock, LockedError, Owner
 from fleet.locks import unlock as end_lock
+from fleet.locks.lock import PLACE
 from fleet.rollout.switch import Switch
 from fleet.seam import Described, Seam
 from fleet.transport import Session, fan_out
@@ -20,10 +21,11 @@ PUTS_BACK = 120.0  # seconds that a host without a controller may need to put it
 
 @dataclass
 class Claims:
-    """Locks by host. Use as a context manager: leaving gives every lock back."""
+    """Locks by host. Use as a context manager: leaving gives every lock back. `place` tells locks of several kinds apart."""
 
     owner: Owner
     lease: float = LEASE
+    place: str = PLACE
     _heart: Heart = field(default_factory=Heart)
     _locks: dict[str, HostLock] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -85,7 +87,7 @@ class Claims:
             holder, mine = error.holder.owner, self.owner
             if holder is None or (holder.who, holder.run, holder.controller) != (mine.who, mine.run, mine.controller):
                 raise
-            end_lock(session)
+            end_lock(session, place=self.place)
             self._claim(session)
 
     def check(self, host: str) -> None:
@@ -119,7 +121,7 @@ class Claims:
         return {name: result for name, result in found.items() if isinstance(result, HostError)}
 
     def _claim(self, session: Session) -> HostLock:
-        lock = HostLock.take(session, self.owner, lease=self.lease)
+        lock = HostLock.take(session, self.owner, lease=self.lease, place=self.place)
         self._heart.add(lock)
         with self._guard:
             self._locks[session.host.name] = lock

@@ -1,6 +1,6 @@
 """The releases that a set of hosts is to run: found or made, and put where the hosts can get them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -46,13 +46,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Found:
-    """What an image of the inventory comes to. `release` is None where it has yet to be made; `why` says so."""
+    """What an image of the inventory comes to. `release` is None where it has yet to be made; `why` says so.
+
+    `avoided` is the content key that it would have by now, where that one was to be avoided.
+    """
 
     image: str
     key: str
     release: Release | None
     registry: Registry | None  # where hosts pull it from, None where none does
     why: str
+    avoided: str = ""
 
 
 @dataclass
@@ -141,10 +145,11 @@ def obtain(
     publish: bool = True,
     moving: Moving = silent,
     prove: Callable[[Machine, str, tuple[str, ...]], None] | None = None,
+    avoid: Collection[str] = (),
 ) -> Stock:
     """Find or make each release and publish it; the lock moves when something was resolved. `dry` makes nothing.
 
-    `prove` judges what was just built, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host pulls, from the builder where it can. Raises FleetError. In a dry run a release that
+    `avoid` are content keys in whose place `update` leaves what the lock means. `prove` judges what was just built, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host pulls, from the builder where it can. Raises FleetError. In a dry run a release that
     does not exist yet is a note, and its services have none.
     """
     stock = Stock(Store(root))
@@ -175,10 +180,14 @@ def obtain(
             claim=ledger.claim,
         )
         found = (look if dry else produce)(image, workshop, lock, gfx=gfx)
+        avoided = ""
+        if update and found.key in avoid:
+            avoided, settled = found.key, replace(workshop, update=False)
+            found = (look if dry else produce)(image, settled, lock, gfx=gfx)
         stock.lock = lock = found.lock
         if order.wanted_by[0][1]:
             at = order.registry if order.published else None
-            stock.found.append(Found(image.name, found.key, found.release, at, found.why))
+            stock.found.append(Found(image.name, found.key, found.release, at, found.why, avoided))
         if found.release is None:
             stock.notes.append(f"would {found.what}: {found.why}")
             if straight is not None and image.source is not None:

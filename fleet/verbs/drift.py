@@ -21,11 +21,17 @@ def show_drift(options: Options, *, accept: bool) -> int:
     return 1 if failed or any(found.values()) or notes else 0
 
 
-def show_strays(options: Options) -> int:
-    """The same, told whole, but 1 only for what a deploy would change: another kernel or an unlike neighbour is not that."""
+def strays(options: Options) -> list[str]:
+    """The same, told whole; lines of what a deploy would change: another kernel or an unlike neighbour is not that."""
     found, failed, notes = _told(options, accept=False)
-    stray = any(one.kind not in ("changed", "unlike") for of_host in found.values() for one in of_host)
-    return 1 if failed or stray or notes else 0
+    told = [f"{name}: {error.message}" for name, error in failed.items()]
+    told += [
+        f"{name}: {one.kind}: {one.subject}: {one.what}"
+        for name, of_host in found.items()
+        for one in of_host
+        if one.kind not in ("changed", "unlike")
+    ]
+    return [*told, *notes]
 
 
 def _told(options: Options, *, accept: bool) -> tuple[dict[str, tuple[Drift, ...]], dict[str, HostError], list[str]]:

@@ -1,10 +1,11 @@
 """The images of a night: what is asked for, what has to be made, and the names that it gets in the registry."""
 
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fleet import calendar
 from fleet.cli import Options
@@ -14,7 +15,6 @@ from fleet.image.build_log import stage_seconds
 from fleet.image.machine import Machine
 from fleet.image.registry_api import RegistryClient
 from fleet.image.smoke import smoke
-from fleet.image.source import commits
 from fleet.inventory.model import Host, Inventory
 from fleet.nightly import plan
 from fleet.nightly.nights import Book
@@ -22,55 +22,78 @@ from fleet.report import terminal
 from fleet.rollout.releases import Found, Stock, obtain
 from fleet.verbs.common import ROOT, connected, narrator
 
+T = TypeVar("T")
 LAST_GOOD = "last-good"  # the tag that moves
 
 
+@dataclass(frozen=True)
+class Looked:
+    """Content keys by image: `old` as the inventory's lock means them, `new` as upstream does now; images in `spared` would
+    have that other key, which failed before. `releases` are those of the lock, by image.
+    """
+
+    old: dict[str, str]
+    new: dict[str, str]
+    spared: dict[str, str]
+    releases: dict[str, str]
+    stock: Stock
+
+
 def look(
-    options: Options, inventory: Inventory, hosts: Sequence[Host], lock: Path | None
-) -> tuple[dict[str, str], Stock]:
-    """The content keys that the inventory's lock means, and what upstream means now; `lock` is where that is written."""
+    options: Options, inventory: Inventory, hosts: Sequence[Host], lock: Path | None, avoid: Collection[str]
+) -> Looked:
+    """Ask what was and what is; `lock` is where that is written. Images whose new key is one to `avoid` stay as they were,
+    where that can be said apart from the others.
+    """
     say = narrator(options)
     written = locks.read(inventory.lock_path)
+    old: dict[str, str] = {}
+    releases: dict[str, str] = {}
+
+    def ask(*, update: bool, avoid: Collection[str] = (), by: Path | None = None) -> Stock:
+        mine = replace(inventory, lock=by) if by else inventory
+        return obtain(mine, hosts, connector, ROOT, say=say.line, update=update, dry=True, avoid=avoid)
+
     with connected(options) as connector:
         try:
-            was = obtain(inventory, hosts, connector, ROOT, say=say.line, dry=True)
-            # What had to be resolved for this was never deployed by this lock.
-            old = keys_of(one for one in was.found if one.release is not None) if was.lock == written else {}
+            was = ask(update=False)
+            if was.lock == written:  # what had to be resolved for this was never deployed by this lock
+                old = {name: one.key for name, one in named(was.found) if one.release is not None}
+                releases = {name: one.release.local_name for name, one in named(was.found) if one.release is not None}
         except FleetError as error:
             terminal.event("nightly", f"what was good before is not known: {error}")
-            old = {}
-        stock = obtain(inventory, hosts, connector, ROOT, say=say.line, update=True, dry=True)
+        stock = ask(update=True, avoid=avoid)
+        spared = {name: one.avoided for name, one in named(stock.found) if one.avoided}
+        if spared:
+            with tempfile.TemporaryDirectory(prefix="fleet-night-") as folder:
+                tried = Path(folder, "lock.yaml")
+                locks.write(tried, stock.lock)
+                mixed = keys_of(ask(update=False, by=tried).found)
+            if mixed != keys_of(stock.found):  # two images of one ref: the lock cannot mean one commit to each
+                stock, spared = ask(update=True), {}
     if lock is not None:
         locks.write(lock, stock.lock)
-    return old, stock
+    return Looked(old, keys_of(stock.found), spared, releases, stock)
 
 
-def upstream(hosts: Sequence[Host], old: locks.Lock, new: locks.Lock) -> list[dict[str, str]]:
-    """What changed upstream between two locks, as a list of commits; nothing where that cannot be told."""
-    told: dict[str, dict[str, str]] = {}
-    settings = [host.settings for host in hosts]
-    images = [service.image or one.image for one in settings for service in one.services.values()]
-    sources = {repr(image.source): image.source for image in images if image is not None and image.source is not None}
-    for source in sources.values():
-        before, after = (lock.commit(source.repository, source.ref) for lock in (old, new))
-        if before and after and before != after:
-            try:
-                found = commits(source, before, after, ROOT)
-            except FleetError:  # a list for people, on which nothing hangs
-                continue
-            told |= {commit: {"commit": commit, "subject": subject} for commit, subject in found}
-    return list(told.values())
+def named(found: Iterable[Found]) -> list[tuple[str, Found]]:
+    """Each with its image's name; further images of one name are numbered."""
+    return numbered((one.image, one) for one in found)
 
 
 def keys_of(found: Iterable[Found]) -> dict[str, str]:
-    """Content keys by image; further images of one name are numbered."""
-    keys: dict[str, str] = {}
-    for one in found:
-        name, number = one.image, 2
-        while name in keys:
-            name, number = f"{one.image} ({number})", number + 1
-        keys[name] = one.key
-    return keys
+    """Content keys by image."""
+    return {name: one.key for name, one in named(found)}
+
+
+def numbered(pairs: Iterable[tuple[str, T]]) -> list[tuple[str, T]]:
+    told: dict[str, T] = {}
+    for image, one in pairs:
+        name, number = image, 2
+        while name in told:
+            name, number = f"{image} ({number})", number + 1
+        told[name] = one
+    return list(told.items())
 
 
 def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Book) -> None:
@@ -91,18 +114,22 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
         book.put(stages=stages_since(ROOT, began))
     images: list[dict[str, Any]] = []
     ids = {one.release.id for one in stock.found if one.release is not None}
-    for one in stock.found:
+    for name, one in named(stock.found):
         if one.release is None:
             raise FleetError(f"image {one.image} could not be made: {one.why}")
-        name = plan.tag(calendar.now(), one.release.vllm_commit, one.key)
-        told: dict[str, Any] = {"image": one.image, "key": one.key, "release": one.release.local_name, "why": one.why}
-        told |= {"commit": one.release.vllm_commit, "bytes": one.release.size}
+        before = book.document.get("releases", {}).get(name, "")
+        tag = plan.tag(calendar.now(), one.release.vllm_commit, one.key)
+        told: dict[str, Any] = {"image": name, "before": before, "release": one.release.local_name}
+        told |= {"key": one.key, "why": one.why, "commit": one.release.vllm_commit, "bytes": one.release.size}
+        told |= {"base": one.release.base, "base_digest": one.release.base_digest}
         if one.registry is not None and one.release.is_ours_in(one.registry.host):
             with RegistryClient(one.registry) as client:
-                client.tag(one.release.name, one.release.manifest_digest, name)
-            told["tag"] = name
+                client.tag(one.release.name, one.release.manifest_digest, tag)
+            told["tag"] = tag
         images.append(told)
-    book.put(images=images, smoke=smokes, brought=sorted({*book.document["brought"], *ids}))
+    keys = {one.release.id: one.key for one in stock.found if one.release is not None}
+    asked = {host: {name: keys[one.id] for name, one in of.items()} for host, of in stock.releases.items()}
+    book.put(images=images, smoke=smokes, asked=asked, brought=sorted({*book.document["brought"], *ids}))
 
 
 def stages_since(root: Path, moment: float) -> list[dict[str, Any]]:

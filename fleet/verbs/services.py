@@ -47,6 +47,15 @@ def verify(options: Options, *, load: float = 0.0, accept: bool = True) -> int:
 
     `accept`: what hosts that answer run on is right from here on, where it has changed.
     """
+    return _verified(options, load, accept=accept)[0]
+
+
+def unanswered(options: Options) -> dict[str, HostError]:
+    """The same, told whole, and the hosts that fail it; nothing is accepted."""
+    return failures(_verified(options, 0.0, accept=False)[1])
+
+
+def _verified(options: Options, load: float, *, accept: bool) -> tuple[int, dict[str, Outcome]]:
 
     def compare(found: dict[str, Outcome]) -> None:
         judge(found, {}, lambda _host, _line: None)
@@ -54,7 +63,7 @@ def verify(options: Options, *, load: float = 0.0, accept: bool = True) -> int:
         remember(ROOT, found.values(), time.time(), accept=answered if accept else ())
 
     secrets.require(serving(inventory_and_hosts(options)[1]))
-    return _each(options, _proving(options, load), show=outcomes.show_proofs, after=compare)
+    return _told(options, _proving(options, load), show=outcomes.show_proofs, after=compare)
 
 
 def measured(options: Options, *, load: float) -> dict[str, Outcome]:
@@ -111,13 +120,22 @@ def _each(
     after: Callable[[dict[str, Outcome]], None] = lambda _found: None,
 ) -> int:
     """Reach every serving host without asking for its image, do something there, and tell of it."""
+    return _told(options, work, show, after)[0]
+
+
+def _told(
+    options: Options,
+    work: Callable[[Site, Outcome], None],
+    show: Callable[[dict[str, Outcome]], None],
+    after: Callable[[dict[str, Outcome]], None],
+) -> tuple[int, dict[str, Outcome]]:
     found, skipped = _reached(options, work)
     after(found)
     if options.json:
         terminal.show_json(outcomes.document(found, Stock.empty()))
     else:
         show(found)
-    return close(options, found, skipped)
+    return close(options, found, skipped), found
 
 
 def _reached(options: Options, work: Callable[[Site, Outcome], None]) -> tuple[dict[str, Outcome], list[str]]:

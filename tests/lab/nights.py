@@ -16,6 +16,11 @@ from tests.lab.small import Site
 
 BUILDER = NodeSpec("builder", role="builder", base="trixie")
 CANARY, OTHER = MI300X.name, "mi300x-02"
+NIGHTLY = """\
+- {name: canary, hosts: all, stages: [preflight, image, distribute, serve, verify], min_healthy_time: 1s}
+- {name: bring, hosts: all, stages: [preflight, image, distribute], max_fail: 100%}
+- {name: promote, hosts: all, stages: [serve, verify], max_fail: 100%, min_healthy_time: 1s}
+"""
 LAST = "ENV HIP_FORCE_DEV_KERNARG=1\n"  # a line of the stand-in's Dockerfile, in its last stage
 # Seconds for a token: so much that a busy machine changes tokens/s by little, and what is slow is slower by far.
 USUAL, SLOW = "ENV STANDIN_SLOW_TOKENS=0.1\n", "ENV STANDIN_SLOW_TOKENS=0.8\n"
@@ -98,6 +103,7 @@ def night_site(word: str, folder: Path) -> Iterator[Nights]:
         work = folder / "controller"
         (work / "playbooks").mkdir(parents=True)
         (work / "playbooks/deploy.yaml").write_text(BASIC)
+        (work / "playbooks/nightly.yaml").write_text(NIGHTLY)
         yield Nights(lab, Controller(work, (lab.inventory, folder / "over.yaml")), folder, upstream)
     finally:
         Lab.remove(name)

@@ -13,8 +13,8 @@ import pytest
 from fleet.image.registry_api import RegistryClient
 from fleet.inventory import load
 from tests.lab.cli import Controller
-from tests.lab.nights import BUILDER, CANARY, OTHER, SLOW, Nights, night_site
-from tests.lab.rolls import BASIC, within
+from tests.lab.nights import BUILDER, CANARY, NIGHTLY, OTHER, SLOW, Nights, night_site
+from tests.lab.rolls import within
 
 pytestmark = pytest.mark.lab
 
@@ -94,8 +94,8 @@ def test_an_image_that_fails_on_the_canary_goes_no_further_and_the_canary_goes_b
 def test_a_killed_night_is_begun_again_and_two_at_once_are_refused(site: Nights) -> None:
     (good, _), lock = site.running(), site.lock
     new = site.commit("well again")
-    playbook = site.controller.directory / "playbooks/deploy.yaml"
-    playbook.write_text(BASIC.replace("min_healthy_time", "serial: 1, pause: 10m, min_healthy_time"))
+    playbook = site.controller.directory / "playbooks/nightly.yaml"
+    playbook.write_text(NIGHTLY.replace("max_fail: 100%, min", "max_fail: 100%, serial: 1, pause: 10m, min"))
     process = site.controller.start("nightly")
     try:
         assert within(250, lambda: "promote" in site.phases())  # and there it stands, before the second host
@@ -105,7 +105,7 @@ def test_a_killed_night_is_begun_again_and_two_at_once_are_refused(site: Nights)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        playbook.write_text(BASIC)
+        playbook.write_text(NIGHTLY)
     assert site.lock == lock
     killed = site.reports()[-1]
     assert (killed["result"], site.running()) == ("", [new, good])

@@ -11,6 +11,7 @@ from fleet.errors import FleetError
 from fleet.image import source as sources
 from fleet.image.between import Between, between
 from fleet.image.release import Release
+from fleet.image.source import History, checkout, history
 from fleet.inventory.settings import Source
 from fleet.secret import Secret
 
@@ -173,3 +174,31 @@ def test_credentials_reach_git_by_askpass_alone(monkeypatch: pytest.MonkeyPatch,
     argv, password = log.read_text().splitlines()
     assert "s3cret" not in argv
     assert password == "s3cret"
+
+
+def test_a_branch_on_top_a_rewritten_one_and_a_moved_tag_tell_their_history(origin: Path, tmp_path: Path) -> None:
+    source, cache = Source(ref="main", repository=str(origin)), tmp_path / "cache"
+
+    def commit(said: str) -> str:
+        git(origin, "commit", "--quiet", "--allow-empty", "-m", said)
+        return git(origin, "rev-parse", "HEAD").strip()
+
+    def seen(new: str, old: str, ref: str = "main") -> History:
+        asked = replace(source, ref=ref)
+        with checkout(asked, new, cache):
+            return history(asked, old, new, cache)
+
+    git(origin, "checkout", "--quiet", "-B", "main")
+    first, second = commit("one"), commit("two")
+    with checkout(source, first, cache):
+        pass
+    found = seen(second, first)
+    assert (found.commits, found.dropped, found.on_top, found.tag) == (((second, "two"),), (), True, False)
+    git(origin, "reset", "--quiet", "--hard", first)
+    other = commit("two, but otherwise")
+    found = seen(other, second)
+    assert (found.commits, found.dropped) == (((other, "two, but otherwise"),), ((second, "two"),))
+    assert (found.known, found.on_top) == (True, False)
+    git(origin, "tag", "nightly", other)
+    assert seen(other, first, "nightly").tag
+    assert not seen(other, "f" * 40).known

@@ -1,12 +1,13 @@
 """What is known from night to night."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from fleet import calendar
 from fleet.errors import FleetError
-from fleet.nightly.nights import Book, Night, alone, failed, keep, nights, remember, unsettled
+from fleet.nightly.nights import Book, Night, alone, failed, good_paces, keep, nights, remember, unsettled
 
 
 def test_a_night_is_on_disk_from_its_first_step_on(tmp_path: Path) -> None:
@@ -43,11 +44,27 @@ def test_no_secret_reaches_the_report(tmp_path: Path) -> None:
     assert nights(tmp_path)[0].said == "it said ***"
 
 
-def test_a_second_night_is_refused_and_the_lock_ends_with_the_first(tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(FleetError, match="another night is running"), alone(tmp_path):
+def test_a_second_night_of_an_inventory_is_refused_wherever_it_is_said(tmp_path: Path) -> None:
+    lock = tmp_path / "prod.lock.yaml"
+    with alone(lock):
+        with (
+            pytest.raises(FleetError, match=f"another night is running here .process {os.getpid()} in"),
+            alone(lock),
+        ):
+            pass
+        with alone(tmp_path / "other.lock.yaml"):  # another inventory's is its own affair
+            pass
+    with alone(lock):
         pass
-    with alone(tmp_path):
-        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_figures_of_the_last_good_night_are_known_by_replica() -> None:
+    def night(name: str, result: str, after: float) -> Night:
+        return Night(name, 0.0, result, "", {"paces": [{"host": "a", "replica": "chat-0", "after": after}]})
+
+    found = good_paces([night("1", "promoted", 90.0), night("2", "promoted", 100.0), night("3", "failed", 10.0)])
+    assert found == {"a chat-0": (100.0, "2")}
 
 
 def test_keys_that_failed_are_remembered_until_they_go_well(tmp_path: Path) -> None:

@@ -172,13 +172,13 @@ def test_a_playbook_is_found_as_given_in_the_search_directory_and_among_those_th
     assert load("deploy.yaml", search=here).path == here / "deploy.yaml"
 
 
-@pytest.mark.parametrize("name", ["nightly", "", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("name", ["weekly", "", "a\0b", "x" * 5000])
 def test_a_playbook_that_is_not_there_is_one_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="no such playbook"):
         load(name, search=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["deploy", "prepare"])
+@pytest.mark.parametrize("name", ["airgap", "deploy", "nightly", "prepare"])
 def test_what_ships_is_what_the_checkout_holds(name: str) -> None:
     assert (SHIPPED / f"{name}.yaml").read_text() == (ROOT / f"playbooks/{name}.yaml").read_text()
     assert load(name).plays

@@ -10,18 +10,43 @@ DOCUMENT: dict[str, Any] = {
     "id": "20261124-023000-000-abcd",
     "inventory": "/srv/prod.yaml",
     "began": "2026-11-24T02:30:00.000Z",
+    "ended": "2026-11-24T04:10:00.000Z",
+    "continues": "20261123-023000-000-0000",
     "result": "failed",
+    "not_back": ["chat of a is not back on 3f9c<1>"],
+    "logs": [{"path": ".fleet/logs/a-chat-0.log", "lines": ["<b>HIP error", "gone"]}],
+    "drift": ["b: image: vllm:3f9c: is missing"],
+    "silent": {"b": "chat-0 gives no answer"},
+    "strangers": ["chat of b runs 77, which somebody else brought: left alone"],
+    "decision": "build",
+    "why": "vllm has the new content key k",
+    "changes": ["main of r: aaa → bbb; upstream rewrote its history"],
+    "dropped": [{"commit": "d" * 40, "subject": "a commit that is gone"}],
+    "smoke": [{"image": "vllm:build-k", "vllm": "0.11.0", "rocm": "6.4.3", "gfx": ["gfx942"]}],
+    "regression": "10%",
+    "first_paces": ["c chat-0 gave no figure with an earlier release"],
     "said": "the canary is slower",
     "hosts": ["a", "b"],
     "left_out": {"c": "in maintenance"},
     "canaries": ["a"],
     "upstream": [{"commit": "f" * 40, "subject": "<script>alert(1)</script>"}],
-    "images": [{"image": "vllm", "release": "vllm:3f9c", "tag": "20261124-f-k", "bytes": 25_000_000_000, "why": "new"}],
+    "images": [
+        {
+            "image": "vllm",
+            "before": "vllm:0a0a",
+            "release": "vllm:3f9c",
+            "tag": "20261124-f-k",
+            "bytes": 25_000_000_000,
+            "why": "new",
+            "base": "r/base:1",
+            "base_digest": "sha256:77",
+        }
+    ],
     "stages": [
         {"image": "vllm", "stage": "<i>csrc", "seconds": 51.5},
         {"image": "vllm", "stage": "other", "seconds": 0.5},
     ],
-    "paces": [{"host": "a", "replica": "chat-0", "before": 100.0, "after": 80.0, "change": -20.0}],
+    "paces": [{"host": "a", "replica": "chat-0", "before": 100.0, "after": 80.0, "change": -20.0, "from": "n1"}],
     "pruned": {
         "hosts": {
             "a": {
@@ -88,9 +113,30 @@ def test_a_page_shows_every_part_and_loads_nothing() -> None:
         "20261124-f-k",
         "&lt;i&gt;csrc",
         "52 s",
+        '<p class="alarm">chat of a is not back on 3f9c&lt;1&gt;</p>',
+        "&lt;b&gt;HIP error\ngone",
+        "b: image: vllm:3f9c: is missing",
+        "b: chat-0 gives no answer",
+        "left alone",
+        "upstream rewrote its history",
+        "a commit that is gone",
+        "vllm:0a0a",
+        "r/base:1 sha256:77",
+        "6.4.3",
+        "more than 10% slower",
+        "before is of night n1",
+        "c chat-0 gave no figure",
+        "ended 2026-11-24 04:10 UTC",
+        "goes on from night 20261123-023000-000-0000",
     ):
         assert word in text
     assert text.count("<svg") == 4
+
+
+def test_a_night_in_which_nothing_is_new_says_so() -> None:
+    quiet = {**DOCUMENT, "decision": "kept", "why": "nothing is new: every content key is as it was", "changes": []}
+    assert "<p>Nothing: every content key is as it was.</p>" in page(quiet, [])
+    assert "no earlier good night to compare with" in page({**DOCUMENT, "changes": []}, [])
 
 
 def test_a_night_that_was_killed_early_has_a_page_too() -> None:

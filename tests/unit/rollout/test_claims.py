@@ -82,7 +82,7 @@ def test_a_host_whose_connection_broke_is_claimed_again(
         claimed.append(session)
 
     monkeypatch.setattr(claims, "_claim", claim)
-    monkeypatch.setattr("fleet.rollout.claims.end_lock", unlocked.append)
+    monkeypatch.setattr("fleet.rollout.claims.end_lock", lambda session, **_: unlocked.append(session))
     session: Any = Line()
     claims.again(session)
     assert lock.said == ["abandon"]
