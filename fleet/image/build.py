@@ -16,6 +16,7 @@ from fleet.image.dockerfile import Dockerfile
 from fleet.image.machine import Machine
 from fleet.image.reference import Reference
 from fleet.image.scratch import scratch
+from fleet.image.watch import StalledError, spoken
 from fleet.inventory.settings import Registry
 
 
@@ -79,9 +80,11 @@ def build(
     *,
     ca_file: str = "",
     registries: Sequence[Registry] = (),
+    stall: float = 0,
     on_line: Callable[[str], None],
 ) -> None:
-    """Run the build; every line goes to `on_line` and to `log`, passwords of proxies taken out. Raises BuildError.
+    """Run the build; every line goes to `on_line` and to `log`, passwords of proxies taken out. Raises BuildError, also when
+    it says nothing for `stall` seconds: then it is ended on the builder.
 
     `ca_file` is trusted by the RUN steps (fleet.image.build_ca). `registries` are those that base images come from,
     as far as they need our credentials or CA.
@@ -109,7 +112,16 @@ def build(
             on_line(line)
 
         asked = command(plan, builder, context, dockerfile=dockerfile, ca_file=secret, docker_config=login)
-        code = machine.stream(asked.argv, keep, environment=asked.environment)
+        try:
+            code = machine.stream(asked.argv, keep, environment=asked.environment, stall=stall)
+        except StalledError as error:
+            failure = explain(lines)
+            message = (
+                f"the build of {plan.tag} on {machine.name} said nothing for {spoken(error.seconds)} and was ended"
+            )
+            message += f"; its last word was {failure.reason!r}; the log is {log}"
+            hint = "source.stall is its limit; a RUN step that is silent for so long hangs, or needs a longer one"
+            raise BuildError(message, hint=hint, step=failure.step, tail=failure.last, log=log) from error
     if code:
         failure = explain(lines)
         step = f" at step {failure.step}" if failure.step else ""

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.image.watch import StalledError, judged, watched
 from fleet.inventory.settings import Source
 
+NOT_FOUND = 127  # POSIX sh
+STALL = 1800.0  # seconds without a word from a server: a large repository's may count and pack for minutes
 _ASKPASS = """#!/bin/sh
 case "$1" in
   Username*) printf '%s\\n' "$FLEET_GIT_USERNAME" ;;
@@ -40,9 +43,13 @@ class Git:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
 
-    def try_run(self, *args: str, cwd: Path | None = None, extra: dict[str, str] | None = None) -> Done:
-        """One git command, whatever its exit code. Raises FleetError only when git is not installed."""
-        command = ("git", "-c", "credential.helper=", "-c", "gc.auto=0", *args)
+    def try_run(
+        self, *args: str, cwd: Path | None = None, extra: dict[str, str] | None = None, stall: float = 0
+    ) -> Done:
+        """One git command, whatever its exit code. Raises FleetError only when git is not installed, and StalledError after
+        `stall` seconds without a word from it (0: never).
+        """
+        command = watched(("git", "-c", "credential.helper=", "-c", "gc.auto=0", *args), stall, session=False)
         environment = {**self._environment, **(extra or {})}
         try:
             done = subprocess.run(
@@ -50,11 +57,18 @@ class Git:
             )
         except FileNotFoundError as error:
             raise FleetError("git is not installed here", hint="apt-get install git") from error
-        return Done(done.returncode, done.stdout, done.stderr)
+        if stall and done.returncode == NOT_FOUND:
+            raise FleetError("git is not installed here", hint="apt-get install git")
+        return Done(judged(done.returncode, stall, f"git {args[0]}"), done.stdout, done.stderr)
 
-    def run(self, doing: str, *args: str, cwd: Path | None = None, extra: dict[str, str] | None = None) -> str:
+    def run(
+        self, doing: str, *args: str, cwd: Path | None = None, extra: dict[str, str] | None = None, stall: float = 0
+    ) -> str:
         """The output of one git command. Raises FleetError that says what was being done and git's own reason."""
-        done = self.try_run(*args, cwd=cwd, extra=extra)
+        try:
+            done = self.try_run(*args, cwd=cwd, extra=extra, stall=stall)
+        except StalledError as error:
+            raise FleetError(f"{doing}: {error.message}", hint="does the server answer from here?") from error
         if done.exit_code:
             raise FleetError(f"{doing}: {reason(done.stderr)}", hint=hint(done.stderr))
         return done.stdout

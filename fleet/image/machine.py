@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import IO, Protocol
 
 from fleet.errors import FleetError, HostError
+from fleet.image.watch import judged, watched
 from fleet.transport import Output, Session
 
 _CHUNK = 1 << 18
@@ -28,8 +29,11 @@ class Machine(Protocol):
     def name(self) -> str:
         """For people."""
 
-    def run(self, argv: Sequence[str]) -> Output:
-        """A command's output, whatever its exit code; 127 where there is no such command."""
+    def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
+        """A command's output, whatever its exit code; 127 where there is no such command.
+
+        `stall` as in `stream`.
+        """
 
     def stream(
         self,
@@ -38,10 +42,12 @@ class Machine(Protocol):
         *,
         environment: Mapping[str, str] = NOTHING,
         stdin: bytes = b"",
+        stall: float = 0,
     ) -> int:
         """Run a command, every line of its stdout and stderr handed on; gives its exit code.
 
-        `environment` is added to the command's own and shows in no argv; it and `stdin` exclude each other.
+        `environment` is added to the command's own and shows in no argv; it and `stdin` exclude each other. After `stall`
+        seconds without a byte (0: never) it is ended, with its children, and StalledError raised; it gets no `stdin` then.
         """
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
@@ -56,12 +62,13 @@ class Here:
 
     name = "this machine"
 
-    def run(self, argv: Sequence[str]) -> Output:
+    def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
+        asked = watched(argv, stall)
         try:
-            done = subprocess.run(tuple(argv), capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
             return Output(127, "", f"{argv[0]}: {error.strerror}")
-        return Output(done.returncode, done.stdout, done.stderr)
+        return Output(judged(done.returncode, stall, argv[0]), done.stdout, done.stderr)
 
     def stream(
         self,
@@ -70,11 +77,12 @@ class Here:
         *,
         environment: Mapping[str, str] = NOTHING,
         stdin: bytes = b"",
+        stall: float = 0,
     ) -> int:
         with (
             _file_of(stdin) as source,
             subprocess.Popen(
-                tuple(argv),
+                watched(argv, stall),
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -89,7 +97,7 @@ class Here:
             except BaseException:
                 process.terminate()
                 raise
-        return process.returncode
+        return judged(process.returncode, stall, argv[0])
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         with into.open("wb") as file:
@@ -112,8 +120,10 @@ class There:
     def name(self) -> str:
         return self._session.host.name
 
-    def run(self, argv: Sequence[str]) -> Output:
-        return self._session.run(argv, sudo=True, check=False)
+    def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
+        done = self._session.run(watched(argv, stall), sudo=True, check=False)
+        judged(done.exit_code, stall, f"{argv[0]} on {self.name}")
+        return done
 
     def stream(
         self,
@@ -122,13 +132,18 @@ class There:
         *,
         environment: Mapping[str, str] = NOTHING,
         stdin: bytes = b"",
+        stall: float = 0,
     ) -> int:
+        what = f"{argv[0]} on {self.name}"
+        argv = watched(argv, stall)
         if not environment:
-            return self._session.stream(argv, sudo=True, on_line=on_line, stdin=stdin)
+            return judged(self._session.stream(argv, sudo=True, on_line=on_line, stdin=stdin), stall, what)
         # sshd takes no variables and sudo drops them, but a shell reads its script from stdin, where nobody looks.
         lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
         script = "\n".join((*lines, f"exec {shlex.join(argv)} </dev/null\n"))
-        return self._session.stream(("sh", "-s"), sudo=True, on_line=on_line, stdin=script.encode())
+        return judged(
+            self._session.stream(("sh", "-s"), sudo=True, on_line=on_line, stdin=script.encode()), stall, what
+        )
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         with self._session.open_process(argv, sudo=True) as channel, into.open("wb") as file:

@@ -69,6 +69,7 @@ def run_build(
         log,
         ca_file=source.ca_file,
         registries=_base_registries(recipe, workshop),
+        stall=source.stall,
         on_line=workshop.on_line,
     )
     workshop.claim(build.image_id(workshop.machine, recipe.tag))

@@ -1,14 +1,17 @@
 """Does an image that was just built start at all? Asked on the builder, without GPUs and without a network."""
 
 import json
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from fleet.errors import FleetError
 from fleet.image.machine import Machine
+from fleet.image.watch import StalledError, spoken
 
 ROCM = "/opt/rocm/.info/version"
 ARCH = "PYTORCH_ROCM_ARCH"
+STALL = 1800.0  # seconds without a word: a first import over a slow disk takes minutes
 _IMPORT = "import vllm; print('fleet-version', vllm.__version__)"
 
 
@@ -62,10 +65,16 @@ def gfx_of(environment: str) -> tuple[str, ...]:
 
 
 def _run(machine: Machine, tag: str, program: str, *words: str) -> str:
-    done = machine.run(("docker", "run", "--rm", "--network", "none", "--entrypoint", program, tag, *words))
+    what, name = f"`{program} {words[0][:40]}`", f"fleet-smoke-{secrets.token_hex(4)}"
+    asked = ("docker", "run", "--rm", "--name", name, "--network", "none", "--entrypoint", program, tag, *words)
+    try:
+        done = machine.run(asked, stall=STALL)
+    except BaseException as error:
+        machine.run(("docker", "rm", "--force", name))  # the command has ended, and its container may not have
+        if isinstance(error, StalledError):
+            raise SmokeError(f"smoke test of {tag}: {what} said nothing for {spoken(STALL)} and was ended") from error
+        raise
     if done.exit_code:
         last = (done.stderr or done.stdout).strip().splitlines()
-        raise SmokeError(
-            f"smoke test of {tag}: `{program} {words[0][:40]}` failed: {last[-1] if last else done.exit_code}"
-        )
+        raise SmokeError(f"smoke test of {tag}: {what} failed: {last[-1] if last else done.exit_code}")
     return done.stdout

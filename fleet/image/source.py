@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet.errors import FleetError
 from fleet.image import git_refs
-from fleet.image.git import Git, git_for, reason
+from fleet.image.git import STALL, Git, git_for, reason
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Source
 
@@ -51,7 +51,7 @@ def resolve(source: Source) -> str:
         return source.ref
     with git_for(source) as git:
         location = _location(source)
-        listing = git.run(f"asking {source.repository} for its refs", "ls-remote", "--", location)
+        listing = git.run(f"asking {source.repository} for its refs", "ls-remote", "--", location, stall=STALL)
     return git_refs.pick(git_refs.parse(listing), source.ref, source.repository)
 
 
@@ -146,13 +146,14 @@ def _mirror(git: Git, source: Source, commit: str, cache: Path, *, tags: bool) -
             git.run(f"making the mirror {path}", "init", "--quiet", "--bare", str(path))
         if git.try_run("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).exit_code or not _has_tags(git, path):
             doing = f"fetching {source.repository}"
-            git.run(doing, "fetch", "--quiet", "--prune", "--", location, *_REFSPECS, cwd=path)
+            git.run(doing, "fetch", "--progress", "--prune", "--", location, *_REFSPECS, cwd=path, stall=STALL)
         elif tags:
-            git.try_run("fetch", "--quiet", "--prune", "--", location, _TAGS, cwd=path)
+            git.try_run("fetch", "--progress", "--prune", "--", location, _TAGS, cwd=path, stall=STALL)
         if git.try_run("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).exit_code:
             git.run(
-                f"fetching commit {commit} of {source.repository}", "fetch", "--quiet", "--", location, commit, cwd=path
-            )
+                f"fetching commit {commit} of {source.repository}", "fetch", "--progress", "--", location, commit,
+                cwd=path, stall=STALL,
+            )  # fmt: skip
     return path
 
 

@@ -48,6 +48,7 @@ class Source:
     ca_file: str = ""
     git_username: Secret | None = None
     git_password: Secret | None = None
+    stall: float = 3600.0  # seconds without a line, after which a build is ended
 
 
 @dataclass(frozen=True)

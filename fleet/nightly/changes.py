@@ -49,11 +49,12 @@ def of_locks(old: Lock, new: Lock) -> tuple[str, ...]:
 
 def recipe(image: Image, patches: tuple[str, ...]) -> dict[str, Any]:
     """What the inventory says of an image, to be compared with what it says in another night."""
+    plain = {"prebuilt": image.prebuilt, "archive": image.archive}
     if image.source is None:
-        return {"prebuilt": image.prebuilt, "archive": image.archive}
+        return plain
     source = image.source
     base = source.base
-    return {
+    return plain | {
         "repository": source.repository,
         "ref": source.ref,
         "Dockerfile": source.dockerfile,

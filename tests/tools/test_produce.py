@@ -49,7 +49,7 @@ class Docker:
         self.environments: list[dict[str, str]] = []
         self.base = BASE_ID
 
-    def run(self, argv: Sequence[str]) -> Output:
+    def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
         words = tuple(argv)
         if words[:2] == ("docker", "version"):
             version = {"Version": "26.1.5", "Os": "linux", "Arch": "amd64"}
@@ -69,6 +69,7 @@ class Docker:
         *,
         environment: Mapping[str, str] = NOTHING,
         stdin: bytes = b"",
+        stall: float = 0,
     ) -> int:
         assert not stdin
         self.environments.append(dict(environment))

@@ -41,9 +41,10 @@ class Counting(Here):
         *,
         environment: Mapping[str, str] = NOTHING,
         stdin: bytes = b"",
+        stall: float = 0,
     ) -> int:
         self.argv = tuple(argv)
-        return super().stream(argv, on_line, environment=environment, stdin=stdin)
+        return super().stream(argv, on_line, environment=environment, stdin=stdin, stall=stall)
 
 
 @pytest.fixture

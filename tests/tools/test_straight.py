@@ -38,12 +38,12 @@ class Builder:
         self.lacks, self.reaches = lacks, reaches
         self.here = Here()
 
-    def run(self, argv: Sequence[str]) -> Output:
+    def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
         if argv[0] == self.lacks:
             return Output(127, "", "not found")
         if argv[0] == "timeout":
             return Output(0 if self.reaches else 1, "", "")
-        return self.here.run(argv)
+        return self.here.run(argv, stall=stall)
 
     def stream(
         self,
@@ -52,8 +52,9 @@ class Builder:
         *,
         environment: Mapping[str, str] = NOTHING,
         stdin: bytes = b"",
+        stall: float = 0,
     ) -> int:
-        return self.here.stream(argv, on_line, environment=environment, stdin=stdin)
+        return self.here.stream(argv, on_line, environment=environment, stdin=stdin, stall=stall)
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         self.here.fetch(argv, into)

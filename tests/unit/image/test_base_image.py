@@ -27,7 +27,7 @@ class Builder(Here):
     def __init__(self, digests: Sequence[str] | None) -> None:
         self.digests = digests
 
-    def run(self, argv: Sequence[str]) -> Output:
+    def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
         assert tuple(argv[:3]) == ("docker", "image", "inspect")
         if self.digests is None:
             return Output(1, "", "No such image")
