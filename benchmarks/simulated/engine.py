@@ -66,6 +66,8 @@ class EngineAnswer(Answer):
         match [self.command, *path.strip("/").split("/")]:
             case ["GET", "version"]:
                 self.reply({"ApiVersion": "1.45", "Version": "26.1.5"})
+            case ["GET", "_ping"]:
+                self.reply(b"OK")
             case ["GET", "images", "json"]:
                 self.reply([self._image(config) for config in machine.images])
             case ["POST", "images", "create"]:
@@ -103,7 +105,7 @@ class EngineAnswer(Answer):
                 lines = found.log(float(query.get("since", "0")), machine.delays.start)
                 self.reply(b"".join(_frame(line.encode()) for line in lines))
             case ["POST", "start"]:
-                found.status, found.started = "running", time.time()
+                machine.start(found)
                 self.reply(None, 204)
             case ["POST", "stop"]:
                 if found.status == "running":

@@ -103,6 +103,14 @@ class SimulatedFleet:
             total.update(answer["counts"])
         return total
 
+    def serving(self) -> int:
+        """Hosts whose vLLM answers at this moment."""
+        return sum(int(_ask(server)["serving"]) for server in self._servers)
+
+    def happen(self, host: str, what: str) -> None:
+        """`cut`, `away`, `back`, `die`, `break` or `mend`: see server.py."""
+        _ask(self._servers[(int(host.rpartition("-")[2]) - 1) // SHARE], f"{host} {what}")
+
 
 def compiled(folder: Path) -> dict[str, str]:
     """The environment of an installed program: compiled modules are kept, wherever this tree must stay clean of them."""
@@ -163,9 +171,9 @@ def _server(settings: Path) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def _ask(server: "subprocess.Popen[str]") -> dict[str, Any]:
+def _ask(server: "subprocess.Popen[str]", what: str = "") -> dict[str, Any]:
     assert server.stdin is not None  # noqa: S101  it was asked for
-    server.stdin.write("\n")
+    server.stdin.write(f"{what}\n")
     server.stdin.flush()
     answer: dict[str, Any] = json.loads(_line(server))
     return answer

@@ -17,6 +17,7 @@ from typing import Any
 
 from fleet.facts import PROBE
 from fleet.journal.audit import APPEND, READ_ALL
+from fleet.locks.program import PROGRAM
 from fleet.rollout.past import LEAVE_SERVED, READ_SERVED
 from fleet.serving.observe import STATE, VRAM
 
@@ -112,7 +113,10 @@ class Container:
 
 @dataclass
 class Machine:
-    """`counts` tells what was asked of it: connections, channels, commands, engine (requests), vllm (requests)."""
+    """`counts` tells what was asked of it: connections, channels, commands, engine (requests), vllm (requests).
+
+    `holder` are the words of whoever has its lock; `broken`: a vLLM that is started ends at once.
+    """
 
     name: str
     delays: Delays
@@ -123,6 +127,8 @@ class Machine:
     unknown: list[str] = field(default_factory=list)
     audit: list[str] = field(default_factory=list)
     served: dict[str, str] = field(default_factory=dict)  # name of a record -> its line
+    holder: tuple[str, ...] = ()
+    broken: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def count(self, what: str) -> None:
@@ -135,6 +141,8 @@ class Machine:
         if PROBE in text:
             time.sleep(self.delays.probe)
             return 0, _probe().replace("TOK ", f"{args[0]} ").replace("NOW", f"{time.time():.0f}")
+        if PROGRAM in text and args[0] == "look":
+            return 0, self.held()
         if STATE in text:
             return 0, "/var/lib/fleet\n"
         if VRAM in text:
@@ -158,7 +166,33 @@ class Machine:
             self.unknown.append(text[:200])
         return 127, f"not simulated: {shlex.quote(text[:100])}\n"
 
+    # Its lock
+
+    def take(self, words: tuple[str, ...]) -> bool:
+        """Whoever comes first becomes the holder."""
+        with self.lock:
+            free = not self.holder
+            self.holder = self.holder or words
+        return free
+
+    def held(self) -> str:
+        """What the holder's program says of the lock."""
+        words = self.holder
+        said = ["busy" if words else "free", "inode 1:1", "uptime 1000"]
+        if words:
+            said += ["process 10 1 (fleet-lock)", *(f"word {one}" for one in ("fleet-lock", *words))]
+            said += ["word inode=1:1", "word uptime=900"]
+        return "".join(f"fleet-lock {line}\n" for line in said)
+
     # The engine
+
+    def start(self, one: Container) -> None:
+        one.status, one.started = "exited" if self.broken else "running", time.time()
+
+    def die(self) -> None:
+        """Every container ends, as if its vLLM had crashed."""
+        for one in tuple(self.containers.values()):
+            one.status = "exited"
 
     def image(self, name: str) -> str:
         """The config digest of an image by ID, name or digest; empty where there is none."""
@@ -185,6 +219,9 @@ class Machine:
             (one.port, one.bound) == (port, address) and one.ready(self.delays.start)
             for one in tuple(self.containers.values())
         )
+
+    def answers(self) -> bool:
+        return any(one.ready(self.delays.start) for one in tuple(self.containers.values()))
 
 
 def stamp(seconds: float) -> str:

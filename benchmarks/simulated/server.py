@@ -2,7 +2,9 @@
 
     python -m benchmarks.simulated.server SETTINGS.json
 
-Prints the ports as a line of JSON; then, for each line on standard input, what was asked so far. Ends with its input.
+Prints the ports as a line of JSON; then, for each line on standard input, what was asked so far. A line may name a host
+and what becomes of it: `cut` ends its connections, `away` takes no new ones until `back`, `die` ends its containers,
+`break` lets those that are started end at once until `mend`. Ends with its input.
 """
 
 import contextlib
@@ -80,9 +82,9 @@ class Front(paramiko.ServerInterface):
                     self.machine.count("commands")
                     code, said = self.machine.script(_all_of(channel), args)
                     channel.sendall(said.encode())
-                case ["sh", "-c", program, "sh", "take", *_] if program == BOOT:
+                case ["sh", "-c", program, "sh", "take", _place, _shell, _lease, *owner] if program == BOOT:
                     self.machine.count("commands")
-                    code = _hold(channel, self.machine)
+                    code = _hold(channel, self.machine, tuple(owner))
                 case words:
                     self.machine.count("commands")
                     code, said = self.machine.refuse(shlex.join(words))
@@ -98,19 +100,26 @@ def _all_of(channel: paramiko.Channel) -> str:
     return found.decode()
 
 
-def _hold(channel: paramiko.Channel, machine: Machine) -> int:
+def _hold(channel: paramiko.Channel, machine: Machine, owner: tuple[str, ...]) -> int:
     """The lock's holder: after its own program, which is passed over, it confirms every line that wants it."""
     lines = channel.makefile("rb")
     while (line := lines.readline()) and line != b"#end\n":
         pass
-    channel.sendall(b"fleet-lock held\n")
-    while line := lines.readline():
-        verb, *words = line.decode().split()
-        if verb in ("beat", "arm", "disarm", "release"):
-            machine.count("beats" if verb == "beat" else "commands")
-            channel.sendall(f"fleet-lock ok {words[-1]}\n".encode())
-        if verb == "release":
-            break
+    if not machine.take(owner):
+        channel.sendall(machine.held().encode())
+        return 4
+    try:
+        channel.sendall(b"fleet-lock held\n")
+        while line := lines.readline():
+            verb, *words = line.decode().split()
+            if verb in ("beat", "arm", "disarm", "release"):
+                machine.count("beats" if verb == "beat" else "commands")
+                machine.holder = () if verb == "release" else machine.holder
+                channel.sendall(f"fleet-lock ok {words[-1]}\n".encode())
+            if verb == "release":
+                break
+    finally:
+        machine.holder = machine.holder if machine.holder is not owner else ()
     return 0
 
 
@@ -121,41 +130,70 @@ def _serve(kind: type[Answer], channel: paramiko.Channel, machine: Machine) -> N
     channel.close()
 
 
-def _accept(listener: socket.socket, machine: Machine, key: paramiko.PKey) -> None:
-    while True:
-        client, _ = listener.accept()
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_greet, args=(client, machine, key), daemon=True).start()
+class Door:
+    """The port of a machine."""
 
+    def __init__(self, machine: Machine, key: paramiko.PKey) -> None:
+        self.machine, self.key = machine, key
+        self.transports: list[paramiko.Transport] = []
+        self.port = self.open(0)
 
-def _greet(client: socket.socket, machine: Machine, key: paramiko.PKey) -> None:
-    machine.count("connections")
-    transport = paramiko.Transport(client)
-    transport.add_server_key(key)
-    front = Front(machine, transport)
-    with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-        transport.start_server(server=front)
-        front.forward()
+    def open(self, port: int) -> int:
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=64)
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+        return int(self.listener.getsockname()[1])
+
+    def happen(self, what: str) -> None:
+        match what:
+            case "cut" | "away":
+                if what == "away":
+                    self.listener.shutdown(socket.SHUT_RDWR)
+                    self.listener.close()
+                for transport in self.transports:
+                    with contextlib.suppress(OSError):  # it has ended already
+                        transport.sock.shutdown(socket.SHUT_RDWR)
+                self.transports = []
+            case "back":
+                self.open(self.port)
+            case "die":
+                self.machine.die()
+            case "break" | "mend":
+                self.machine.broken = what == "break"
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._greet, args=(client,), daemon=True).start()
+
+    def _greet(self, client: socket.socket) -> None:
+        self.machine.count("connections")
+        transport = paramiko.Transport(client)
+        self.transports.append(transport)
+        transport.add_server_key(self.key)
+        front = Front(self.machine, transport)
+        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+            transport.start_server(server=front)
+            front.forward()
 
 
 def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     key = paramiko.PKey.from_path(settings["host_key"])
     catalogue = {image["manifest"]: SimulatedImage.load(image) for image in settings["images"]}
-    machines, ports = [], {}
-    for name in settings["hosts"]:
-        machine = Machine(name, Delays(**settings["delays"]), catalogue)
-        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        threading.Thread(target=_accept, args=(listener, machine, key), daemon=True).start()
-        machines.append(machine)
-        ports[name] = listener.getsockname()[1]
-    print(json.dumps(ports), flush=True)
-    for _line in sys.stdin:
+    doors = {name: Door(Machine(name, Delays(**settings["delays"]), catalogue), key) for name in settings["hosts"]}
+    machines = [door.machine for door in doors.values()]
+    print(json.dumps({name: door.port for name, door in doors.items()}), flush=True)
+    for line in sys.stdin:
+        for name, what in (line.split(),) if line.strip() else ():
+            doors[name].happen(what)
         total: Counter[str] = Counter()
         for machine in machines:
             total.update(machine.counts)
         unknown = [text for machine in machines for text in machine.unknown]
-        print(json.dumps({"counts": total, "unknown": unknown}), flush=True)
+        serving = sum(machine.answers() for machine in machines)
+        print(json.dumps({"counts": total, "unknown": unknown, "serving": serving}), flush=True)
 
 
 if __name__ == "__main__":

@@ -118,8 +118,14 @@ class RunStory:
         return tuple(name for name, host in self.hosts.items() if not host.outcome and host.begun)
 
     @property
+    def put_back(self) -> tuple[str, ...]:
+        """Hosts in the middle of which the run was interrupted, and where what served before serves again."""
+        left = ((name, self.hosts[name]) for name in self.with_outcome("untouched"))
+        return tuple(name for name, host in left if host.begun and not host.message.startswith("not begun"))
+
+    @property
     def not_begun(self) -> tuple[str, ...]:
-        """Hosts that the run never came to."""
+        """Hosts that the run never came to, or that it left as they were."""
         return tuple(
             name for name, host in self.hosts.items() if host.outcome == "untouched" or not (host.outcome or host.begun)
         )

@@ -61,7 +61,7 @@ class LockedError(HostError):
     """Somebody else holds the lock of the host."""
 
     def __init__(self, host: str, holder: Holder) -> None:
-        hint = f"wait with --lock-wait 5m, or end it: invoke unlock {host}"
+        hint = f"wait with --lock-wait 5m, or end it: invoke unlock -i INVENTORY --limit {host}"
         super().__init__(host, f"the host is locked by {holder}", hint=hint)
         self.holder = holder
 

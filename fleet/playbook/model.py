@@ -120,7 +120,7 @@ class Play:
 
     `canary` is a number of hosts or a pattern; 0 is none. `serial` is empty for all at once. `min_available` counts the
     replicas of each service over the fleet; None takes one host of a service at a time. `new_hosts_together`: hosts on which
-    nothing serves yet go first and side by side, before canary and batches. `min_healthy_time`: a replica counts as healthy only after so long.
+    nothing serves go side by side, behind the canary, or all at once where nothing serves at all. `min_healthy_time`: a replica counts as healthy only after so long.
     `progress_deadline`: a start without progress for so long has failed; None leaves each service its own limit.
     """
 

@@ -1,14 +1,15 @@
 """The last screen of a roll, for whoever is called at night: what is down, what failed, what still serves, what to type."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.markup import escape
 
 from fleet.report import terminal
 from fleet.report.hosts import fold
 from fleet.rollout.assign import Programme
-from fleet.rollout.availability import NotBegunError
+from fleet.rollout.availability import NotBegunError, PutBackError
 from fleet.rollout.run import Outcome
+from fleet.rollout.scene import Serves
 
 
 def show_programme(programme: Programme, *, stages: bool, hosts: bool) -> None:
@@ -23,29 +24,51 @@ def show_programme(programme: Programme, *, stages: bool, hosts: bool) -> None:
                 console.print(f"  {escape(name)}{' (canary)' if name in one.canaries else ''}", soft_wrap=True)
 
 
-def show_end(found: Mapping[str, Outcome], ended: str, serves: Mapping[str, tuple[int, int]]) -> None:
-    """What somebody has to know first: what is down, what still serves (service -> how many of how many), what was left.
+def show_end(found: Mapping[str, Outcome], ended: str, serves: Mapping[str, Serves]) -> None:
+    """What somebody has to know: what is down, or not known; what failed; what was left as it was; what still serves.
 
-    Nothing where all is well.
+    Nothing where all is well. It stands behind the recap, because the end is what is on the screen.
     """
     bad = {name: one for name, one in found.items() if one.error is not None}
     if not bad:
         return
     console = terminal.err()
-    for name, one in bad.items():
-        if one.down:
-            services = ", ".join(one.down)
-            console.print(
-                f"[bold white on red]DOWN[/] {escape(name)}: {escape(services)} does not serve", soft_wrap=True
-            )
+
+    def say(colour: str, words: str, text: str) -> None:
+        console.print(f"[{colour}]{words}[/]{': ' if words else ''}{escape(text)}", soft_wrap=True)
+
+    for services, names in _by(bad, lambda one: one.down).items():
+        say("bold white on red", "DOWN", f"{fold(names)}: {', '.join(services)} does not serve")
+    for services, names in _by(bad, lambda one: one.unknown).items():
+        text = f"{fold(names)}: lost in the middle of a change, so whether {', '.join(services)} serves is not known"
+        say("bold white on red", "NOT REACHED", f"{text}; by itself a host puts back what served before")
     if ended:
-        console.print(f"[bold red]ENDED EARLY[/]: {escape(ended)}", soft_wrap=True)
-    untouched = [name for name, one in bad.items() if isinstance(one.error, NotBegunError)]
+        say("bold red", "ENDED EARLY", ended)
+    told = {name: one.error for name, one in bad.items() if one.error and not isinstance(one.error, NotBegunError)}
+    terminal.show_failures(told)
+    back = [name for name, one in bad.items() if isinstance(one.error, PutBackError)]
+    if back:
+        say("bold", "put back, as they were", fold(back))
+    untouched = [name for name, one in bad.items() if isinstance(one.error, NotBegunError) and name not in back]
     if untouched:
-        console.print(f"not begun, as they were: {escape(fold(untouched))}", soft_wrap=True)
-    for service, (count, total) in serves.items():
-        colour = "green" if count == total else "bold red" if not count else "yellow"
-        console.print(f"[{colour}]{escape(service)}: {count} of {total} replicas serve[/]", soft_wrap=True)
+        say("bold", "not begun, as they were", fold(untouched))
+    for service, one in serves.items():
+        colour = "green" if one.count == one.total else "yellow" if one.count else "bold red"
+        unknown = f"; not known of {fold(one.unknown)}" if one.unknown else ""
+        console.print(
+            f"[{colour}]{escape(f'{service}: {one.count} of {one.total} replicas serve{unknown}')}[/]", soft_wrap=True
+        )
+
+
+def _by(
+    found: Mapping[str, Outcome], services: Callable[[Outcome], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[str]]:
+    """Hosts by the same services; those with none are left out."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, one in found.items():
+        if services(one):
+            groups.setdefault(services(one), []).append(name)
+    return groups
 
 
 def show_next(commands: Sequence[str]) -> None:

@@ -216,7 +216,12 @@ def _serving(story: RunStory) -> list[str]:
     if not isinstance(serves, dict) or not story.exit_code:
         return []
     pairs = {name: two for name, two in serves.items() if isinstance(two, list) and len(two) == 2}
-    return [f"{name}: {count} of {total} replicas served at the end" for name, (count, total) in pairs.items()]
+    away = (story.result or {}).get("unknown")
+    unknown = {name: f"; not known of {fold(hosts)}" for name, hosts in away.items()} if isinstance(away, dict) else {}
+    return [
+        f"{name}: {count} of {total} replicas served at the end{unknown.get(name, '')}"
+        for name, (count, total) in pairs.items()
+    ]
 
 
 def _show_middle(console: Console, story: RunStory) -> None:
@@ -233,7 +238,9 @@ def _show_middle(console: Console, story: RunStory) -> None:
 
 
 def _folded(story: RunStory) -> list[tuple[str, tuple[str, ...]]]:
-    groups = [("not begun:", story.not_begun)]
+    back = story.put_back
+    groups = [("put back, as they were:", back)]
+    groups += [("not begun:", tuple(name for name in story.not_begun if name not in back))]
     groups += [(f"{word}:", story.with_outcome(word)) for word in ("changed", "ok", "skipped")]
     return [(title, names) for title, names in groups if names]
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fleet.errors import HostError
+from fleet.errors import HostError, RefusedError, UnreachableError
 from fleet.report import errors
 from fleet.report import recap as recaps
 from fleet.report.hosts import fold
@@ -63,12 +63,14 @@ def host_line(host: str, line: str) -> None:
 def show_failures(failed: Mapping[str, HostError]) -> None:
     """Each failed host: what, the last lines it printed, the next command. Equal messages are told once."""
     console = err()
-    told: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    told: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = {}
     for host, error in failed.items():
         errors.debug(error)
-        told.setdefault((error.message, error.hint, error.tail), []).append(host)
-    for (message, hint, tail), hosts in told.items():
-        console.print(f"[bold red]FAILED[/] {escape(fold(hosts))}: {escape(message)}", soft_wrap=True)
+        away = isinstance(error, UnreachableError) and not isinstance(error, RefusedError)
+        word = "NOT REACHED" if away else "FAILED"
+        told.setdefault((word, error.message, error.hint, error.tail), []).append(host)
+    for (word, message, hint, tail), hosts in told.items():
+        console.print(f"[bold red]{word}[/] {escape(fold(hosts))}: {escape(message)}", soft_wrap=True)
         for line in tail:
             console.print(f"  | {escape(line)}", soft_wrap=True)
         if hint:
@@ -76,11 +78,11 @@ def show_failures(failed: Mapping[str, HostError]) -> None:
 
 
 def show_recap(rows: Iterable[recaps.HostRecap], started: float) -> None:
-    """The recap, failed hosts first; `started` is time.monotonic() at the start of the command."""
-    rows = sorted(rows, key=lambda row: row.well)
+    """The recap, failed hosts last, where the eye is; `started` is time.monotonic() at the start of the command."""
+    rows = sorted(rows, key=lambda row: not row.well)
     console = out()
     text = recaps.lines(rows, time.monotonic() - started)
-    for row, line in zip(rows, text, strict=False):
+    for row, line in zip(recaps.folded(rows), text, strict=False):
         console.print(f"[{recaps.colour(row)}]{escape(line)}[/]", soft_wrap=True)
     console.print(text[-1])
 

@@ -90,6 +90,12 @@ class Claims:
             end_lock(session, place=self.place)
             self._claim(session)
 
+    def holds(self, host: str) -> bool:
+        """Is the host ours, as far as we know?"""
+        with self._guard:
+            lock = self._locks.get(host)
+        return lock is not None and not lock.over
+
     def check(self, host: str) -> None:
         """Raise HostError when the host was ours and is not any more."""
         with self._guard:

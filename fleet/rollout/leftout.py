@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from fleet.errors import FleetError, InputError, Problem, UsageError
+from fleet.errors import FleetError, InputError, Problem, UnreachableError, UsageError
 
 SCHEMA = 1
 TOO_NEW = "was written by a newer fleet (schema {found}, this one knows {known})"
@@ -49,6 +49,13 @@ class Quarantined:
 
     def __str__(self) -> str:
         return f"in quarantine since {self.since}: {self.reason}"
+
+
+class QuarantinedError(UnreachableError):
+    """An earlier run could not reach the host, and this one, which asked it once, leaves it out."""
+
+    def __init__(self, known: Quarantined) -> None:
+        super().__init__(known.host, str(known), hint="mend it; --include-quarantined tries it as often as the others")
 
 
 def read_maintenance(path: Path) -> dict[str, Maintenance]:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from fleet.errors import HostError
 from fleet.inventory.model import Host
 from fleet.rollout.hostplan import HostPlan
-from fleet.rollout.replace import unfit
-from fleet.rollout.run import Outcome, Run, going, site_of
+from fleet.rollout.run import Outcome, Run, going, site_of, unfit
 from fleet.rollout.site import Site, look, visit
 from fleet.rollout.verdicts import judge, weighed
 from fleet.serving.execute import prove

@@ -13,8 +13,7 @@ from fleet.models.starting import Starts
 from fleet.rollout.claims import Claims
 from fleet.rollout.distribute import Roads
 from fleet.rollout.releases import Stock
-from fleet.rollout.replace import unfit
-from fleet.rollout.run import Outcome, Run, going, note, site_of
+from fleet.rollout.run import Outcome, Run, going, note, site_of, unfit
 from fleet.rollout.site import look
 from fleet.transport import fan_out
 

@@ -6,8 +6,7 @@ from fleet.errors import HostError
 from fleet.inventory.model import Host
 from fleet.prepare import make_ready
 from fleet.rollout.claims import Claims
-from fleet.rollout.replace import unfit
-from fleet.rollout.run import Outcome, Run, site_of
+from fleet.rollout.run import Outcome, Run, site_of, unfit
 from fleet.rollout.site import look
 from fleet.transport import fan_out
 

@@ -10,10 +10,11 @@ from fleet.awake import AWAKE
 from fleet.errors import HostError
 from fleet.inventory.model import Host
 from fleet.rollout.audit import of_containers, of_replica
-from fleet.rollout.availability import Budget, Counts, NotBegunError, Standing
+from fleet.rollout.availability import Budget, Counts, PutBackError, Standing
 from fleet.rollout.claims import Claims
-from fleet.rollout.run import Outcome, Run, Say, going, note, site_of
-from fleet.rollout.site import Site, look
+from fleet.rollout.reach import fresh, lost
+from fleet.rollout.run import Outcome, Run, Say, going, note, site_of, unfit
+from fleet.rollout.site import Site
 from fleet.serving.context import Context
 from fleet.serving.execute import carry_out
 from fleet.serving.observe import running
@@ -33,7 +34,10 @@ class _Work:
 
 
 def cost(site: Site) -> Counts:
-    """Replicas of each service that the host's plan takes away at the same time. Changes go one after the other."""
+    """Replicas of each service that the host's plan takes away at the same time. Changes go one after the other.
+
+    A NAME-new of an earlier run counts as well: it may be the one that serves.
+    """
     found = {one.name: one for one in site.containers()}
     most: dict[str, int] = {}
     for change in site.plan.serving.changes:
@@ -55,20 +59,27 @@ def wanted(host: Host) -> Counts:
 
 
 def pulse(site: Site) -> Counts:
-    """How many replicas of each service answer /health on the host now. A host that does not answer has none."""
+    """How many replicas of each service answer /health on the host now; none where its engine does not answer.
+
+    Raises HostError where the connection is gone: then nobody knows.
+    """
     try:
         return _count(
             name for name, address, port in running(site.session, site.client) if _answers(site, address, port)
         )
     except HostError:
+        if lost(site.session):
+            raise
         return {}
 
 
 def standing(outcome: Outcome, host: Host) -> Standing:
     """What the host should serve and does; unreachable counts as serving nothing."""
-    if outcome.site is None or outcome.site.prepared is None:
-        return Standing(wanted(host), {})
     site = outcome.site
+    if site is None:
+        return Standing(wanted(host), {})
+    if site.prepared is None:  # only looked at
+        return Standing(wanted(host), pulse(site))
     seen = site.containers()
     ours = (one for one in seen if one.owned and one.state == "running" and one.port)
     return Standing(wanted(host), _count(one.service for one in ours if _answers(site, one.address, one.port)))
@@ -96,8 +107,7 @@ def serve(
             note(outcome, _replace(run, outcome, budget, claims, begun, on_deed))
         except HostError as error:
             outcome.error = error
-            if not isinstance(error, NotBegunError):
-                on_failed(outcome)
+            on_failed(outcome)
             raise
 
     hosts = [site_of(one).host for one in sorted(chosen, key=lambda one: bool(cost(site_of(one))))]
@@ -121,54 +131,66 @@ def _replace(
     on_deed: Callable[[Outcome], None],
 ) -> int:
     """One host: its turn, a fresh look (the plan may be hours old), the change, and what serves afterwards."""
-    site = site_of(outcome)
-    name = site.host.name
-    budget.begin(name, cost(site))
+    name = outcome.host
+    taken = budget.begin(name, cost(site_of(outcome)))
     try:
-        site = look(site.session, run.wishes, run.clock)
-        outcome.site = site
+        site = fresh(run, claims, outcome)
+        if any(count > taken.get(service, 0) for service, count in cost(site).items()):
+            budget.finish(name, pulse(site))  # more serves here than was known
+            taken = budget.begin(name, cost(site))
         if not site.plan.ready:
             raise unfit(site)
         if not site.plan.serving.changes:
             return 0
-        work = _Work(site.context(run.root, run.say, run.seam, claims.guard(site.session)))
+        return _change(run, outcome, claims, begun, taken, on_deed)
+    finally:
+        budget.finish(name, _pulse_of(outcome) or {})
 
-        def remember(step: Remember) -> None:
-            outcome.deeds.append(of_replica(step))
-            on_deed(outcome)
 
-        work.context.remember = remember
-        begun.append(work)
-        failed: HostError | None = None
-        try:
-            outcome.proofs = {**outcome.proofs, **carry_out(site.plan.serving, work.context)}
-        except HostError as error:
-            failed = error
-            outcome.changed += _steps(work.context.finished)  # another service of this host, which stays
-            raise
-        finally:
-            outcome.findings += work.context.findings
-            outcome.deeds += of_containers(site, len(work.context.finished), failed)
-            work.done.set()
-        return _steps(work.context.finished)
-    except HostError:
-        outcome.down = _missing(site, before=cost(site))
+def _change(
+    run: Run,
+    outcome: Outcome,
+    claims: Claims,
+    begun: list[_Work],
+    taken: Counts,
+    on_deed: Callable[[Outcome], None],
+) -> int:
+    site = site_of(outcome)
+    work = _Work(site.context(run.root, run.say, run.seam, claims.guard(site.session)))
+
+    def remember(step: Remember) -> None:
+        outcome.deeds.append(of_replica(step))
+        on_deed(outcome)
+
+    work.context.remember = remember
+    begun.append(work)
+    failed: HostError | None = None
+    try:
+        outcome.proofs = {**outcome.proofs, **carry_out(site.plan.serving, work.context)}
+    except HostError as error:
+        failed = error
+        outcome.changed += _steps(work.context.finished)  # another service of this host, which stays
+        now = _pulse_of(outcome)
+        if now is None:
+            outcome.unknown = tuple(taken)
+        else:
+            outcome.down = tuple(service for service, count in taken.items() if now.get(service, 0) < count)
+        if work.context.cancelled.is_set() and not (work.context.finished or outcome.down or outcome.unknown):
+            raise PutBackError(outcome.host, error.message) from error
         raise
     finally:
-        budget.finish(name, pulse(site))
+        outcome.findings += work.context.findings
+        outcome.deeds += of_containers(site, len(work.context.finished), failed)
+        work.done.set()
+    return _steps(work.context.finished)
 
 
-def unfit(site: Site) -> HostError:
-    """Why a host is left alone, with the first fix."""
-    reasons = [*(f"{finding.id}: {finding.evidence}" for finding in site.plan.blocked), *site.plan.problems]
-    hint = site.plan.blocked[0].fix if site.plan.blocked else ""
-    return HostError(site.host.name, f"is not fit, and was left alone: {'; '.join(reasons)}", hint=hint)
-
-
-def _missing(site: Site, *, before: Counts) -> tuple[str, ...]:
-    """Services that served here before the change and do not any more."""
-    now = pulse(site)
-    return tuple(service for service, count in before.items() if now.get(service, 0) < count)
+def _pulse_of(outcome: Outcome) -> Counts | None:
+    """What answers on the host now, None where nobody can be asked."""
+    try:
+        return pulse(site_of(outcome))
+    except HostError:
+        return None
 
 
 def _steps(changes: Iterable[Change]) -> int:

@@ -1,160 +1,205 @@
-"""A play over its hosts: new hosts together, the canaries, then batch after batch, until it is done or has to end."""
+"""A play over its hosts: the canaries, then batch after batch, until it is done or has to end."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from fleet import awake
-from fleet.errors import HostError
-from fleet.inventory.model import Host
-from fleet.playbook import Amount, Batch, Models, Play, batches
+from fleet.locks import LockedError
+from fleet.playbook import Batch, Models
+from fleet.report.hosts import fold
 from fleet.rollout.assign import Assignment
-from fleet.rollout.availability import Budget, Floor, NotBegunError, Standing, serving, total
-from fleet.rollout.claims import Claims
+from fleet.rollout.availability import Budget, NotBegunError
 from fleet.rollout.distribute import distribute
-from fleet.rollout.looks import answer, confirm, survey
+from fleet.rollout.looks import answer, confirm
 from fleet.rollout.models import bring_models
+from fleet.rollout.order import Known, order
 from fleet.rollout.prepare import mendable, prepare
 from fleet.rollout.prune import prune
-from fleet.rollout.releases import Stock
-from fleet.rollout.replace import cost, pulse, serve, standing, wanted
-from fleet.rollout.run import Outcome, Run, going, never_reached, site_of
-from fleet.transport import fan_out
+from fleet.rollout.reach import not_touched, reach_again
+from fleet.rollout.replace import cost, serve
+from fleet.rollout.returning import come_back
+from fleet.rollout.run import Outcome, going, not_reached, site_of
+from fleet.rollout.scene import Scene
+from fleet.rollout.standings import budget_of
 
-
-@dataclass(frozen=True)
-class Scene:
-    """What all plays of a run share. `found` has an outcome for every host of the run; `peers` for hosts outside it.
-
-    `on_batch` hears of each batch, `on_done(outcome)` of each host that a play is through with, `on_deed` of each whose
-    replica has answered, from any thread.
-    """
-
-    run: Run
-    found: dict[str, Outcome]
-    peers: Mapping[str, Outcome]
-    hosts: Mapping[str, Host]  # of the run and its peers
-    stock: Stock
-    claims: Claims
-    on_batch: Callable[[Batch, str], None] = lambda _batch, _name: None
-    on_done: Callable[[Outcome], None] = lambda _outcome: None
-    on_deed: Callable[[Outcome], None] = lambda _outcome: None
-    sleep: Callable[[float], None] = awake.sleep
-    serves: dict[str, tuple[int, int]] = field(default_factory=dict)  # service -> replicas that answer, of how many
+HARMLESS = frozenset({"models", "distribute", "verify"})  # stages that can be begun again where the connection broke
 
 
 @dataclass
 class _Play:
-    """A play under way."""
+    """A play under way. `earlier` are the plays before it, `failed` hosts that count for max_fail."""
 
     scene: Scene
     given: Assignment
+    earlier: Sequence[Assignment]
     budget: Budget
-    several: bool = False  # plays in this run: batches are told with their play's name
+    title: str = ""  # where the run has several plays, batches are told with their play's name
     failed: list[str] = field(default_factory=list)
+    retried: set[str] = field(default_factory=set)
 
     def of(self, names: Collection[str]) -> dict[str, Outcome]:
         return {name: self.scene.found[name] for name in names}
 
+    @property
+    def allowed(self) -> int:
+        return self.given.play.max_fail.of(len(self.given.hosts), "down")
+
     def fail(self, outcome: Outcome, *, canary: bool) -> None:
-        """Count a failed host, and end the play where it may not go on."""
-        if outcome.host in self.failed:
+        """Count a failed host, and end the play where it may not go on. One that was not reached is no failure."""
+        if outcome.host in self.failed or isinstance(outcome.error, NotBegunError) or not_reached(outcome):
             return
         self.failed.append(outcome.host)
-        play = self.given.play
-        allowed = play.max_fail.of(len(self.given.hosts), "down")
         if canary:
             self.budget.end(f"the canary {outcome.host} failed")
-        elif len(self.failed) > allowed:
-            many = f"{len(self.failed)} host{'s' if len(self.failed) > 1 else ''} failed"
-            self.budget.end(f"{many}, and max_fail is {play.max_fail}")
+        elif len(self.failed) > self.allowed:
+            self.budget.end(f"{_hosts(len(self.failed))} failed, and max_fail is {self.given.play.max_fail}")
 
 
 def conduct(scene: Scene, assignments: Sequence[Assignment]) -> str:
     """Play after play. Returns why it ended early, or empty. Every host's outcome is in `scene.found`."""
-    for number, given in enumerate(assignments, start=1):
-        ended = _play(scene, given, several=len(assignments) > 1)
+    unfit = (_no_canary(scene, one, "is not fit") for one in assignments)
+    ended = next(filter(None, unfit), "")
+    for number, given in enumerate(assignments):
         if ended:
-            for later in assignments[number:]:
-                _leave(scene.found, later.hosts, ended)
-            return ended
-    return ""
+            _leave(scene.found, given.hosts, ended)
+        else:
+            ended = _play(scene, given, assignments[:number], several=len(assignments) > 1)
+    return ended
 
 
-def order(
-    assignment: Assignment, fit: Sequence[str], *, new: Collection[str] = (), unchanged: Collection[str] = ()
-) -> tuple[tuple[str, Batch], ...]:
-    """Named batches of the hosts that are fit. Pure.
-
-    `new` hosts have nothing that serves yet, `unchanged` ones nothing to do: these come last, so that what is right
-    already neither counts as a canary nor keeps the others from being mended.
-    """
-    play = assignment.play
-    first = tuple(name for name in fit if play.new_hosts_together and name in new)
-    last = tuple(name for name in fit if name in unchanged)
-    rest = tuple(name for name in fit if name not in first and name not in last)
-    groups: list[tuple[str, tuple[str, ...], bool]] = [("new hosts", first, False)] if first else []
-    # A pattern of canaries that are all right already has done its part.
-    proved = (
-        isinstance(play.canary, str) and assignment.canaries & {*first, *last} and not assignment.canaries & {*rest}
-    )
-    turns = batches(rest, replace(play, canary=0) if proved else play, canaries=assignment.canaries) if rest else ()
-    groups += [("canary" if batch.canary else "batch", batch.hosts, batch.canary) for batch in turns]
-    groups += [("unchanged hosts", last, False)] if last else []
-    return tuple(
-        (f"batch {number}" if title == "batch" else title, Batch(number, hosts, canary))
-        for number, (title, hosts, canary) in enumerate(groups, start=1)
-    )
+def interrupted(scene: Scene, assignments: Sequence[Assignment]) -> None:
+    """After Ctrl-C: hosts on which no service had been replaced yet were not begun."""
+    plays = Counter(name for one in assignments for name in one.hosts)
+    waiting = [name for name, one in scene.found.items() if not one.proofs and scene.through[name] < plays[name]]
+    _leave(scene.found, waiting, "interrupted")
 
 
-def floors(amount: Amount | None, standings: Mapping[str, Standing]) -> dict[str, Floor]:
-    """The least that must serve of each service; none where the playbook says nothing. Pure."""
-    if amount is None:
-        return {}
-    names = {service for one in standings.values() for service in one.wanted}
-    counted = {name: total(standings, name) for name in sorted(names)}
-    return {name: Floor(name, amount.of(count, "up"), count, str(amount)) for name, count in counted.items()}
+def _no_canary(scene: Scene, given: Assignment, how: str) -> str:
+    """Why nothing may begin: the pattern's canaries take part, and none of them is fit. Empty where that is not so."""
+    named = [name for name in given.hosts if name in given.canaries]
+    if not named or any(not _refused(scene, given, name) for name in named):
+        return ""
+    return f"the canary {fold(named)} {how}"
 
 
-def _play(scene: Scene, given: Assignment, *, several: bool) -> str:
+def _refused(scene: Scene, given: Assignment, name: str) -> bool:
+    """Has something been found on the host that keeps it out, before or in an earlier play?"""
+    outcome = scene.found[name]
+    if outcome.error is None or not_reached(outcome) or isinstance(outcome.error, NotBegunError | LockedError):
+        return False
+    if name in scene.run.wishes.refused:
+        return False  # there is nothing to go back to: that is no fault of the host
+    return not (mendable(outcome) and ("prepare" in given.stages or not scene.through))
+
+
+def _play(scene: Scene, given: Assignment, earlier: Sequence[Assignment], *, several: bool) -> str:
     found = scene.found
     fit = [
         name
         for name in given.hosts
         if found[name].error is None or ("prepare" in given.stages and mendable(found[name]))
     ]
-    replacing = {name for name in fit if "serve" in given.stages and cost(site_of(found[name]))}
-    under_way = _Play(scene, given, _budget(scene, given.play, bool(replacing)), several)
-    new: set[str] = set()
-    unchanged: set[str] = set()
-    if "serve" in given.stages:
-        unchanged = {name for name in fit if not site_of(found[name]).plan.serving.changes}
-        new = set(fit) - replacing - unchanged
-    todo = list(order(given, fit, new=new, unchanged=unchanged))
-    retried: set[str] = set()
-    turn = -1
-    for turn, (title, batch) in enumerate(todo):
+    serves = "serve" in given.stages
+    unchanged = {name for name in fit if serves and not site_of(found[name]).plan.serving.changes}
+    replacing = {name for name in fit if serves and cost(site_of(found[name]))}
+    changing = serves and bool(set(fit) - unchanged)
+    budget = budget_of(scene, given.play) if changing else Budget({}, {})
+    play = _Play(scene, given, earlier, budget, f"{given.play.name}, " if several else "")
+    known = Known(
+        new=set(fit) - replacing - unchanged if serves else (),
+        unchanged=unchanged,
+        serves=bool(replacing or unchanged or sum(budget.serving().values())),
+        proved=scene.proved,
+    )
+    _count_refused(play)
+    todo = [] if play.budget.ended else _first(play, fit, known)
+    begun: set[str] = set()
+    turn = 0
+    while turn < len(todo) and not play.budget.ended:
+        title, batch = todo[turn]
         if turn and given.play.pause:
             scene.run.say("", f"pause of {given.play.pause:.0f} s before {title}")
             scene.sleep(given.play.pause)
-        if turn and replacing:
-            _refresh(scene, under_way, set(batch.hosts))
-        _batch(under_way, title, batch)
-        if under_way.budget.ended:
-            break
-        late = [name for name in given.hosts if name not in retried and never_reached(found[name])]
-        if late:
-            retried |= set(late)
-            back = _retry(scene, late)
-            if back:
-                todo.append((f"batch {len(todo) + 1}", Batch(len(todo) + 1, back)))
-    for service, count in under_way.budget.serving().items():
-        everybody = [*scene.found, *scene.peers]
-        scene.serves[service] = (count, sum(wanted(scene.hosts[name]).get(service, 0) for name in everybody))
-    ended = under_way.budget.ended
-    if ended:
-        begun = {name for _, batch in todo[: turn + 1] for name in batch.hosts}
-        _leave(found, [name for name in given.hosts if name not in begun and name not in unchanged], ended)
-    return ended
+        begun |= set(batch.hosts)
+        _batch(play, title, batch)
+        turn += 1
+        if not play.budget.ended:
+            todo[turn:] = _next(play, batch, todo[turn:], known)
+    if play.budget.ended:
+        _leave(found, [name for name in given.hosts if name not in begun and name not in unchanged], play.budget.ended)
+    return play.budget.ended
+
+
+def _count_refused(play: _Play) -> None:
+    """Hosts that nobody could begin with count in their first play, before any host is touched. A single one holds
+    nobody: it is left out and said.
+    """
+    scene, given = play.scene, play.given
+    before = {name for one in play.earlier for name in one.hosts}
+    play.failed += [name for name in given.hosts if name not in before and _refused(scene, given, name)]
+    if len(play.failed) > max(play.allowed, 1):
+        play.budget.end(f"{_hosts(len(play.failed))} are not fit, and max_fail is {given.play.max_fail}")
+    elif why := _no_canary(scene, given, "failed"):
+        play.budget.end(why)
+
+
+def _first(play: _Play, fit: Sequence[str], known: Known) -> list[tuple[str, Batch]]:
+    """The batches as they are planned; whatever is unusual about the canaries is said."""
+    given, say = play.given, play.scene.run.say
+    todo = list(order(given, fit, known))
+    named = given.canaries
+    if isinstance(given.play.canary, str) and not any(named & set(batch.hosts) for _, batch in todo if batch.canary):
+        pattern = f"the canary {given.play.canary!r}"
+        first = next((batch.hosts for _, batch in todo if batch.canary), ())
+        if first:
+            say("", f"{pattern} does not take part; {fold(first)} goes first in its place")
+        elif named & set(known.proved):
+            say("", f"{pattern} was verified by the run that this one goes on from")
+    return todo
+
+
+def _next(play: _Play, batch: Batch, left: Sequence[tuple[str, Batch]], known: Known) -> list[tuple[str, Batch]]:
+    """What follows a batch. Hosts that could not be reached are tried once more and join as a batch of their own; where
+    no canary could be reached, another one is found.
+    """
+    scene, given, found = play.scene, play.given, play.scene.found
+    late = [name for name in given.hosts if name not in play.retried and not_reached(found[name])]
+    play.retried |= set(late)
+    back = come_back(scene, late) if late else ()
+    _catch_up(play, back)
+    back = tuple(one.host for one in going(play.of(back)))
+    number = batch.number + len(left) + 1
+    again = batch.canary and all(not_reached(found[name]) or name in back for name in batch.hosts)
+    if again and (canaries := tuple(name for name in batch.hosts if name in back)):
+        others = tuple(name for name in back if name not in canaries)
+        todo = [("canary", Batch(batch.number + 1, canaries, canary=True)), *left]
+        return [*todo, (f"batch {number + 1}", Batch(number + 1, others))] if others else todo
+    if again:
+        waiting = [name for _, one in left for name in one.hosts]
+        fit = [name for name in given.hosts if name in waiting or name in back]
+        if isinstance(given.play.canary, str) and fit:
+            scene.run.say("", f"the canary {fold(batch.hosts)} could not be reached; another host goes first")
+        return list(order(given, fit, known, start=batch.number + 1))
+    return [*left, (f"batch {number}", Batch(number, back))] if back else list(left)
+
+
+def _catch_up(play: _Play, names: Collection[str]) -> None:
+    """Hosts that come back late go through the plays that the others have behind them."""
+    scene = play.scene
+    for number, given in enumerate(play.earlier):
+        behind = [name for name in names if name in given.hosts and scene.through[name] <= number]
+        hosts = tuple(one.host for one in going(play.of(behind)))
+        if hosts:
+            late = _Play(scene, given, (), budget_of(scene, given.play), f"{given.play.name}, ")
+            _batch(late, "back again", Batch(1, hosts))
+            for outcome in play.of(hosts).values():
+                if outcome.error is not None:
+                    play.fail(outcome, canary=False)
+    if "serve" in play.given.stages and any(cost(site_of(one)) for one in going(play.of(names))):
+        budget = budget_of(scene, play.given.play)
+        if play.budget.ended:
+            budget.end(play.budget.ended)
+        play.budget = budget
 
 
 def _leave(found: Mapping[str, Outcome], names: Collection[str], ended: str) -> None:
@@ -167,19 +212,26 @@ def _leave(found: Mapping[str, Outcome], names: Collection[str], ended: str) -> 
 def _batch(play: _Play, title: str, batch: Batch) -> None:
     """All stages of the play for one batch, in order."""
     scene, run = play.scene, play.scene.run
-    scene.on_batch(batch, f"{play.given.play.name}, {title}" if play.several else title)
+    scene.on_batch(batch, f"{play.title}{title}")
     hosts = play.of(batch.hosts)
 
     def failed(outcome: Outcome) -> None:
         play.fail(outcome, canary=batch.canary)
 
-    def count() -> None:
-        for outcome in hosts.values():
-            if outcome.error is not None and not isinstance(outcome.error, NotBegunError):
-                failed(outcome)
+    told: set[str] = set()
+
+    def count(*, harmless: bool) -> None:
+        """Of the hosts that have just failed; nothing serves worse for a harmless stage that the connection ended."""
+        new = [one for one in hosts.values() if one.error is not None and one.host not in told]
+        told.update(one.host for one in new)
+        if harmless:
+            not_touched(new)
+        for outcome in new:
+            failed(outcome)
 
     done: set[str] = set()
     for stage in play.given.play.stages:
+        reach_again(run, scene.claims, hosts)
         match stage.name:
             case "prepare":
                 prepare(run, hosts, scene.claims, only=getattr(stage, "only", ()))
@@ -197,50 +249,19 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
             case _:
                 continue  # preflight and image came before the first host was touched
         done.add(stage.name)
-        count()
+        count(harmless=stage.name in HARMLESS)
         if play.budget.ended:
             break
     if play.budget.ended and "serve" in play.given.stages - done:
         waiting = [one.host for one in going(hosts) if site_of(one).plan.serving.changes]
         _leave(scene.found, waiting, play.budget.ended)
+    reach_again(run, scene.claims, hosts)
     confirm(run, hosts, done)
-    count()
+    count(harmless=True)
     for outcome in hosts.values():
+        scene.through[outcome.host] += outcome.error is None
         scene.on_done(outcome)
 
 
-def _budget(scene: Scene, play: Play, replacing: bool) -> Budget:
-    """What serves now, asked only where something that serves is going to be replaced."""
-    if not replacing:
-        return Budget({}, {})
-    everybody = {**scene.peers, **scene.found}
-    hosts = [scene.hosts[name] for name in everybody]
-    asked = fan_out(hosts, lambda host: standing(everybody[host.name], host), forks=scene.run.forks)
-    standings = {
-        name: one if isinstance(one, Standing) else standing(Outcome(name), scene.hosts[name])
-        for name, one in asked.items()
-    }
-    limits = floors(play.min_available, standings)
-    for name, floor in limits.items():
-        now = serving(standings, name)
-        scene.run.say("", f"{name}: {now} of {floor.total} replicas serve; at least {floor.least} always will")
-    return Budget(standings, limits)
-
-
-def _refresh(scene: Scene, play: _Play, batch: Collection[str]) -> None:
-    """Before a batch goes: what became of the others meanwhile."""
-    others = {**scene.peers, **scene.found}
-    reached = [name for name, outcome in others.items() if name not in batch and outcome.site is not None]
-    hosts = [scene.hosts[name] for name in reached]
-    for name, counts in fan_out(hosts, lambda host: pulse(site_of(others[host.name])), forks=scene.run.forks).items():
-        play.budget.note(name, {} if isinstance(counts, HostError) else counts)
-
-
-def _retry(scene: Scene, names: Sequence[str]) -> tuple[str, ...]:
-    """Try unreachable hosts once more; those that answer and are fit join the play as a batch of their own."""
-    again = survey(scene.run, [scene.hosts[name] for name in names])
-    scene.found.update(again)
-    back = tuple(outcome.host for outcome in going(again))
-    for name in back:
-        scene.run.say(name, "answers now")
-    return back
+def _hosts(count: int) -> str:
+    return f"{count} host{'' if count == 1 else 's'}"

@@ -31,6 +31,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)  # of verification: wrong beside its likes, or slow
     findings: list[Finding] = field(default_factory=list)  # what the changes themselves found out: dirty GPUs
     down: tuple[str, ...] = ()  # services that served here before the run and do not now
+    unknown: tuple[str, ...] = ()  # services that were being replaced when the host was lost: nobody could ask since
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ def failures(outcomes: Mapping[str, Outcome]) -> dict[str, HostError]:
     return {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
 
 
-def never_reached(outcome: Outcome) -> bool:
-    """Could no connection be made at all? A refused key or password is another matter: that is no outage."""
-    unreachable = isinstance(outcome.error, UnreachableError) and not isinstance(outcome.error, RefusedError)
-    return outcome.site is None and unreachable
+def not_reached(outcome: Outcome) -> bool:
+    """Was there no connection, at first or at last? A refused key or password is another matter: that is no outage."""
+    return isinstance(outcome.error, UnreachableError) and not isinstance(outcome.error, RefusedError)
 
 
 def going(outcomes: Mapping[str, Outcome]) -> list[Outcome]:
@@ -66,6 +66,13 @@ def site_of(outcome: Outcome) -> Site:
     if outcome.site is None:
         raise HostError(outcome.host, "was not looked at")
     return outcome.site
+
+
+def unfit(site: Site) -> HostError:
+    """Why a host is left alone, with the first fix."""
+    reasons = [*(f"{finding.id}: {finding.evidence}" for finding in site.plan.blocked), *site.plan.problems]
+    hint = site.plan.blocked[0].fix if site.plan.blocked else ""
+    return HostError(site.host.name, f"is not fit, and was left alone: {'; '.join(reasons)}", hint=hint)
 
 
 def note(outcome: Outcome, result: int | HostError) -> None:

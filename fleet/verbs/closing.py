@@ -16,13 +16,14 @@ from fleet.report import runs as history
 from fleet.rollout import audit, leftout
 from fleet.rollout.assign import Programme
 from fleet.rollout.availability import NotBegunError
-from fleet.rollout.leftout import Quarantined
+from fleet.rollout.leftout import Quarantined, QuarantinedError
 from fleet.rollout.past import leave_served
 from fleet.rollout.prepare import mendable
 from fleet.rollout.releases import Stock
-from fleet.rollout.run import Outcome, Run, failures, never_reached
+from fleet.rollout.run import Outcome, Run, failures, not_reached
+from fleet.rollout.scene import Scene
 from fleet.rollout.seen import remember
-from fleet.verbs.common import ROOT, Narrator
+from fleet.verbs.common import ROOT, Narrator, show_recap
 from fleet.verbs.common import close as close_hosts
 
 
@@ -63,17 +64,16 @@ def recorder(journal: Journal, run: Run) -> Callable[[Outcome], None]:
     return record
 
 
-def finisher(journal: Journal, run: Run, programme: Programme) -> Callable[[Outcome], None]:
+def finisher(journal: Journal, run: Run, programme: Programme, through: Mapping[str, int]) -> Callable[[Outcome], None]:
     """After each play the host's audit; the journal's word on a host only after its last play, or --resume would
-    take a host for done that has its image and not yet its service.
+    take a host for done that has its image and not yet its service. `through` counts the plays that a host has behind it.
     """
     plays = Counter(name for one in programme.assignments for name in one.hosts)
     record = recorder(journal, run)
 
     def done(outcome: Outcome) -> None:
         record(outcome)
-        plays[outcome.host] -= 1
-        if outcome.error is not None or plays[outcome.host] <= 0:
+        if outcome.error is not None or through[outcome.host] >= plays[outcome.host]:
             say_done(journal, outcome)
 
     return done
@@ -83,6 +83,8 @@ def word_of(outcome: Outcome) -> str:
     """One of the journal's OUTCOMES."""
     if outcome.down:
         return "down"
+    if isinstance(outcome.error, QuarantinedError):
+        return "quarantined"
     return "untouched" if isinstance(outcome.error, NotBegunError) else outcome_of(outcome.error, outcome.changed)
 
 
@@ -96,21 +98,24 @@ def say_done(journal: Journal, outcome: Outcome) -> None:
 def close_roll(
     options: Options,
     journal: Journal,
-    found: dict[str, Outcome],
-    stock: Stock,
+    scene: Scene,
+    left: Mapping[str, Outcome],
     skipped: list[str],
     ended: str,
-    serves: Mapping[str, tuple[int, int]],
+    *,
+    interrupted: bool = False,
 ) -> int:
-    """Quarantine, the journal's end, and what a person reads."""
+    """Quarantine, the journal's end, and what a person reads. `left` are hosts that are in quarantine."""
     known = leftout.read_quarantine(ROOT)
     today = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    found = {**scene.found, **left}
     for name, outcome in found.items():
-        if never_reached(outcome) and outcome.error is not None:
-            known[name] = Quarantined(name, outcome.error.message, today, journal.id)
+        if not_reached(outcome) and outcome.error is not None:
+            known.setdefault(name, Quarantined(name, outcome.error.message, today, journal.id))
         elif outcome.site is not None:
             known.pop(name, None)
-        if journal.outcome(name) != word_of(outcome):
+        done = outcome.error is not None or not interrupted  # else the run was cut off behind its container
+        if done and journal.outcome(name) != word_of(outcome):
             say_done(journal, outcome)
     leftout.write_quarantine(ROOT, known)
     # A night's rolls prove the new release; what its hosts run it on, nobody has looked at.
@@ -120,20 +125,27 @@ def close_roll(
         else [name for name, one in found.items() if one.error is None and one.proofs]
     )
     remember(ROOT, found.values(), time.time(), accept=answered)
-    code = 1 if failures(found) else 0
-    document = {"ended": ended, "serves": dict(serves), **outcomes.document(found, stock)}
+    code = 130 if interrupted else 1 if failures(found) else 0
+    document = {
+        "ended": "interrupted" if interrupted else ended,
+        "serves": {name: [one.count, one.total] for name, one in scene.serves.items()},
+        "unknown": {name: list(one.unknown) for name, one in scene.serves.items() if one.unknown},
+        **outcomes.document(found, scene.stock),
+    }
     journal.finish(code, document)
     go_on = _go_on(journal)
     if options.json:
         terminal.show_json({"run": journal.id, **document})
     else:
-        outcomes.show_stock(stock)
+        outcomes.show_stock(scene.stock)
         outcomes.show_warnings(found)
         outcomes.show_proofs(found)
-        report.show_end(found, ended, serves)
+        show_recap(options, found, skipped)
+        report.show_end(found, ended, scene.serves)
     if journal.broken:
         terminal.event("journal", f"is not complete: {journal.broken}")
-    code = close_hosts(options, found, skipped)
+    if interrupted:
+        errors.interrupted()
     if code and not options.json:
         report.show_next(go_on)
     return code

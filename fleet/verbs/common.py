@@ -80,13 +80,17 @@ class Narrator:
 
 
 def close(options: Options, outcomes: Mapping[str, Outcome], skipped: Iterable[str] = ()) -> int:
-    """Failures, then the recap; the exit code."""
+    """The recap, then the failures; the exit code."""
     failed = failures(outcomes)
     if not options.json:
+        show_recap(options, outcomes, skipped)
         terminal.show_failures({name: one for name, one in failed.items() if not isinstance(one, NotBegunError)})
-        recaps = [recap(outcome) for outcome in outcomes.values()]
-        terminal.show_recap([*recaps, *(HostRecap(name, skipped=1) for name in skipped)], options.started)
     return 1 if failed else 0
+
+
+def show_recap(options: Options, outcomes: Mapping[str, Outcome], skipped: Iterable[str]) -> None:
+    rows = [*(recap(outcome) for outcome in outcomes.values()), *(HostRecap(name, skipped=1) for name in skipped)]
+    terminal.show_recap(rows, options.started)
 
 
 def recap(outcome: Outcome) -> HostRecap:

@@ -6,6 +6,7 @@ from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.inventory import load, select
 from fleet.journal import RunHeader, RunStory, latest, only_failed, read, remaining, unfinished_chain
+from fleet.journal.header import DONE
 from fleet.playbook import Playbook
 from fleet.report import terminal
 from fleet.report.hosts import fold
@@ -20,7 +21,8 @@ class Order:
 
     `back` takes the releases from the hosts' own past instead of making them by the inventory, `cargo` from a bundle.
     `lock` is the path of a lock that counts in the place of the inventory's, `night` the id of the night that asks.
-    `rehash` believes no list of checksums on a host; without `gate` findings keep no host out.
+    `rehash` believes no list of checksums on a host; without `gate` findings keep no host out. `proved` are hosts that
+    the run which this one resumes was through with.
     """
 
     verb: str = "deploy"
@@ -42,6 +44,7 @@ class Order:
     plays: Playbook | None = None  # instead of the file `playbook`
     rehash: bool = False
     gate: bool = True
+    proved: frozenset[str] = frozenset()
 
 
 def from_earlier(options: Options, order: Order) -> tuple[Options, Order, str]:
@@ -73,6 +76,7 @@ def from_earlier(options: Options, order: Order) -> tuple[Options, Order, str]:
         prune=order.prune or flags.get("prune") is True,
         take_over=order.take_over or frozenset(flags.get("take_over", ())),
         include_quarantined=order.include_quarantined or flags.get("include_quarantined") is True,
+        proved=frozenset(unfinished_chain(ROOT, story, lambda one: one.with_outcome(*DONE))),
     )
     return replace(options, limit=",".join(names)), order, story.id
 

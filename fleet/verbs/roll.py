@@ -1,6 +1,7 @@
 """`deploy`, `plan`, `play`, `sideload`, `serve`: a playbook over an inventory, from looking to a run's last word."""
 
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,9 +33,11 @@ from fleet.rollout.makeroom import make_room, tell
 from fleet.rollout.modelplan import differing
 from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import Stock, certificates, obtain
-from fleet.rollout.roll import Scene, conduct
-from fleet.rollout.run import Outcome, Run, never_reached
+from fleet.rollout.roll import conduct, interrupted
+from fleet.rollout.run import Outcome, Run, failures, not_reached
+from fleet.rollout.scene import Scene
 from fleet.rollout.site import Wishes
+from fleet.rollout.standings import tally
 from fleet.transport import Connector
 from fleet.verbs import secrets
 from fleet.verbs.cargo import Examined, examine, unload
@@ -125,20 +128,20 @@ def _run(
         found = survey(run, programme.hosts, done)
     _settle_weights(inventory, weights, found, stock, say, dry=options.check)
     arrange_relays(found, wishes)
-    programme, gone = _quarantine(order, programme, found)
-    skipped += gone
+    programme, left = _quarantine(order, programme, found)
     if "distribute" not in programme.stages and "serve" in programme.stages:
         _refuse_missing_images(found)
     if options.check or journal is None:
         if "distribute" in programme.stages:
             tell(found, say.host)
-        return show_plan(options, found, stock, skipped)
+        return show_plan(options, {**found, **left}, stock, skipped)
     journal.plan({name: plan_report.document(one.site.plan) for name, one in found.items() if one.site})
     ledger = Ledger.of(ROOT, inventory)
     for name, one in found.items():
         if one.site is not None:
             ledger.expect(name, stock.releases.get(name, {}).values(), f"run {journal.id} was to bring it")
-    outside = survey(replace(run, wishes=Wishes(reveal=False)), peers(programme, inventory))
+    beside = [host for host in peers(programme, inventory) if host.name not in left]
+    outside = {**survey(replace(run, wishes=Wishes(reveal=False)), beside), **left}
     with Claims(Owner.here(journal.id)) as claims:
         run = replace(run, seam=Claimed(journal, claims))
         if "distribute" in programme.stages:
@@ -149,12 +152,30 @@ def _run(
 
             make_room(run, found, claims, {**cached(ROOT), **known}, wanted, wait=order.lock_wait)
         _claim(run, claims, found, wait=order.lock_wait)
-        hosts = {host.name: host for host in (*programme.hosts, *peers(programme, inventory))}
-        finish = finisher(journal, run, programme)
-        deed = recorder(journal, run)
-        scene = Scene(run, found, outside, hosts, stock, claims, on_batch=say.batch, on_done=finish, on_deed=deed)
-        ended = conduct(scene, programme.assignments)
-    code = close_roll(options, journal, found, stock, skipped, ended, scene.serves)
+        hosts = {name: inventory.hosts[name] for name in outside} | {host.name: host for host in programme.hosts}
+        through = Counter[str]()
+        scene = Scene(
+            run,
+            found,
+            outside,
+            hosts,
+            stock,
+            claims,
+            on_batch=say.batch,
+            on_done=finisher(journal, run, programme, through),
+            on_deed=recorder(journal, run),
+            proved=order.proved,
+            through=through,
+        )
+        ended, broken_off = "", False
+        try:
+            ended = conduct(scene, programme.assignments)
+        except KeyboardInterrupt:  # what was begun has been put back by now; a second one ends all of this
+            broken_off = True
+            interrupted(scene, programme.assignments)
+        if broken_off or left or failures(found):
+            tally(scene)
+    code = close_roll(options, journal, scene, left, skipped, ended, interrupted=broken_off)
     if order.back is not None and not options.json:
         report.show_gone_back(found)
     return code
@@ -224,22 +245,20 @@ def _settle_weights(
         locks.write(inventory.lock_path, lock)
 
 
-def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -> tuple[Programme, list[str]]:
-    """Hosts that an earlier run could not reach and that do not answer now either are left out, with the reason."""
+def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -> tuple[Programme, dict[str, Outcome]]:
+    """Hosts that an earlier run could not reach and that do not answer now either are left out, with the reason: what
+    is left of the programme, and these hosts. Nobody waits for them, and the run is not all well without them.
+    """
     known = leftout.read_quarantine(ROOT)
-    silent = [
-        name
-        for name, outcome in found.items()
-        if name in known and never_reached(outcome) and not order.include_quarantined
-    ]
+    left: dict[str, Outcome] = {}
     for name in known.keys() & found.keys():
-        if name in silent:
-            terminal.event(name, f"left out: {known[name]}; --include-quarantined takes it in")
-        elif not never_reached(found[name]):
+        if not not_reached(found[name]):
             terminal.event(name, "was in quarantine, answers again and takes part")
-    for name in silent:
-        del found[name]
-    return without(programme, silent), silent
+        elif not order.include_quarantined:
+            terminal.event(name, f"left out: {known[name]}; --include-quarantined takes it in")
+            left[name] = Outcome(name, error=leftout.QuarantinedError(known[name]))
+            del found[name]
+    return without(programme, left), left
 
 
 def _claim(run: Run, claims: Claims, found: dict[str, Outcome], *, wait: float) -> None:

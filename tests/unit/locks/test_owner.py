@@ -64,7 +64,7 @@ def test_a_newer_holder_is_said_in_one_sentence() -> None:
 def test_a_refusal_says_who_where_which_run_and_for_how_long() -> None:
     error = LockedError("n1", Holder(Owner("ann", "r7", "laptop", 0), 7, 7300.0))
     assert error.message == "the host is locked by ann on laptop, run r7, since 1970-01-01 00:00:00 UTC, 2 h ago"
-    assert error.hint == "wait with --lock-wait 5m, or end it: invoke unlock n1"
+    assert error.hint == "wait with --lock-wait 5m, or end it: invoke unlock -i INVENTORY --limit n1"
 
 
 def test_a_switch_carries_arguments_as_they_are() -> None:

@@ -7,7 +7,7 @@ import pytest
 from fleet.errors import HostError
 from fleet.playbook import Amount
 from fleet.rollout.availability import Budget, Floor, NotBegunError, Standing
-from fleet.rollout.roll import floors
+from fleet.rollout.standings import floors
 
 CHAT = {"chat": 1}
 
@@ -108,3 +108,60 @@ def test_a_fresh_look_counts() -> None:
     budget.note("n2", {})
     with pytest.raises(HostError, match="2 of 3"):
         budget.begin("n0", CHAT)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nobody_is_taken_by_old_figures_also_not_from_the_batch_itself() -> None:
+    clock, looks = Clock(), []
+    standings = fleet(12)
+
+    def look() -> dict[str, dict[str, int]]:
+        looks.append(clock.now)
+        return {host: {} if host in ("n10", "n11") else CHAT for host in standings}
+
+    budget = Budget(standings, {"chat": Floor("chat", 9, 12, "75%")}, look, clock)
+    clock.now = 60  # the canary took a minute, and two of the next batch died meanwhile
+    assert budget.begin("n3", CHAT) == CHAT
+    assert looks == [60]
+    assert waits(budget, "n4").is_alive()
+    assert budget.begin("n10", CHAT) == {}  # it serves nothing, so it costs nothing
+
+
+def test_nobody_is_refused_by_old_figures() -> None:
+    clock = Clock()
+    budget = Budget(
+        fleet(4, broken=1), {"chat": Floor("chat", 3, 4, "75%")}, lambda: dict.fromkeys(fleet(4), CHAT), clock
+    )
+    clock.now = 60
+    assert budget.begin("n1", CHAT) == CHAT
+
+
+def test_what_is_being_replaced_is_not_counted_by_a_look_that_began_before() -> None:
+    clock = Clock()
+    standings = fleet(3)
+    budget = Budget(standings, {"chat": Floor("chat", 1, 3, "1")}, lambda: dict.fromkeys(standings, CHAT), clock)
+    budget.begin("n0", CHAT)
+    clock.now = 60
+    budget.begin("n1", CHAT)
+    assert budget.serving() == {"chat": 1}
+
+
+def test_a_long_look_is_believed_longer_so_that_looking_stays_a_small_part() -> None:
+    clock, looks = Clock(), []
+
+    def look() -> dict[str, dict[str, int]]:
+        looks.append(clock.now)
+        clock.now += 4
+        return dict.fromkeys(fleet(9), CHAT)
+
+    budget = Budget(fleet(9), {"chat": Floor("chat", 1, 9, "1")}, look, clock)
+    for host, at in (("n0", 60.0), ("n1", 90.0), ("n2", 110.0)):
+        clock.now = at
+        budget.begin(host, CHAT)
+    assert looks == [60, 110]
