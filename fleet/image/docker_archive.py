@@ -6,6 +6,7 @@ below; 26.1.5 with the containerd store loads it, as an OCI layout, without blob
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,20 @@ def frame(image: LayoutImage, name: str, layers: Sequence[Blob]) -> Frame:
                 tar.addfile(_member(_inside(blob), blob.size), file)
         front = out.getvalue()
     return Frame(front, tuple(_member(_inside(one), one.size).tobuf(_FORMAT) for one in layers))
+
+
+def write(image: LayoutImage, name: str, target: Path) -> None:
+    """The whole tar of `image` as `name`, into a file."""
+    layers = tuple(dict.fromkeys(image.layers))
+    around = frame(image, name, layers)
+    with target.open("wb") as out:
+        out.write(around.front)
+        for head, layer in zip(around.heads, layers, strict=True):
+            out.write(head)
+            with image.blob_path(layer).open("rb") as blob:
+                shutil.copyfileobj(blob, out, 1 << 20)
+            out.write(bytes(-layer.size % BLOCK))
+        out.write(bytes(2 * BLOCK))
 
 
 def manifest_json(image: LayoutImage, name: str) -> bytes:

@@ -13,6 +13,8 @@ from fleet.image.produce_source import export_again, from_source, known_source
 from fleet.image.reference import Reference
 from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
+from fleet.image.smoke import SmokeError
+from fleet.image.trial import prove
 from fleet.image.workshop import Outlook, Produced, Workshop, find, had, resolve_tag, short_hash, take
 from fleet.inventory.settings import Image
 
@@ -108,6 +110,7 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Ou
     registry = workshop.registry_for(wanted.domain)
     fresh = workshop.store.fresh_layout(key)
     converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
+    why += _tried(image, workshop, key, converted)
     brought = converted.image.manifest.digest
     same = had(workshop, wanted, brought)
     made = Made("prebuilt", str(wanted), brought if same else digest, image.gfx, image.rocm, converted.dropped)
@@ -148,6 +151,7 @@ def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Out
     if not make:
         return Outlook(None, key, lock, what, why)
     converted = _import(path, workshop.store.fresh_layout(key), workshop)
+    why += _tried(image, workshop, key, converted)
     made = Made("archive", path.name, f"sha256:{checksum}", image.gfx, image.rocm, converted.dropped)
     return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
 
@@ -155,6 +159,18 @@ def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Out
 def _import(path: Path, layout: Path, workshop: Workshop) -> convert.Converted:
     with archive.opened(archive.inspect(path), layout.parent) as source:
         return convert.to_layout(source, layout, called=f"archive {path}", on_line=workshop.on_line)
+
+
+def _tried(image: Image, workshop: Workshop, key: str, converted: convert.Converted) -> str:
+    """Why what was brought was not tried, as the end of a sentence; what is not fit leaves nothing. Raises FleetError."""
+    try:
+        untried = prove(workshop, converted.image, image.name, key)
+    except BaseException as error:
+        shutil.rmtree(converted.image.path, ignore_errors=True)
+        if isinstance(error, SmokeError):
+            error.key = key
+        raise
+    return f"; {untried}" if untried else ""
 
 
 def _keep(image: Image, workshop: Workshop, key: str, converted: convert.Converted, made: Made) -> Release:

@@ -44,8 +44,8 @@ class Workshop:
     None where it could not. The store then has the release's record and no layout.
 
     `hosts` are asked where neither the store nor the registry knows a content key. `again(release)` brings a lost layout
-    back from where the image came from; it may raise FleetError. `prove(tag)` judges what the builder built, before it
-    is exported; it may raise FleetError. `registries`, by host, are further ones that images come from.
+    back from where the image came from; it may raise FleetError. `prove(tag)` judges what the builder built, or what was
+    brought to it, before it goes on; it may raise FleetError. `registries`, by host, are further ones that images come from.
     `pulled`: some host pulls the image from `registry`.
     `claim(TOKEN, …)` writes down what the inventory had made: content keys, image IDs.
     """

@@ -143,10 +143,11 @@ def _smoke(smokes: Sequence[Mapping[str, Any]]) -> list[str]:
             escape(str(one["vllm"])),
             escape(str(one["rocm"])),
             escape(" ".join(one["gfx"])),
+            escape("; ".join(one.get("notes") or ())),
         ]
         for one in smokes
     ]
-    return ["<h2>Smoke test on the builder</h2>", _table(("image", "vLLM", "ROCm", "gfx"), rows)]
+    return ["<h2>Smoke test on the builder</h2>", _table(("image", "vLLM", "ROCm", "gfx", "not said"), rows)]
 
 
 def _speed(document: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from fleet.rollout.strategies import Explained, settle, weigh
 from fleet.transport import Connector
 
 Say = Callable[[str], None]
+Prove = Callable[[Machine, str, Image, tuple[str, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,14 @@ def obtain(
     dry: bool = False,
     publish: bool = True,
     moving: Moving = silent,
-    prove: Callable[[Machine, str, tuple[str, ...]], None] | None = None,
+    prove: Prove | None = None,
     avoid: Collection[str] = (),
 ) -> Stock:
     """Find or make each release and publish it; the lock moves when something was resolved. `dry` makes nothing.
 
-    `avoid` are content keys in whose place `update` leaves what the lock means. `prove` judges what was just built, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host pulls, from the builder where it can. Raises FleetError. In a dry run a release that
+    `avoid` are content keys in whose place `update` leaves what the lock means. `prove` judges what was just built or
+    brought, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host
+    pulls, from the builder where it can. Raises FleetError. In a dry run a release that
     does not exist yet is a note, and its services have none.
     """
     stock = Stock(Store(root))
@@ -176,7 +179,7 @@ def obtain(
             straight=_bring(straight, stock.store),
             hosts=_records(inventory, hosts, order, connector, say) if order.wanted_by[0][1] else None,
             again=partial(bring_again, image, bare),
-            prove=_proof(prove, machine, image, gfx),
+            prove=_proof(prove, machine, image, gfx) if order.wanted_by[0][1] else None,
             claim=ledger.claim,
         )
         found = (look if dry else produce)(image, workshop, lock, gfx=gfx)
@@ -225,13 +228,11 @@ def explain(
     return tuple(told)
 
 
-def _proof(
-    prove: Callable[[Machine, str, tuple[str, ...]], None] | None, machine: Machine, image: Image, gfx: tuple[str, ...]
-) -> Callable[[str], None] | None:
-    if prove is None or image.source is None:
+def _proof(prove: Prove | None, machine: Machine, image: Image, gfx: tuple[str, ...]) -> Callable[[str], None] | None:
+    if prove is None:
         return None
-    targets = image.source.gfx or gfx
-    return lambda tag: prove(machine, tag, targets)
+    targets = (image.source.gfx if image.source else ()) or gfx
+    return lambda tag: prove(machine, tag, image, targets)
 
 
 def _bring(straight: Straight | None, store: Store) -> Callable[[str, str, Made], Release | None] | None:

@@ -14,8 +14,9 @@ from fleet.image import lock as locks
 from fleet.image.build_log import stage_seconds
 from fleet.image.machine import Machine
 from fleet.image.registry_api import RegistryClient
-from fleet.image.smoke import smoke
+from fleet.image.smoke import Said, smoke
 from fleet.inventory.model import Host, Inventory
+from fleet.inventory.settings import Image
 from fleet.nightly import plan
 from fleet.nightly.nights import Book
 from fleet.report import terminal
@@ -101,9 +102,12 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
     say = narrator(options)
     smokes: list[dict[str, Any]] = []
 
-    def prove(machine: Machine, tag: str, gfx: tuple[str, ...]) -> None:
-        found = smoke(machine, tag, gfx)
-        smokes.append({"image": tag, "vllm": found.version, "rocm": found.rocm, "gfx": list(found.gfx)})
+    def prove(machine: Machine, tag: str, image: Image, gfx: tuple[str, ...]) -> None:
+        found = smoke(machine, tag, gfx, Said(image.gfx, image.rocm, built=image.source is not None))
+        told: dict[str, Any] = {"image": tag, "vllm": found.version, "rocm": found.rocm, "gfx": list(found.gfx)}
+        smokes.append({**told, "notes": list(found.notes)})
+        for note in found.notes:
+            terminal.event("smoke test", f"{tag}: {note}")
 
     began = time.time()
     try:

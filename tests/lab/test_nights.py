@@ -171,10 +171,12 @@ def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(site: Nights) -> No
         client.tag("vllm-rocm", client.digest("vllm-rocm", second["tag"]), "team", move=True)
     assert brought.run("deploy").returncode == 0
     assert site.running() == [first["commit"], first["commit"]]  # what runs is what the lock says
-    for result in ("promoted", "kept"):
+    for result, tried in (("promoted", ["6.4.3-128"]), ("kept", [])):
         done = brought.run("nightly")
         report = site.reports()[-1]
         assert (done.returncode, report["result"]) == (0, result), done.stderr
+        assert [one["rocm"] for one in report.get("smoke", [])] == tried
+        assert "vllm-rocm:smoke-" not in site.docker("builder", "images", "--format", "{{.Repository}}:{{.Tag}}")
         assert site.running() == [second["commit"], second["commit"]]
 
 

@@ -1,13 +1,16 @@
 """Releases from sources, tags and archives: real git, real skopeo, a real registry on loopback, a fake docker."""
 
+import io
 import json
 import shutil
 import socket
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from fleet.image.machine import NOTHING
 from fleet.image.produce import known, look, produce
 from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
+from fleet.image.smoke import SmokeError
 from fleet.image.store import Store
 from fleet.image.workshop import Produced, Workshop, ensure_layout, publish
 from fleet.inventory.settings import Image, Registry, Source
@@ -333,6 +337,63 @@ def test_a_tag_is_locked_and_keeps_its_digests(tmp_path: Path, registry: Registr
     assert not produce(image, shop, first.lock, gfx=()).changes
     moved = produce(image, replace(shop, update=True), first.lock, gfx=())
     assert moved.release.cmd == ("two",)
+
+
+class Trying(Docker):
+    """Loads what is placed on it, and knows what it has."""
+
+    def __init__(self, engine: bool = True) -> None:
+        super().__init__()
+        self.engine, self.there = engine, {"vllm-rocm:smoke-old", "vllm-rocm:latest"}
+
+    def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
+        words = tuple(argv)
+        if words[:2] == ("docker", "version") and not self.engine:
+            return Output(127, "", "docker: No such file or directory")
+        if words[:3] == ("docker", "load", "--input"):
+            with tarfile.open(words[3]) as tar:
+                entries = json.load(tar.extractfile("manifest.json") or io.BytesIO(b"[]"))
+                assert {*entries[0]["Layers"], entries[0]["Config"]} <= set(tar.getnames())
+            self.there |= set(entries[0]["RepoTags"])
+            return Output(0, "", "")
+        if words[:3] == ("docker", "image", "ls"):
+            pattern = words[-1].removeprefix("reference=")
+            return Output(0, "\n".join(name for name in sorted(self.there) if fnmatch(name, pattern)), "")
+        if words[:4] == ("docker", "image", "rm", "--force"):
+            self.there.remove(words[4])
+            return Output(0, "", "")
+        return super().run(argv, stall=stall)
+
+    def place(self, path: Path) -> AbstractContextManager[str]:
+        return nullcontext(str(path))
+
+
+def test_what_was_brought_is_tried_on_the_builder_and_leaves_nothing_there(tmp_path: Path) -> None:
+    image = Image("vllm-rocm", archive=str(docker_save(tmp_path / "brought.tar")))
+    docker, tried = Trying(), list[str]()
+
+    def refuse(tag: str) -> None:
+        assert tag in docker.there
+        raise SmokeError("not fit")
+
+    def fine(tag: str) -> None:
+        assert docker.there == {tag, "vllm-rocm:latest"}
+        tried.append(tag)
+
+    shop = replace(workshop(tmp_path / "fleet", docker), prove=refuse)
+    with pytest.raises(SmokeError, match="not fit") as caught:
+        produce(image, shop, Lock(), gfx=())
+    assert caught.value.key == look(image, shop, Lock(), gfx=()).key
+    assert docker.there == {"vllm-rocm:latest"}
+    assert not list((tmp_path / "fleet").glob("releases/*"))
+    assert not list((tmp_path / "fleet/layouts").glob("[!.]*"))
+    made = produce(image, replace(shop, prove=fine), Lock(), gfx=())
+    assert tried == [f"vllm-rocm:smoke-{made.key}"]
+    assert docker.there == {"vllm-rocm:latest"}
+    produce(image, replace(shop, prove=fine), made.lock, gfx=())
+    assert len(tried) == 1
+    elsewhere = replace(workshop(tmp_path / "other", Trying(engine=False)), prove=refuse)
+    assert "it was not tried, for no Docker engine answers on builder" in produce(image, elsewhere, Lock(), gfx=()).why
 
 
 def test_a_tag_that_is_not_there_is_said(tmp_path: Path, registry: Registry) -> None:

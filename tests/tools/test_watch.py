@@ -13,7 +13,7 @@ from fleet.image.build import BuildError
 from fleet.image.lock import Lock
 from fleet.image.machine import NOTHING, Here
 from fleet.image.produce import produce
-from fleet.image.smoke import SmokeError, smoke
+from fleet.image.smoke import Said, SmokeError, smoke
 from fleet.image.watch import StalledError
 from fleet.inventory.settings import Source
 from fleet.transport import Output
@@ -114,6 +114,6 @@ class Silent(Here):
 def test_a_smoke_test_that_hangs_fails_and_its_container_goes() -> None:
     machine = Silent()
     with pytest.raises(SmokeError, match="said nothing for 30 minutes and was ended"):
-        smoke(machine, "vllm:build-k", ())
+        smoke(machine, "vllm:build-k", (), Said())
     run, removed = machine.asked
     assert removed == ("docker", "rm", "--force", run[run.index("--name") + 1])

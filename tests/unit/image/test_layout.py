@@ -26,6 +26,12 @@ def names_in(archive: bytes) -> list[str]:
         return tar.getnames()
 
 
+def test_an_archive_in_a_file_is_what_a_host_puts_together(tmp_path: Path) -> None:
+    image = read(layouts.make(tmp_path / "layout", [{"a": "1"}, {"b": "2"}, {"a": "1"}]))
+    docker_archive.write(image, "vllm:1", tmp_path / "image.tar")
+    assert (tmp_path / "image.tar").read_bytes() == layouts.archive(image, "vllm:1")
+
+
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_whole_layout_verifies(tmp_path: Path, plain: bool) -> None:
     image = read(layouts.make(tmp_path, plain=plain))
