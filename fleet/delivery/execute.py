@@ -11,8 +11,8 @@ from docker.errors import DockerException
 from fleet.delivery import scripts
 from fleet.delivery.plan import Keep, Load, PlaceCa, Pull, Step, Sweep, Tag, ca_path
 from fleet.delivery.pull import pull
-from fleet.delivery.relay import Distrust, Fill, StartRelay, StopRelay
-from fleet.delivery.relay_effects import distrust, fill, start, stop
+from fleet.delivery.relay import Distrust, Fill, FillModel, StartRelay, StopRelay
+from fleet.delivery.relay_effects import distrust, fill, fill_model, start, stop
 from fleet.delivery.sideload import clear, sideload
 from fleet.delivery.way import Way
 from fleet.errors import HostError
@@ -44,7 +44,10 @@ def apply(step: Step, way: Way, *, more: bool = False) -> Way:
 
 
 def _do(
-    step: PlaceCa | Pull | Load | Tag | Sweep | Fill | StartRelay | StopRelay | Distrust, way: Way, *, more: bool
+    step: PlaceCa | Pull | Load | Tag | Sweep | Fill | FillModel | StartRelay | StopRelay | Distrust,
+    way: Way,
+    *,
+    more: bool,
 ) -> Way:
     match step:
         case PlaceCa():
@@ -60,6 +63,8 @@ def _do(
             clear(step, way)
         case Fill():
             return fill(step, way)
+        case FillModel():
+            return fill_model(step, way)
         case StartRelay():
             start(step, way)
         case StopRelay():

@@ -10,10 +10,9 @@ from typing import Protocol
 
 from fleet.delivery import scripts
 from fleet.delivery.send import LARGE, LinkError, Parcel, Sent
-from fleet.delivery.staging import Staging, hexes
+from fleet.delivery.staging import Staging
 from fleet.delivery.way import Way
 from fleet.errors import HostError
-from fleet.image.layout import LayoutImage
 from fleet.report.units import size
 
 TRIES = 5  # connections in a row over which nothing moved
@@ -75,18 +74,20 @@ def persist(step: Move, words: str, way: Way, once: Try) -> Way:
 
 
 def stage(
-    image: LayoutImage,
+    config: str,
     name: str,
     parcels: Sequence[Parcel],
     way: Way,
     sent: Sent,
     ready: Callable[[Staging], None] = lambda _staging: None,
 ) -> Staging:
-    """Bring what is missing of these blobs into the staging directory; `ready` hears of it before the first byte."""
+    """Bring what is missing of these blobs into the staging directory; `ready` hears of it before the first byte.
+
+    `config` (hex) and `name` are what it is for: an image, or a model.
+    """
     sender = way.sender
     staging = sender.look(way.staging_dir)
     _check_room(parcels, staging, way)
-    (config,) = hexes((image.config.digest,))
     needs = "".join(f"{one.digest.removeprefix('sha256:')} {one.size}\n" for one in parcels)
     begin = (staging.directory, minutes(way), config, name)
     sender.command(scripts.BEGIN, *begin, stdin=io.BytesIO(needs.encode()))

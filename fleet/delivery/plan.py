@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.delivery.holdings import Holdings
-from fleet.delivery.relay import Distrust, Fill, StartRelay, StopRelay
+from fleet.delivery.relay import Distrust, Fill, FillModel, StartRelay, StopRelay
 from fleet.delivery.staging import Staging
 from fleet.report.units import size as size_words
 
@@ -139,7 +139,7 @@ class Sweep:
         return f"remove what is staged of {self.name} in {self.directory}"
 
 
-Step = Keep | Pull | Load | Tag | PlaceCa | Sweep | Fill | StartRelay | StopRelay | Distrust
+Step = Keep | Pull | Load | Tag | PlaceCa | Sweep | Fill | FillModel | StartRelay | StopRelay | Distrust
 
 
 def ca_path(registry: str) -> str:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.delivery.scripts import MARK
+from fleet.delivery.send import Parcel
 from fleet.delivery.staging import Staging
 from fleet.inventory.settings import Registry
 
 CONTAINER = "fleet-relay"
 LABEL = "io.fleet.relay"
 SCHEMA = "1"
+MODELS = "models"  # the repository that has the files of all models
 USER = "fleet"
 _HEX = re.compile(r"[0-9a-f]{64}$")
 
@@ -54,6 +56,23 @@ class Fill:
     @property
     def what(self) -> str:
         return f"fill the relay's store with {self.name}"
+
+
+@dataclass(frozen=True)
+class FillModel:
+    """The same with files of a model. `key` (hex) is what the staging directory knows them by."""
+
+    name: str
+    key: str
+    parcels: tuple[Parcel, ...]
+    size: int
+    why: str
+    way: str
+    changes = True
+
+    @property
+    def what(self) -> str:
+        return f"fill the relay's store with model {self.name}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +134,11 @@ class Access:
 def location(address: str, port: int) -> str:
     """As it stands before an image's name and as a directory in certs.d."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def stored(directory: str, sha256: str) -> str:
+    """Where a relay's store has a blob, below its staging directory."""
+    return f"{directory}/relay/store/docker/registry/v2/blobs/sha256/{sha256[:2]}/{sha256}/data"
 
 
 def configuration(place: str, secret: str) -> bytes:

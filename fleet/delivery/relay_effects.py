@@ -1,6 +1,8 @@
 """A relay's effects on its host, and taking its CA off a neighbour. Each is one step; see execute."""
 
 import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import docker
@@ -11,8 +13,10 @@ from fleet.delivery.persist import minutes, persist, stage
 from fleet.delivery.relay import (
     CONTAINER,
     LABEL,
+    MODELS,
     Distrust,
     Fill,
+    FillModel,
     Ground,
     StartRelay,
     StopRelay,
@@ -24,10 +28,9 @@ from fleet.delivery.send import Parcel, Sender, Sent
 from fleet.delivery.staging import Staging, hexes
 from fleet.delivery.way import Way
 from fleet.errors import HostError
-from fleet.image.layout import LayoutImage
 
 TRIES_OF_A_BLOB = 2
-CHECK = 1800.0  # seconds for the checksums of everything that arrived
+CHECK = 1800.0  # seconds for the checksum of one blob that arrived
 
 
 def ground(sender: Sender, client: docker.DockerClient, staging: Staging) -> Ground:
@@ -44,38 +47,61 @@ def fill(step: Fill, way: Way) -> Way:
     absent = [one.digest for one in image.layers if not image.blob_path(one).is_file()]
     if absent:
         raise HostError(way.host, f"could not {step.what}: {', '.join(absent)} is not here: the bundle left it out")
-
-    def bring(way: Way, sent: Sent, _again: bool) -> None:
-        _fill(step, image, way, sent)
-
-    return persist(step, step.what, way, bring)
-
-
-def _fill(step: Fill, image: LayoutImage, way: Way, sent: Sent) -> None:
-    parcels = tuple(
-        Parcel(one.digest, one.size, image.blob_path(one))
-        for one in {blob.digest: blob for blob in image.blobs}.values()
-    )
+    blobs = {blob.digest: blob for blob in image.blobs}.values()
+    parcels = tuple(Parcel(one.digest, one.size, image.blob_path(one)) for one in blobs)
     (manifest, config) = hexes((image.manifest.digest, image.config.digest))
-    repository = step.name.rpartition(":")[0]
+    freight = _Freight(step.name, step.name.rpartition(":")[0], config, parcels, way.sender.damaged, manifest)
+    return persist(step, step.what, way, lambda way, sent, _again: _fill(freight, way, sent))
+
+
+def fill_model(step: FillModel, way: Way) -> Way:
+    """Send what the store lacks of a model's files; the rest as above."""
+
+    def changed(parcel: Parcel) -> HostError:
+        return HostError(way.host, f"{parcel.path} is not any more what it was when this began", hint="run it again")
+
+    freight = _Freight(f"model {step.name}", MODELS, step.key, step.parcels, changed)
+    return persist(step, step.what, way, lambda way, sent, _again: _fill(freight, way, sent))
+
+
+@dataclass(frozen=True)
+class _Freight:
+    """What is filled into a store: parcels of a repository, by a manifest (hex) where they are an image.
+
+    `config` (hex) is what the staging directory knows them by, `damaged` says that one of them is wrong here.
+    """
+
+    name: str
+    repository: str
+    config: str
+    parcels: tuple[Parcel, ...]
+    damaged: Callable[[Parcel], HostError]
+    manifest: str = ""
+
+
+def _fill(freight: _Freight, way: Way, sent: Sent) -> None:
     for _ in range(TRIES_OF_A_BLOB):
         sender = way.sender
         place = sender.look(way.staging_dir)
         known = parse(sender.command(relay_scripts.GROUND, place.directory).splitlines(), place, left=False).blobs
-        missing = [one for one in parcels if known.get(one.digest) != one.size]
-        staging = stage(image, step.name, missing, way, sent) if missing else place
-        names = hexes([one.digest for one in parcels])
-        code, said, complaint = sender.run(
-            relay_scripts.LINK, (staging.directory, repository, manifest, *names), None, CHECK
-        )
+        missing = [one for one in freight.parcels if known.get(one.digest) != one.size]
+        for parcel in missing:
+            if not parcel.path.is_file() or parcel.path.stat().st_size != parcel.size:
+                raise freight.damaged(parcel)
+        staging = stage(freight.config, freight.name, missing, way, sent) if missing else place
+        names = hexes([one.digest for one in freight.parcels])
+        args = (staging.directory, freight.repository, freight.manifest)
+        words = io.BytesIO("".join(f"{name}\n" for name in names).encode())
+        code, _, complaint = sender.run(relay_scripts.LINK, args, words, CHECK)
         if not code:
-            sender.command(scripts.END, staging.directory, minutes(way), "", config)
+            sender.command(scripts.END, staging.directory, minutes(way), "", freight.config)
             return
         if code != scripts.WRONG:
-            raise HostError(way.host, complaint or said or f"the store could not be written (exit {code})")
+            raise HostError(way.host, complaint or f"the store could not be written (exit {code})")
         for parcel in missing:
-            sender.check(parcel)
-        way.say(f"{step.name}: a blob is damaged on the host; sending what is wrong of it again")
+            if not sender.right(parcel):
+                raise freight.damaged(parcel)
+        way.say(f"{freight.name}: a blob is damaged on the host; sending what is wrong of it again")
     raise HostError(way.host, "a blob arrived damaged twice", hint="does the disk of the staging directory fail?")
 
 

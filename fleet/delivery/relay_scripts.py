@@ -33,8 +33,9 @@ rm -rf -- "$1/relay/run" && mkdir -- "$1/relay/run" && tar -x -f - -C "$1/relay/
 """
 )
 
-# $1 staging directory, $2 repository, $3 manifest (hex), then the image's blobs (hex), the manifest among them.
-# Every blob that is not in the store yet is checked and linked into it; a wrong one becomes a part again.
+# $1 staging directory, $2 repository, $3 manifest (hex), "" where the blobs are no image's. Standard input: the blobs (hex), the
+# manifest among them. Every blob that is not in the store yet is checked and linked into it; a wrong one becomes a part again.
+# Dots tell that it is at work.
 LINK = (
     SAFE
     + r"""
@@ -43,9 +44,10 @@ LC_ALL=C; export LC_ALL
 safe "$1" && safe "$1/relay" || exit 67
 work=$1/sideload/blobs top=$1/relay/store/docker/registry/v2
 place=$top/repositories/$2 manifest=$3
-shift 3
+blobs=$(cat)
 wrong=
-for hex; do
+for hex in $blobs; do
+  echo .
   pair=$(printf %.2s "$hex")
   home=$top/blobs/sha256/$pair/$hex
   [ ! -f "$home/data" ] || continue
@@ -60,8 +62,8 @@ for hex; do
 done
 [ -z "$wrong" ] || exit 66
 link() { mkdir -p -- "$1" && printf 'sha256:%s' "$2" > "$1/link.new" && mv -f -- "$1/link.new" "$1/link" || exit 1; }
-for hex; do link "$place/_layers/sha256/$hex" "$hex"; done
-link "$place/_manifests/revisions/sha256/$manifest" "$manifest"
+for hex in $blobs; do link "$place/_layers/sha256/$hex" "$hex"; done
+[ -z "$manifest" ] || link "$place/_manifests/revisions/sha256/$manifest" "$manifest"
 """
 )
 

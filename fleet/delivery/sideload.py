@@ -76,10 +76,11 @@ def _stage_and_load(
         message = f"{', '.join(absent)} is not here: the bundle left it out"
         raise HostError(way.host, message, hint="bring a full bundle, or one --since a fresh bundle.have")
     parcels = [Parcel(one.digest, one.size, image.blob_path(one)) for one in layers]
+    (config,) = hexes((image.config.digest,))
     for _ in range(TRIES_OF_A_BLOB):
         loading = Loading(way.sender, image, step.name, layers)
         with loading:
-            staging = stage(image, step.name, parcels, way, sent, loading.begin)
+            staging = stage(config, step.name, parcels, way, sent, loading.begin)
         code, complaint = loading.end()
         if code != scripts.WRONG:
             return staging, complaint

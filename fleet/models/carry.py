@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from fleet.delivery.relay import MODELS, stored
 from fleet.delivery.send import Parcel, Sent
 from fleet.delivery.staging import BLOCK
 from fleet.delivery.way import Way
 from fleet.errors import HostError
+from fleet.inventory.settings import Registry
 from fleet.models import carry_scripts as scripts
 from fleet.models.content import File, Source
 from fleet.models.disk import There
@@ -16,6 +19,8 @@ from fleet.models.held import Ground
 from fleet.models.hub import Remote
 from fleet.models.look import STALL, hashed
 from fleet.models.source import Here
+
+TRIES_OF_A_RELAY = 2  # in a row in which nothing came: there is another way
 
 
 class Carrier(Protocol):
@@ -88,6 +93,34 @@ class ByCurl:
     def blame(self, way: Way, file: File, ground: Ground) -> None:
         forget(way, file, ground)
         way.say(f"{file.path} {self.words} has other bytes than it should; getting it again")
+
+
+@dataclass(frozen=True)
+class FromStore:
+    """From the store of the relay that the host itself is; `directory` is its staging directory."""
+
+    directory: str
+
+    def carry(self, way: Way, file: File, ground: Ground, sent: Sent) -> None:
+        copy(way, file, stored(self.directory, file.sha256), ground, sent)
+
+    def blame(self, way: Way, file: File, ground: Ground) -> None:
+        forget(way, file, ground)
+        way.say(f"{file.path} was damaged by the copy out of the relay's store; copying it again")
+
+
+def from_relay(registry: Registry) -> ByCurl:
+    """From a relay's registry, whose CA is in the registry's ca_file. Nobody's proxy lies between."""
+    username, password = registry.username, registry.password
+    login = f"{username.reveal()}:{password.reveal()}" if username and password else ""
+    settings = f'user = "{login}"\nnoproxy = "*"\n'
+    ca = Path(registry.ca_file).read_text("utf-8")
+
+    def address(file: File) -> Address:
+        url = f"https://{registry.host}/v2/{MODELS}/blobs/sha256:{file.sha256}"
+        return Address(url, settings=settings, ca=ca, tries=TRIES_OF_A_RELAY)
+
+    return ByCurl(address, "from the relay")
 
 
 def blob(ground: Ground, file: File) -> str:

@@ -55,8 +55,8 @@ settings | get --max-time 300 --write-out '\n%{http_code}' -- "$1" | base64
 """
 )
 
-# $1 blob's path, $2 its size, $3 its address, $4 a file with a token or nothing, $5 seconds in which something has to come.
-# Standard input: more of curl's settings. Goes on at the end of the part. Tells how far it is, and the server's last status.
+# $1 blob's path, $2 its size, $3 its address, $4 a file with a token or nothing, $5 seconds in which something has to come,
+# $6 a certificate that alone is trusted, or nothing. Standard input: more of curl's settings. Goes on at the end of the part. Tells how far it is, and the server's last status.
 DOWNLOAD = (
     _TICK
     + r"""
@@ -69,13 +69,14 @@ have=$(stat -c %s "$part" 2>/dev/null) || have=0
 [ "$have" -le "$2" ] || { rm -f -- "$part"; have=0; }
 [ "$have" -gt 0 ] || : > "$part" || exit 1
 if [ "$have" -lt "$2" ]; then
-  settings | get --fail --continue-at - --output "$part" --speed-limit 1 --speed-time "$5" \
+  [ -z "$6" ] || printf '%s\n' "$6" > "$part.crt" || exit 1
+  settings | get ${6:+--cacert "$part.crt"} --fail --continue-at - --output "$part" --speed-limit 1 --speed-time "$5" \
     --write-out 'status %{http_code}\n' -- "$3" &
   curl=$!
   echo "$curl" > "$part.pid"
   tick "$part" "$curl" "$curl" 2>/dev/null </dev/null &
   ticker=$!
-  trap 'kill "$curl" "$ticker" 2>/dev/null; rm -f -- "$part.pid"' EXIT
+  trap 'kill "$curl" "$ticker" 2>/dev/null; rm -f -- "$part.pid" "$part.crt"' EXIT
   trap 'exit 1' HUP INT TERM PIPE
   wait "$curl" || {
     code=$?

@@ -23,12 +23,15 @@ HINT_CURL = "install curl there, or bring the model from this controller"
 class Address:
     """Where something is got from. `token_file` lies on the host; `settings` are lines for curl, kept out of every argv.
 
-    `refused(status)` is a hint for what the server answers.
+    `ca` is a certificate that alone is trusted; `tries` are those in a row in which nothing came. `refused(status)` is a
+    hint for what the server answers.
     """
 
     url: str
     token_file: str = ""
     settings: str = ""
+    ca: str = ""
+    tries: int = TRIES
     refused: Callable[[int], str] = lambda _status: ""
 
 
@@ -55,7 +58,7 @@ def download(way: Way, file: File, path: str, address: Address, have: int, sent:
     """Complete a blob at `path` on the host. Raises HostError, LinkError for the connection to the host."""
     growth, tries, pause = Growth(have, sent), 0, PAUSE
     stall = way.sideload.stall
-    args = (path, str(file.size), address.url, address.token_file, f"{stall:.0f}")
+    args = (path, str(file.size), address.url, address.token_file, f"{stall:.0f}", address.ca)
     while True:
         before = growth.at
         settings = io.BytesIO(address.settings.encode())
@@ -70,7 +73,7 @@ def download(way: Way, file: File, path: str, address: Address, have: int, sent:
         if code != scripts.FAILED or (400 <= status < 500 and status not in (408, 416, 429)):
             raise HostError(way.host, f"{address.url}: {why}", hint=_hint(code, status, address))
         tries = 1 if growth.at > before else tries + 1
-        if tries >= TRIES:
+        if tries >= address.tries:
             hint = address.refused(status) or "the host keeps what came: the same command goes on from there"
             raise HostError(way.host, f"{address.url}: {why}", hint=hint)
         way.say(f"{file.path}: {why}; going on")
@@ -104,7 +107,8 @@ def _why(code: int, status: int, complaint: str) -> str:
         return "it is not of the size that was told"
     if status >= 400:
         return f"the server answers {status}"
-    return complaint.splitlines()[-1].removeprefix("curl: ") if complaint else f"exit {code}"
+    told = [line.removeprefix("curl: ") for line in complaint.splitlines() if line.startswith("curl: ")]
+    return next(iter(told), complaint or f"exit {code}")
 
 
 def _hint(code: int, status: int, address: Address) -> str:

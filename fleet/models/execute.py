@@ -9,7 +9,7 @@ from fleet.delivery.send import Sent
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.models import scripts
-from fleet.models.carry import carrier
+from fleet.models.carry import Carrier, carrier
 from fleet.models.content import Source, listing
 from fleet.models.look import STALL, look
 from fleet.models.names import split
@@ -21,11 +21,12 @@ TRIES_OF_A_FILE = 2
 @dataclass(frozen=True)
 class Work:
     """What the steps of one host need. `settled(name)` comes back when no service that is starting reads the model, and
-    raises HostError where one goes on starting for too long.
+    raises HostError where one goes on starting for too long. `through` brings files in the place of the source's own way.
     """
 
     directory: str
     sources: Mapping[str, Source]
+    through: Carrier | None = None
     settled: Callable[[str], None] = lambda _name: None
 
 
@@ -58,7 +59,7 @@ def _apply(step: Step, work: Work, way: Way) -> Way:
 
 def _once(step: Bring, work: Work) -> Callable[[Way, Sent, bool], None]:
     """One try over one connection: all files of the step, whole and checked by the host."""
-    carry = carrier(work.sources[step.name])
+    carry = work.through or carrier(work.sources[step.name])
 
     def bring(way: Way, sent: Sent, _again: bool) -> None:
         hexed = [one.sha256 for one in step.files]

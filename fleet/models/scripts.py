@@ -192,7 +192,7 @@ else
 fi
 sync -f "$2" 2>/dev/null
 while read -r hex from path; do [ "$from" != b ] || rm -f -- ".fleet/blobs/$hex"; done < .fleet/list
-rm -f .fleet/list .fleet/needs .fleet/relay.crt
+rm -f .fleet/list .fleet/needs
 [ ! -d .fleet/blobs ] || rmdir .fleet/blobs 2>/dev/null
 rmdir .fleet 2>/dev/null
 exit 0

@@ -22,7 +22,9 @@ from fleet.rollout.audit import of_images
 from fleet.rollout.claims import Claims
 from fleet.rollout.images import pulls_from
 from fleet.rollout.records import leave
+from fleet.rollout.relayed import Pulls
 from fleet.rollout.relaying import Relays
+from fleet.rollout.relayplan import Images
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
 from fleet.transport import fan_out
@@ -57,10 +59,11 @@ def distribute(
         for step in own:
             if step.changes and not step.size:  # what has a size is told as its bytes move
                 run.say(host.name, step.what)
-        done[host.name] = relays.bring(outcome, own)
+        done[host.name] = pulls.bring(outcome, own, relays)
         return sum(step.changes for step in done[host.name])
 
-    with Relays(run, everybody, [one.host for one in chosen], claims, roads.to) as relays:
+    pulls, load = Pulls(run, roads.to), Images(everybody, run.wishes)
+    with Relays(run, everybody, [one.host for one in chosen], claims, roads.to, load) as relays:
         hosts = [site_of(outcomes[name]).host for name in relays.first(one.host for one in chosen)]
         for name, result in fan_out(hosts, bring, forks=run.forks).items():
             outcomes[name].deeds += of_images(done.get(name, ()), result)

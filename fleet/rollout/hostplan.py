@@ -36,6 +36,7 @@ class HostPlan:
     removals: tuple[RemoveImage, ...] = ()  # of the stage prune
     relayed: tuple[delivery.Step, ...] = ()  # what is done instead of `images` while a relay serves
     models: tuple[ModelStep, ...] = ()  # of the stage models
+    relayed_models: tuple[ModelStep | delivery.Step, ...] = ()  # instead of `models`, as above
     notes: tuple[str, ...] = ()  # why the images come another way than was asked for
 
     @property
@@ -54,7 +55,9 @@ class HostPlan:
         steps = [
             Line(step.what, step.why) for change in self.serving.changes for step in (*change.steps, *change.commit)
         ]
-        weights = [Line(step.what, step.why, step.size, step.changes, step.way) for step in self.models]
+        weights = [
+            Line(step.what, step.why, step.size, step.changes, step.way) for step in self.relayed_models or self.models
+        ]
         fixes = [Line(fix.what, fix.why, details=fix.details) for fix in self.fixes]
         removals = [Line(step.what, step.why) for step in self.removals]
         return (*fixes, *weights, *images, *kept, *steps, *removals)
@@ -66,7 +69,7 @@ class HostPlan:
     @property
     def size(self) -> int:
         """Bytes to move to this host."""
-        return sum(step.size for step in (*self.models, *(self.relayed or self.images)))
+        return sum(step.size for step in (*(self.relayed_models or self.models), *(self.relayed or self.images)))
 
     @property
     def replaces(self) -> bool:

@@ -17,11 +17,12 @@ from fleet.transport import Session
 
 @dataclass(frozen=True)
 class Weighed:
-    """`sources` are what the models are on this host; `notes` say what is not brought."""
+    """`sources` are what the models are on this host; `notes` say what is not brought; `curl`: the host has one."""
 
     plan: Plan = field(default_factory=Plan)
     sources: Mapping[str, Source] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    curl: bool = False
 
 
 def weigh(
@@ -43,7 +44,7 @@ def weigh(
 
     plan = plan_models(ground, found.sources, mounted)
     problems = (*found.problems, *plan.problems, *lacking(plan, found.sources, ground))
-    return Weighed(Plan(plan.steps, problems), found.sources, tuple(found.notes))
+    return Weighed(Plan(plan.steps, problems), found.sources, tuple(found.notes), ground.curl)
 
 
 def differing(sources: Mapping[str, Mapping[str, Source]]) -> tuple[str, ...]:

@@ -7,21 +7,33 @@ from fleet.delivery.throttle import Throttle, least
 from fleet.errors import HostError
 from fleet.inventory.model import Host
 from fleet.journal.audit import AuditEntry
-from fleet.models.execute import Work, carry_out
+from fleet.models.execute import Work
 from fleet.models.plan import Step
 from fleet.models.starting import Starts
 from fleet.rollout.claims import Claims
 from fleet.rollout.distribute import Roads
+from fleet.rollout.modelrelays import Weights
+from fleet.rollout.modelrelays import bring as bring_to
+from fleet.rollout.relaying import Relays
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of, unfit
 from fleet.rollout.site import look
 from fleet.transport import fan_out
 
 
-def bring_models(run: Run, outcomes: Mapping[str, Outcome], stock: Stock, claims: Claims, *, wait: float) -> None:
+def bring_models(
+    run: Run,
+    outcomes: Mapping[str, Outcome],
+    stock: Stock,
+    claims: Claims,
+    everybody: Mapping[str, Outcome],
+    *,
+    wait: float,
+) -> None:
     """Bring what each host lacks. `wait` is in seconds, for services that are starting from a model.
 
     A host whose connection breaks is connected and claimed anew. One that is not fit with its models there has failed.
+    Any of `everybody` may be a relay.
     """
     chosen = [one for one in going(outcomes) if any(step.changes for step in site_of(one).plan.models)]
     throttle = Throttle(least(site_of(one).host.settings.sideload.limit for one in chosen))
@@ -36,20 +48,36 @@ def bring_models(run: Run, outcomes: Mapping[str, Outcome], stock: Stock, claims
             now = site_of(outcome)  # a broken connection may have been renewed
             Starts(now.session, now.client, wait, lambda line: run.say(host.name, line)).settle(name)
 
-        work = Work(site.host.settings.models_dir, site.sources, settled)
+        work = Work(site.host.settings.models_dir, site.weighed.sources, settled=settled)
         for step in site.plan.models:
             if step.changes and not step.size:  # what has a size is told as its bytes move
                 run.say(host.name, step.what)
-        changed = carry_out(site.plan.models, work, roads.to(outcome))
+        changed = bring_to(outcome, work, relays, roads.to)
         outcome.site = look(site_of(outcome).session, run.wishes, run.clock)
         if not outcome.site.plan.ready:
             outcome.error = unfit(outcome.site)
         return changed
 
     before = {one.host: site_of(one).plan.models for one in chosen}
-    for name, result in fan_out([site_of(one).host for one in chosen], bring, forks=run.forks).items():
-        outcomes[name].deeds += _deeds(before[name], result)
-        note(outcomes[name], result)
+    with Relays(run, everybody, [one.host for one in chosen], claims, roads.to, Weights(everybody)) as relays:
+        hosts = [site_of(outcomes[name]).host for name in relays.first(one.host for one in chosen)]
+        for name, result in fan_out(hosts, bring, forks=run.forks).items():
+            outcomes[name].deeds += _deeds(before[name], result)
+            note(outcomes[name], result)
+    _look_again([everybody[name] for name in relays.served if everybody[name].error is None], run)
+
+
+def _look_again(served: Iterable[Outcome], run: Run) -> None:
+    """A relay has now the registry's image, which its plan for the images does not know yet."""
+    by_name = {one.host: one for one in served}
+
+    def renew(host: Host) -> int:
+        outcome = by_name[host.name]
+        outcome.site = look(site_of(outcome).session, run.wishes, run.clock)
+        return 0
+
+    for name, result in fan_out([site_of(one).host for one in by_name.values()], renew, forks=run.forks).items():
+        note(by_name[name], result)
 
 
 def _deeds(steps: Iterable[Step], result: int | HostError) -> list[AuditEntry]:

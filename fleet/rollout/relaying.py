@@ -1,19 +1,18 @@
 """Relays of a run, in deed: one is brought up where the first host of a group needs it, and taken down at the end.
 
-A relay that goes is replaced by the next host of its group while two or more still need the images; who is left alone, or
-cannot pull from a relay that answers, gets them as if there were none. All of it is said.
+A relay that goes is replaced by the next host of its group while two or more still need it; who is left alone, or cannot get
+its share from a relay that answers, gets it as if there were none. All of it is said.
 """
 
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Self
 
 from fleet.delivery.execute import apply, carry_out
-from fleet.delivery.plan import PlaceCa, Step
+from fleet.delivery.plan import Step
 from fleet.delivery.relay import Ground
 from fleet.delivery.relay_effects import ended
 from fleet.delivery.relay_probe import silence
@@ -21,36 +20,43 @@ from fleet.delivery.site_ca import SiteCa
 from fleet.delivery.way import Way
 from fleet.engine import engine_errors
 from fleet.errors import FleetError, HostError
-from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.rollout import relayplan, relays
 from fleet.rollout.claims import Claims
 from fleet.rollout.relaycircle import Circle, Traces, Up, admit
 from fleet.rollout.run import Outcome, Run, site_of
-from fleet.rollout.site import image_steps
 from fleet.transport import fan_out
 
 START = 60.0  # seconds for the registry to answer
-STALL, TRIES = 20.0, 2  # of a pull from a relay: there is another way, and the engine's own tries take a minute
 
 Roads = Callable[[Outcome], Way]
+Attempt = Callable[[Up, Traces], str]
+"""Brings a host its share from a relay; returns why it cannot come from any, or "". Raises HostError where it did not come."""
 
 
 class Relays:
     """Use as a context manager: leaving removes what was made, unless it is to be kept.
 
-    `everybody` are the outcomes of all hosts of the run, for any of them may be a relay; `needy` the hosts that images
-    are brought to now.
+    `everybody` are the outcomes of all hosts of the run, for any of them may be a relay; `needy` the hosts that the load
+    is brought to now. `served` are the hosts that were relays.
     """
 
     def __init__(
-        self, run: Run, everybody: Mapping[str, Outcome], needy: Collection[str], claims: Claims, roads: Roads
+        self,
+        run: Run,
+        everybody: Mapping[str, Outcome],
+        needy: Collection[str],
+        claims: Claims,
+        roads: Roads,
+        load: relayplan.Load,
     ) -> None:
         self._run, self._everybody, self._claims, self._roads = run, everybody, claims, roads
+        self._load = load
+        self.served: set[str] = set()
         self._ca = SiteCa(run.root)
         self._circles: dict[str, Circle] = {}
         for group in relayplan.groups(everybody) if run.wishes.relays else ():
-            waiting = {name for name in group.names if name in needy and relays.needs(relayplan.own(everybody[name]))}
+            waiting = {name for name in group.names if name in needy and load.needs(everybody[name])}
             circle = Circle(group, waiting)
             self._circles |= dict.fromkeys(waiting, circle)
         self._traces = Traces()
@@ -69,17 +75,44 @@ class Relays:
         leaders = {id(self._circles[name]): name for name in reversed(names) if name in self._circles}
         return sorted(names, key=lambda name: name in self._circles and name not in leaders.values())
 
-    def bring(self, outcome: Outcome, own: tuple[Step, ...]) -> tuple[Step, ...]:
-        """Carry out a host's steps, through its relay where there is one; returns those that were done."""
+    def through(self, outcome: Outcome, attempt: Attempt) -> bool:
+        """Try with the relay of the host's group, as long as there is one. False: it has to come as if there were none, which
+        was said where one was asked for.
+        """
         circle = self._circles.get(outcome.host)
         if circle is None:
-            carry_out(own, self._roads(outcome))
-            return own
-        try:
-            return self._bring(outcome, own, circle)
-        finally:
+            return False
+        while True:
+            up = self._relay(circle)
+            if up is None and self._traces.over:
+                raise HostError(outcome.host, "the run is at its end")
+            if up is None:
+                self._run.say(
+                    outcome.host, f"there is no relay, so {self._load.noun} comes as if none had been asked for"
+                )
+                return False
+            try:
+                hindered = attempt(up, self._traces)
+            except HostError as error:
+                if self._traces.over or not site_of(outcome).session.alive:
+                    raise
+                if self._serves(circle, up, error):
+                    message = (
+                        f"could not get {self._load.noun} from relay {up.post.host}, which answers: {error.message}"
+                    )
+                    self._run.say(outcome.host, f"{message}; it comes as if there were no relay")
+                    return False
+            else:
+                if hindered:
+                    self._run.say(outcome.host, hindered)
+                return not hindered
+
+    def leave(self, name: str) -> None:
+        """The host needs no relay any more."""
+        circle = self._circles.get(name)
+        if circle is not None:
             with self._guard:
-                circle.waiting.discard(outcome.host)
+                circle.waiting.discard(name)
 
     def undo(self, late: Mapping[str, list[Step]]) -> dict[str, HostError]:
         """Take relays down and their CA away; what fails is said, and is seen by the next run."""
@@ -94,60 +127,6 @@ class Relays:
         for name, error in failed.items():
             self._run.say(name, f"{error.message}; the next run removes what is left of the relay")
         return failed
-
-    def _bring(self, outcome: Outcome, own: tuple[Step, ...], circle: Circle) -> tuple[Step, ...]:
-        name, wishes = outcome.host, self._run.wishes
-        while True:
-            up = self._relay(circle)
-            site = site_of(outcome)
-            ground = site.ground or Ground()
-            if up is None and self._traces.over:
-                raise HostError(name, "the run is at its end")
-            if up is None:
-                self._run.say(name, "there is no relay, so the image comes as if none had been asked for")
-                break
-            if not relayplan.may_pull(site, ground, up.post):
-                self._run.say(name, relayplan.no_root(site, up.post))
-                break
-            steps = relays.through(own, wishes.releases.get(name, {}), up.post, ground, name)
-            trust = [step for step in steps if isinstance(step, PlaceCa)]
-            passing = not up.post.keep and relayplan.is_root(site)
-            try:
-                with self._traces.making(name, relays.forgetting(up.post) if passing else None):
-                    carry_out(trust, self._way(outcome, up))
-                carry_out([step for step in steps if step not in trust], self._way(outcome, up))
-            except HostError as error:
-                if self._traces.over or not site_of(outcome).session.alive:
-                    raise
-                if self._serves(circle, up, error):
-                    message = f"could not get the image from relay {up.post.host}, which answers: {error.message}"
-                    self._run.say(name, f"{message}; it comes as if there were no relay")
-                    own = self._anew(outcome)
-                    break
-                own = self._anew(outcome)
-            else:
-                return steps
-        carry_out(own, self._roads(outcome))
-        return own
-
-    def _anew(self, outcome: Outcome) -> tuple[Step, ...]:
-        """What the host still needs, by its own steps."""
-        site, wishes = site_of(outcome), self._run.wishes
-        releases = wishes.releases.get(outcome.host, {})
-        return image_steps(site.session, site.client, site.facts, releases, wishes)
-
-    def _way(self, outcome: Outcome, up: Up) -> Way:
-        way = self._roads(outcome)
-        releases = self._run.wishes.releases.get(outcome.host, {}).values()
-        registries = {f"{up.registry.host}/{release.name}": up.registry for release in releases}
-        slot = way.slot
-        return replace(
-            way,
-            registries={**way.registries, **registries},
-            slot=lambda name: nullcontext() if name == up.registry.host else slot(name),
-            stall=STALL,
-            tries=TRIES,
-        )
 
     def _serves(self, circle: Circle, up: Up, error: HostError) -> bool:
         """After a failed pull: is the relay well? Where it is not, it is the group's no more."""
@@ -186,16 +165,18 @@ class Relays:
     def _choose(self, circle: Circle) -> str:
         """The next to try, "" where nobody is left. No host serves two groups."""
         with self._guard:
-            able = relayplan.able(circle.group, self._everybody, self._run.wishes) - circle.failed - self._taken
+            waiting = sorted(circle.waiting)
+            everybody, wishes = self._everybody, self._run.wishes
+            able = relayplan.able(circle.group, everybody, wishes, self._load, waiting) - circle.failed - self._taken
             name = relays.pick(circle.group, able, circle.waiting if circle.failed else ())
             self._taken |= {name} if name else set()
-        passed = relayplan.passed_over(circle.group, self._everybody, self._run.wishes)
+        passed = relayplan.passed_over(circle.group, everybody, wishes, self._load, waiting)
         if passed and not circle.failed:
             self._run.say(name, passed)
         return name
 
     def _bring_up(self, outcome: Outcome, circle: Circle) -> Up:
-        """Image, container, then the blobs of everything that its group needs."""
+        """The registry's image, its container, then the blobs of everything that its group needs."""
         site, run = site_of(outcome), self._run
         refused = self._claims.take({outcome.host: site.session}, forks=1, wait=0, say=run.say)
         if refused:
@@ -210,8 +191,9 @@ class Relays:
         undo = None if place.keep else relays.ending(site.ground or Ground())
         with self._traces.making(outcome.host, undo):
             way = apply(start, replace(way, access=access))
+        self.served.add(outcome.host)
         self._await(outcome, up)
-        for fill in relays.fills(self._coming(circle), site.ground or Ground(), relayplan.way_of(site)):
+        for fill in self._fills(circle, outcome):
             way = apply(fill, way)
         if why := silence(site_of(outcome).session, place.address, place.port, up.registry):
             run.say(outcome.host, f"the relay went while its store was filled: {why}; starting it again")
@@ -223,10 +205,10 @@ class Relays:
         run.say(outcome.host, f"is the relay at {place.registry} for {waiting or 'itself'}")
         return up
 
-    def _coming(self, circle: Circle) -> tuple[Release, ...]:
+    def _fills(self, circle: Circle, outcome: Outcome) -> tuple[Step, ...]:
         with self._guard:
             waiting = sorted(circle.waiting)
-        return relayplan.coming(self._everybody, self._run.wishes, waiting)
+        return self._load.fills(waiting, outcome)
 
     def _await(self, outcome: Outcome, up: Up) -> None:
         site = site_of(outcome)

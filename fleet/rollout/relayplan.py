@@ -1,37 +1,81 @@
 """Relays in the plans of a run: who would be one, and which way everybody's images would come. Changes nothing."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+from fleet.delivery.persist import SPARE
 from fleet.delivery.plan import Step, sideload_way
 from fleet.delivery.relay import Ground
 from fleet.image.release import Release
+from fleet.report.units import size
 from fleet.rollout import relays
+from fleet.rollout.images import weight
 from fleet.rollout.relays import Group, Post
 from fleet.rollout.run import Outcome, site_of
 from fleet.rollout.site import Site, Wishes
 
+Route = Callable[[Outcome, Post, Collection[str]], None]
+"""Gives a host's plan its steps by way of a relay; the last are the hosts that the load has to come to."""
+
+
+class Load(Protocol):
+    """What relays bring: images, or models. `noun` is for people: the image."""
+
+    @property
+    def noun(self) -> str: ...
+
+    def needs(self, outcome: Outcome) -> bool: ...
+
+    def fills(self, waiting: Collection[str], relay: Outcome) -> tuple[Step, ...]:
+        """What the store of `relay` lacks of all that these hosts need."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A Load. `found` are the hosts of the run."""
+
+    found: Mapping[str, Outcome]
+    wishes: Wishes
+    noun = "the image"
+
+    def needs(self, outcome: Outcome) -> bool:
+        return relays.needs(own(outcome))
+
+    def fills(self, waiting: Collection[str], relay: Outcome) -> tuple[Step, ...]:
+        site = site_of(relay)
+        return relays.fills(coming(self.found, self.wishes, waiting), site.ground or Ground(), way_of(site))
+
 
 def arrange(found: Mapping[str, Outcome], wishes: Wishes) -> None:
-    """Give the hosts' plans the steps that they go by while a relay serves, or a note why they do not."""
+    """Give the hosts' plans the steps by which images come while a relay serves, or a note why they do not."""
+    load = Images(found, wishes)
+
+    def route(outcome: Outcome, place: Post, needy: Collection[str]) -> None:
+        _route(outcome, place, load.fills(needy, outcome), wishes, needy=outcome.host in needy)
+
+    arrange_load(found, wishes, load, route)
+
+
+def arrange_load(found: Mapping[str, Outcome], wishes: Wishes, load: Load, route: Route) -> None:
+    """The same for any load."""
     taken: set[str] = set()
     for group in groups(found) if wishes.relays else ():
-        needy = [name for name in group.names if found[name].error is None and relays.needs(own(found[name]))]
-        name = relays.pick(group, able(group, found, wishes) - taken)
+        needy = [name for name in group.names if found[name].error is None and load.needs(found[name])]
         if not needy:
             continue
+        name = relays.pick(group, able(group, found, wishes, load, needy) - taken)
         if not name:
             for one in needy:
-                _note(found[one], "none of its group can be a relay, so the image comes as if there were none")
+                note(found[one], f"none of its group can be a relay, so {load.noun} comes as if there were none")
             continue
         taken.add(name)
         place = relays.post(group, site_of(found[name]).host, wishes.fingerprint)
-        releases = coming(found, wishes, needy)
-        passed = passed_over(group, found, wishes)
+        passed = passed_over(group, found, wishes, load, needy)
         for one in dict.fromkeys((name, *needy)):
             if passed:
-                _note(found[one], passed)
-            _route(found[one], place, releases, wishes, needy=one in needy)
+                note(found[one], passed)
+            route(found[one], place, needy)
 
 
 def groups(found: Mapping[str, Outcome]) -> tuple[Group, ...]:
@@ -62,18 +106,53 @@ def unable(outcome: Outcome, wishes: Wishes) -> str:
     return "" if is_root(site) else "only root may be a relay"
 
 
-def able(group: Group, found: Mapping[str, Outcome], wishes: Wishes) -> set[str]:
-    """The hosts of a group that can be its relay."""
-    return {name for name in group.order if name in found and not unable(found[name], wishes)}
+def crowded(outcome: Outcome, fills: Iterable[Step], wishes: Wishes) -> str:
+    """Why the disk of a host has no room for the store, "" where it has.
+
+    What is staged becomes what is stored, so it counts once. What comes to other places of the same disk counts too: the
+    host's own models, and for an image the engine's copy and what it unpacks.
+    """
+    site = site_of(outcome)
+    ground, space = site.ground or Ground(), site.facts.space
+    store = sum(one.size for one in fills)
+    disk = space["staging"].device if "staging" in space else None
+    own_store = "containerd" in space and site.facts.docker.image_store == "containerd"
+    image = weight(wishes.releases.get(outcome.host, {}), own(outcome))
+    others = {
+        "models": sum(step.size for step in site.plan.models),
+        "containerd" if own_store else "root": image.size_bytes + image.unpacked_bytes if image else 0,
+    }
+    beside = sum(count for name, count in others.items() if disk and name in space and space[name].device == disk)
+    if not store or store + beside + SPARE <= ground.staging.free:
+        return ""
+    there = f" beside {size(beside)} that come to the same disk" if beside else ""
+    return f"{ground.directory} has {size(ground.staging.free)} free, and its store needs {size(store + SPARE)}{there}"
 
 
-def passed_over(group: Group, found: Mapping[str, Outcome], wishes: Wishes) -> str:
+def able(group: Group, found: Mapping[str, Outcome], wishes: Wishes, load: Load, waiting: Collection[str]) -> set[str]:
+    """The hosts of a group that can be its relay, for what these hosts wait for."""
+    return {name for name in group.order if name in found and not _hindered(found[name], wishes, load, waiting)}
+
+
+def passed_over(
+    group: Group, found: Mapping[str, Outcome], wishes: Wishes, load: Load, waiting: Collection[str]
+) -> str:
     """Why the host that was named is not the relay, "" where it is, or where none was named."""
     named = group.setting.host
     if named == relays.AUTO:
         return ""
-    why = unable(found[named], wishes) if named in found and group.first else "it takes no part in this run"
+    there = named in found and group.first
+    why = _hindered(found[named], wishes, load, waiting) if there else "it takes no part in this run"
     return f"{named} cannot be the relay: {why}" if why else ""
+
+
+def _hindered(outcome: Outcome, wishes: Wishes, load: Load, waiting: Collection[str]) -> str:
+    return unable(outcome, wishes) or crowded(outcome, load.fills(waiting, outcome), wishes)
+
+
+def opening(site: Site, place: Post, wishes: Wishes) -> tuple[Step, ...]:
+    """What brings a relay up, but for its store."""
+    return (*site.registry_image, relays.starting(place, wishes.relays[place.host].local_name))
 
 
 def is_root(site: Site) -> bool:
@@ -97,17 +176,16 @@ def way_of(site: Site) -> str:
     return sideload_way(site.session.via)
 
 
-def _route(outcome: Outcome, place: Post, releases: tuple[Release, ...], wishes: Wishes, *, needy: bool) -> None:
+def _route(outcome: Outcome, place: Post, fills: tuple[Step, ...], wishes: Wishes, *, needy: bool) -> None:
     site = site_of(outcome)
     ground = site.ground or Ground()
     mine = site.host.name == place.host
     if needy and not may_pull(site, ground, place):
-        _note(outcome, no_root(site, place))
+        note(outcome, no_root(site, place))
         return
-    steps: list[Step] = []
-    if mine:
-        image = wishes.relays[place.host].local_name
-        steps += [*site.registry_image, relays.starting(place, image), *relays.fills(releases, ground, way_of(site))]
+    # Where models came before by the same relay, it has its image.
+    up = opening(site, place, wishes)[len(site.registry_image) if site.plan.relayed_models else 0 :] if mine else ()
+    steps: list[Step] = [*up, *fills] if mine else []
     if needy:
         steps += relays.through(own(outcome), wishes.releases.get(outcome.host, {}), place, ground, outcome.host)
     else:
@@ -118,6 +196,7 @@ def _route(outcome: Outcome, place: Post, releases: tuple[Release, ...], wishes:
     outcome.site = replace(site, plan=replace(site.plan, relayed=tuple(steps)))
 
 
-def _note(outcome: Outcome, words: str) -> None:
+def note(outcome: Outcome, words: str) -> None:
+    """For the host's plan."""
     site = site_of(outcome)
     outcome.site = replace(site, plan=replace(site.plan, notes=(*site.plan.notes, words)))

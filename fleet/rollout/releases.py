@@ -147,8 +147,10 @@ def obtain(
     moving: Moving = silent,
     prove: Prove | None = None,
     avoid: Collection[str] = (),
+    services: bool = True,
 ) -> Stock:
-    """Find or make each release and publish it; the lock moves when something was resolved. `dry` makes nothing.
+    """Find or make each release and publish it; the lock moves when something was resolved. `dry` makes nothing. Without
+    `services` only what relays run is had.
 
     `avoid` are content keys in whose place `update` leaves what the lock means. `prove` judges what was just built or
     brought, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host
@@ -161,7 +163,7 @@ def obtain(
     hosts = tuple(hosts)
     machines: dict[str, Machine] = {}
     ledger = Ledger.of(root, inventory)
-    for order in (*orders(hosts), *relay_orders(hosts)):
+    for order in (*(orders(hosts) if services else ()), *relay_orders(hosts)):
         if order.builder not in machines:
             machines[order.builder] = _machine(inventory, order, connector)
         machine = machines[order.builder]

@@ -237,7 +237,7 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
                 prepare(run, hosts, scene.claims, only=getattr(stage, "only", ()))
             case "models":
                 wait = stage.wait if isinstance(stage, Models) else 0.0
-                bring_models(run, hosts, scene.stock, scene.claims, wait=wait)
+                bring_models(run, hosts, scene.stock, scene.claims, scene.found, wait=wait)
             case "distribute":
                 distribute(run, hosts, scene.stock, scene.claims, scene.found)
             case "serve":

@@ -18,7 +18,6 @@ from fleet.facts import Facts
 from fleet.image.release import Release
 from fleet.inventory.model import Host
 from fleet.models import plan as models
-from fleet.models.content import Source
 from fleet.models.resolve import Origin
 from fleet.preflight import Finding, check, needs_of
 from fleet.prepare import Fix
@@ -27,7 +26,7 @@ from fleet.prepare import plan as plan_fixes
 from fleet.rollout.census import read as read_images
 from fleet.rollout.hostplan import HostPlan
 from fleet.rollout.images import Certificates, identity, plan_images, pulls_from, weight
-from fleet.rollout.modelplan import weigh
+from fleet.rollout.modelplan import Weighed, weigh
 from fleet.rollout.past import look_back
 from fleet.rollout.relayground import look_at_relays
 from fleet.rollout.surplus import RemoveImage, surplus
@@ -72,6 +71,7 @@ class Wishes:
     tuning: Mapping[str, "Tuning"] = field(default_factory=dict)  # by host, what the playbook's plays ask of it
     relays: Mapping[str, Release] = field(default_factory=dict)  # the registry's image of hosts that may be relays
     fingerprint: str = ""  # sha256 of the site's CA
+    tidy: bool = True  # what a killed run left of relays is removed
     weights: Mapping[str, Mapping[str, Origin]] = field(default_factory=dict)  # by host and name, models to bring
     rehash: bool = False  # believe no list of checksums that lies on a host
     gate: bool = True  # findings keep a host out
@@ -93,7 +93,7 @@ class Site:
     plan: HostPlan
     ground: Ground | None = None  # of relays, where the host has to do with one
     registry_image: tuple[Step, ...] = ()  # what brings the registry's image, should it be the relay
-    sources: Mapping[str, Source] = field(default_factory=dict)  # of the models that are brought, as they are here
+    weighed: Weighed = field(default_factory=Weighed)  # of the models that are brought, what they are here
 
     def context(
         self, root: Path, say: Callable[[str, str], None], seam: Seam | None = None, guard: Guard | None = None
@@ -143,12 +143,12 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         blocked = _fails(findings, tuning) if wishes.gate else ()
         plan = HostPlan(host.name, (), ServingPlan(()), blocked, weights.problems, fixes, by_hand, models=weights.steps)
         plan = replace(plan, notes=weighed.notes)
-        return Site(host, session, client, facts, findings, None, plan, sources=weighed.sources)
+        return Site(host, session, client, facts, findings, None, plan, weighed=weighed)
     steps = image_steps(session, client, facts, releases, wishes)
     ground, registry_image, left = look_at_relays(
         session, client, facts, wishes.relays.get(host.name), wishes.fingerprint
     )
-    steps += left
+    steps += left if wishes.tidy else ()
     findings = check(facts, needs_of(host, weight(releases, steps), now, take_over=take_over, coming=coming))
     complete = wishes.partial or set(releases) == set(host.settings.services)
     prepared = _prepare(session, client, facts, releases, wishes) if wishes.serve and complete else None
@@ -167,7 +167,7 @@ def look(session: Session, wishes: Wishes, clock: Callable[[], float]) -> Site:
         models=weights.steps,
         notes=weighed.notes,
     )
-    return Site(host, session, client, facts, findings, prepared, plan, ground, registry_image, weighed.sources)
+    return Site(host, session, client, facts, findings, prepared, plan, ground, registry_image, weighed)
 
 
 def image_steps(

@@ -10,7 +10,7 @@ from pathlib import Path
 from fleet import calendar, playbook
 from fleet.cli import Options
 from fleet.delivery.site_ca import SiteCa
-from fleet.errors import HostError, UsageError
+from fleet.errors import FleetError, HostError, UsageError
 from fleet.image import lock as locks
 from fleet.inventory.model import Inventory
 from fleet.journal import (
@@ -31,6 +31,7 @@ from fleet.rollout.goback import arrange, cached
 from fleet.rollout.looks import survey
 from fleet.rollout.makeroom import make_room, tell
 from fleet.rollout.modelplan import differing
+from fleet.rollout.modelrelays import arrange as arrange_models
 from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import Stock, certificates, obtain
 from fleet.rollout.roll import conduct, interrupted
@@ -117,8 +118,9 @@ def _run(
         tuning=programme.tuning,
         partial=order.back is not None,
         refused=refused,
-        relays=stock.relays if "distribute" in programme.stages else {},
+        relays=stock.relays if {"distribute", "models"} & programme.stages else {},
         fingerprint=ca.fingerprint,
+        tidy="distribute" in programme.stages,
         weights=weights.of_host,
         rehash=order.rehash,
         gate=order.gate,
@@ -127,7 +129,10 @@ def _run(
     with terminal.counting("looking", len(programme.hosts)) as done:
         found = survey(run, programme.hosts, done)
     _settle_weights(inventory, weights, found, stock, say, dry=options.check)
-    arrange_relays(found, wishes)
+    if "models" in programme.stages:
+        arrange_models(found, wishes)
+    if "distribute" in programme.stages:
+        arrange_relays(found, wishes)
     programme, left = _quarantine(order, programme, found)
     if "distribute" not in programme.stages and "serve" in programme.stages:
         _refuse_missing_images(found)
@@ -221,7 +226,7 @@ def _stock(
     """The releases, made (or taken from the bundle) where the stage `image` says so and found otherwise."""
     hosts = [host for host in programme.hosts if host.settings.services]
     if not hosts or not programme.stages & IMAGES:
-        return Stock.empty()
+        return _relays_alone(inventory, programme, connector, say, dry=dry) if cargo is None else Stock.empty()
     # A night has resolved everything already, and all its rolls mean the same.
     update = inventory.lock is None and any(
         getattr(stage, "update", False) for one in programme.assignments for stage in one.play.stages
@@ -232,11 +237,27 @@ def _stock(
     return obtain(inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry, moving=say.moving)
 
 
+def _relays_alone(inventory: Inventory, programme: Programme, connector: Connector, say: Teller, *, dry: bool) -> Stock:
+    """What relays run, for a run that brings models and no images; without it models come as if there were no relay."""
+    if "models" not in programme.stages:
+        return Stock.empty()
+    try:
+        return obtain(
+            inventory, programme.hosts, connector, ROOT, say=say.line, dry=dry, moving=say.moving, services=False
+        )
+    except FleetError as error:
+        stock = Stock.empty()
+        stock.notes.append(
+            f"there is no image for a relay, so models come as if none had been asked for: {error.message}"
+        )
+        return stock
+
+
 def _settle_weights(
     inventory: Inventory, weights: Weights, found: dict[str, Outcome], stock: Stock, say: Teller, *, dry: bool
 ) -> None:
     """What only the hosts could tell of their models: commits go into the lock, and disks that differ are named."""
-    for words in differing({name: one.site.sources for name, one in found.items() if one.site}):
+    for words in differing({name: one.site.weighed.sources for name, one in found.items() if one.site}):
         stock.notes.append(words)
         say.line(words)
     before = locks.read(inventory.lock_path)

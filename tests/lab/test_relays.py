@@ -4,6 +4,7 @@ Bytes are counted where they enter the bastion. The tests of this module are one
 """
 
 import json
+import os
 import shutil
 import signal
 import stat
@@ -35,6 +36,7 @@ ROOTS = (FIRST, SECOND, THIRD)
 LIMIT = ("--limit", f"!{DEV}")
 MIB = 1 << 20
 BALLAST = 40 * MIB
+MODEL = 24 * MIB
 TALK = 2 * MIB  # everything else that a run says to three hosts
 DISTRIBUTE = ("deploy", "--stages", "image,distribute")
 
@@ -134,6 +136,48 @@ def test_a_host_that_is_installed_anew_gets_everything_from_the_store_of_the_rel
     well(story.wants("a"), *DISTRIBUTE, *LIMIT)
     assert story.hold(*ROOTS)
     assert story.wire() - before < TALK
+
+
+def test_a_model_goes_over_the_slow_link_once_and_who_has_no_curl_gets_it_over_ssh(
+    story: Story, tmp_path: Path
+) -> None:
+    source = tmp_path / "models/org/big"
+    source.mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    weights = source / "model.safetensors"
+    weights.write_bytes(os.urandom(MODEL))
+    push = ("models.push", "org/big", "--source", str(tmp_path / "models"), *LIMIT)
+    controller = story.wants("a")
+    code, document = controller.ask(*push, "--check")
+    assert code == 0
+    ways = {host: {one["way"] for one in document["hosts"][host]["steps"] if one["size"]} for host in ROOTS}
+    assert ways[SECOND] == ways[THIRD] == {f"from relay {FIRST}"}
+    assert all("through bastion" in way for way in ways[FIRST])
+
+    before = story.wire()
+    said = well(controller, *push)
+    assert f"{FIRST}: is the relay at" in said
+    assert story.wire() - before <= 1.05 * MODEL + TALK
+    for host in ROOTS:
+        story.fleet.sh(host, "cd /srv/models/org/big && sha256sum --quiet --check .fleet.sha256")
+        assert story.fleet.sh(host, "ls -A /srv/models | grep fleet; true") == ""
+    assert story.left(*ROOTS) == []
+    before = story.wire()
+    code, document = controller.ask(*push)
+    assert (code, {host["changed"] for host in document["hosts"].values()}) == (0, {0})
+    assert story.wire() - before < TALK
+
+    weights.write_bytes(os.urandom(MODEL))
+    story.fleet.sh(THIRD, "mv /usr/bin/curl /usr/bin/curl.away")
+    try:
+        before = story.wire()
+        said = well(controller, *push)
+    finally:
+        story.fleet.sh(THIRD, "mv /usr/bin/curl.away /usr/bin/curl")
+    assert f"{THIRD}: there is no curl on the host to ask relay {FIRST}" in said
+    assert MODEL < story.wire() - before <= 2.1 * MODEL + TALK
+    for host in ROOTS:
+        story.fleet.sh(host, "cd /srv/models/org/big && sha256sum --quiet --check .fleet.sha256")
 
 
 def test_keep_leaves_the_relay_and_the_next_run_without_it_removes_it(story: Story) -> None:

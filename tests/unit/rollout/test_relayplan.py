@@ -35,6 +35,7 @@ class User:
 class FactsOf:
     def __init__(self, uid: int) -> None:
         self.user = User(uid)
+        self.space: dict[str, Any] = {}
 
 
 def outcome(name: str, *, steps: tuple[Step, ...] = (), uid: int = 0, relay: Relay | None = None) -> Outcome:
@@ -42,7 +43,15 @@ def outcome(name: str, *, steps: tuple[Step, ...] = (), uid: int = 0, relay: Rel
     host = Host(name, ("all",), Connection(f"10.0.0.{name[1:]}"), settings, {}, {"fleet.relay": Origin("i.yaml", 3)})
     facts, session = cast("Any", FactsOf(uid)), cast("Any", Session())
     site = Site(
-        host, session, cast("Any", None), facts, (), None, HostPlan(name, steps), Ground(Staging("/s")), (IMAGE,)
+        host,
+        session,
+        cast("Any", None),
+        facts,
+        (),
+        None,
+        HostPlan(name, steps),
+        Ground(Staging("/s", 1 << 40)),
+        (IMAGE,),
     )
     return Outcome(name, site)
 

@@ -1,0 +1,134 @@
+"""Models through relays: their files are blobs of the relay's registry, and its neighbours get them from it by curl."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from fleet.delivery.plan import Step
+from fleet.delivery.relay import FillModel, Ground
+from fleet.delivery.send import Parcel
+from fleet.models.carry import FromStore, from_relay, parcel
+from fleet.models.execute import Work, carry_out
+from fleet.models.plan import Bring
+from fleet.models.plan import Step as ModelStep
+from fleet.models.source import Here
+from fleet.rollout import relayplan, relays
+from fleet.rollout.relaycircle import Traces, Up
+from fleet.rollout.relaying import Attempt, Relays, Roads
+from fleet.rollout.relays import NEIGHBOURS, Post
+from fleet.rollout.run import Outcome, site_of
+from fleet.rollout.site import Site, Wishes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A Load. `found` are the hosts of the run."""
+
+    found: Mapping[str, Outcome]
+    noun = "the model"
+
+    def needs(self, outcome: Outcome) -> bool:
+        return bool(from_here(outcome))
+
+    def fills(self, waiting: Collection[str], relay: Outcome) -> tuple[Step, ...]:
+        return fills([self.found[name] for name in waiting], relay)
+
+
+def bring(outcome: Outcome, work: Work, by: Relays, roads: Roads) -> int:
+    """Carry out a host's steps, what comes from this controller through its relay where there is one. How many changed
+    something.
+    """
+    steps = site_of(outcome).plan.models
+    coming = from_here(outcome)
+    try:
+        for step in steps:
+            here = step if isinstance(step, Bring) and step in coming else None
+            if here is None or not by.through(outcome, _attempt(outcome, here, work, roads)):
+                carry_out((step,), work, roads(outcome))
+    finally:
+        by.leave(outcome.host)
+    return sum(step.changes for step in steps)
+
+
+def _attempt(outcome: Outcome, step: Bring, work: Work, roads: Roads) -> Attempt:
+    def attempt(up: Up, _traces: Traces) -> str:
+        site = site_of(outcome)
+        if hindered := no_curl(site, up.post):
+            return hindered
+        mine = up.post.host == outcome.host
+        through = FromStore((site.ground or Ground()).directory) if mine else from_relay(up.registry)
+        carry_out((routed(step, outcome.host, up.post),), replace(work, through=through), roads(outcome))
+        return ""
+
+    return attempt
+
+
+def from_here(outcome: Outcome) -> tuple[Bring, ...]:
+    """The steps that bring models of this controller to a host, by its own plan."""
+    if outcome.site is None:
+        return ()
+    sources = outcome.site.weighed.sources
+    bring = (step for step in outcome.site.plan.models if isinstance(step, Bring))
+    return tuple(step for step in bring if isinstance(sources[step.name], Here))
+
+
+def fills(needy: Iterable[Outcome], relay: Outcome) -> tuple[FillModel, ...]:
+    """What a relay's store has to get. A file that two models share moves once."""
+    site = site_of(relay)
+    ground = site.ground or Ground()
+    there, steps = set(ground.blobs), []
+    for (name, key), parcels in _parcels(needy).items():
+        missing = [one for one in parcels if one.digest not in there]
+        there |= {one.digest for one in missing}
+        size = sum(one.size - ground.staging.there(one.digest, one.size) for one in missing)
+        have = len(parcels) - len(missing)
+        known = f"; its store has {have} of {len(parcels)} files" if have else ""
+        steps.append(FillModel(name, key, parcels, size, f"{NEIGHBOURS}{known}", relayplan.way_of(site)))
+    return tuple(steps)
+
+
+def _parcels(needy: Iterable[Outcome]) -> dict[tuple[str, str], tuple[Parcel, ...]]:
+    """By model, with what it holds: the files that any of these hosts lacks, each once."""
+    found: dict[tuple[str, str], dict[str, Parcel]] = {}
+    for outcome in needy:
+        for step in from_here(outcome):
+            source = site_of(outcome).weighed.sources[step.name]
+            if isinstance(source, Here):
+                own = found.setdefault((step.name, source.content.digest), {})
+                own |= {f"sha256:{file.sha256}": parcel(source, file) for file in step.files}
+    return {key: tuple(parcels.values()) for key, parcels in found.items()}
+
+
+def routed(step: Bring, host: str, place: Post) -> Bring:
+    """The step as it goes while `place` serves."""
+    if host == place.host:
+        return replace(step, size=0, way="from its own store")
+    return replace(step, way=f"from relay {place.host}")
+
+
+def no_curl(site: Site, place: Post) -> str:
+    """Why a host cannot get models from a relay, "" where it can."""
+    if site.host.name == place.host or site.weighed.curl:
+        return ""
+    return f"there is no curl on the host to ask relay {place.host}, so the model comes as if there were no relay"
+
+
+def arrange(found: Mapping[str, Outcome], wishes: Wishes) -> None:
+    """Give the hosts' plans the steps by which their models come while a relay serves."""
+    load = Weights(found)
+
+    def route(outcome: Outcome, place: Post, needy: Collection[str]) -> None:
+        site = site_of(outcome)
+        coming = from_here(outcome)
+        if coming and (hindered := no_curl(site, place)):
+            relayplan.note(outcome, hindered)
+            return
+        steps: tuple[ModelStep | Step, ...] = tuple(
+            routed(step, outcome.host, place) if isinstance(step, Bring) and step in coming else step
+            for step in site.plan.models
+        )
+        if outcome.host == place.host:
+            end = () if place.keep else (relays.ending(site.ground or Ground()),)
+            steps = (*relayplan.opening(site, place, wishes), *load.fills(needy, outcome), *steps, *end)
+        outcome.site = replace(site, plan=replace(site.plan, relayed_models=steps))
+
+    relayplan.arrange_load(found, wishes, load, route)
