@@ -36,7 +36,7 @@ ROOTS = (FIRST, SECOND, THIRD)
 LIMIT = ("--limit", f"!{DEV}")
 MIB = 1 << 20
 BALLAST = 40 * MIB
-MODEL = 24 * MIB
+MODEL = 12 * MIB
 TALK = 2 * MIB  # everything else that a run says to three hosts
 DISTRIBUTE = ("deploy", "--stages", "image,distribute")
 
@@ -148,12 +148,6 @@ def test_a_model_goes_over_the_slow_link_once_and_who_has_no_curl_gets_it_over_s
     weights.write_bytes(os.urandom(MODEL))
     push = ("models.push", "org/big", "--source", str(tmp_path / "models"), *LIMIT)
     controller = story.wants("a")
-    code, document = controller.ask(*push, "--check")
-    assert code == 0
-    ways = {host: {one["way"] for one in document["hosts"][host]["steps"] if one["size"]} for host in ROOTS}
-    assert ways[SECOND] == ways[THIRD] == {f"from relay {FIRST}"}
-    assert all("through bastion" in way for way in ways[FIRST])
-
     before = story.wire()
     said = well(controller, *push)
     assert f"{FIRST}: is the relay at" in said
