@@ -20,7 +20,8 @@ tick() {
 """
 
 # The host's own proxies: what its environment says, else /etc/environment, which sudo and sshd may not have read.
-# $token is a file on this host. What is in it goes to curl on standard input and is in no command line.
+# $token is a file on this host. What is in it goes to curl on standard input and is in no command line, and what is got by
+# https from $url is so to its end.
 _CURL = r"""
 command -v curl >/dev/null || exit 69
 while IFS= read -r pair; do
@@ -40,18 +41,21 @@ settings() {
   [ -z "$given" ] || printf '%s\n' "$given"
   [ -z "$secret" ] || printf 'header = "Authorization: Bearer %s"\n' "$secret"
 }
-get() { exec curl --config - --silent --show-error --location --proto '=http,https' --connect-timeout 20 "$@"; }
+case $url in https:*) kind='=https' ;; *) kind='=http,https' ;; esac
+get() {
+  exec curl --config - --silent --show-error --location --proto "$kind" --proto-redir "$kind" --connect-timeout 20 "$@" -- "$url"
+}
 """
 
 # $1 an address, $2 a file with a token or nothing. Standard input: more of curl's settings. Tells the body with the status
 # in a line behind it, in base64.
 FETCH = (
     r"""
-token=$2
+url=$1 token=$2
 """
     + _CURL
     + r"""
-settings | get --max-time 300 --write-out '\n%{http_code}' -- "$1" | base64
+settings | get --max-time 300 --write-out '\n%{http_code}' | base64
 """
 )
 
@@ -61,7 +65,7 @@ DOWNLOAD = (
     _TICK
     + r"""
 umask 077
-part=$1.part token=$4
+part=$1.part url=$3 token=$4
 """
     + _CURL
     + r"""
@@ -71,7 +75,7 @@ have=$(stat -c %s "$part" 2>/dev/null) || have=0
 if [ "$have" -lt "$2" ]; then
   [ -z "$6" ] || printf '%s\n' "$6" > "$part.crt" || exit 1
   settings | get ${6:+--cacert "$part.crt"} --fail --continue-at - --output "$part" --speed-limit 1 --speed-time "$5" \
-    --write-out 'status %{http_code}\n' -- "$3" &
+    --write-out 'status %{http_code}\n' &
   curl=$!
   echo "$curl" > "$part.pid"
   tick "$part" "$curl" "$curl" 2>/dev/null </dev/null &

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,127}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_TWINS = re.compile(r"(pytorch_model.*\.bin(\.index\.json)?|tf_model.*\.h5|flax_model.*\.msgpack(\.index\.json)?)")
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def repository(name: str, revision: str, endpoint: str, token_file: str) -> Repo
 
 
 def parse(text: bytes, host: str, url: str) -> tuple[str, tuple[Entry, ...]]:
-    """The commit and its files, without hidden ones. Raises HostError."""
+    """The commit and its files, without those that serve nothing. Raises HostError."""
     try:
         told: Any = json.loads(text)
         commit, siblings = str(told["sha"]), told["siblings"]
@@ -187,12 +188,21 @@ def parse(text: bytes, host: str, url: str) -> tuple[str, tuple[Entry, ...]]:
     except (ValueError, TypeError, KeyError) as error:
         message = f"{url} does not answer as Hugging Face does"
         raise HostError(host, message, hint="is it the endpoint, without /api?") from error
-    entries = tuple(one for one in found if not any(part.startswith(".") for part in one.path.split("/")))
+    entries = tuple(one for one in found if not _stays(one.path, whole={one.path for one in found}))
     problems = [problem for one in entries if (problem := path_problem(one.path))]
     problems += [f"{one.path} has no checksum" for one in entries if not one.sha256 and one.size > SMALL]
     if problems or not entries or not _COMMIT.fullmatch(commit):
         raise HostError(host, f"{url} cannot be brought: {'; '.join(problems) or 'it tells of no files'}")
     return commit, entries
+
+
+def _stays(path: str, *, whole: Collection[str]) -> bool:
+    """Is the file none that serves? Hidden ones, and the same weights once more: vLLM too reads nothing below `original/`
+    (LoadConfig.ignore_patterns), and of several formats safetensors alone.
+    """
+    if any(part.startswith(".") for part in path.split("/")) or path.startswith("original/"):
+        return True
+    return any(one.endswith(".safetensors") for one in whole) and bool(_TWINS.fullmatch(path))
 
 
 def _entry(told: Any) -> Entry:

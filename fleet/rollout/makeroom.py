@@ -77,7 +77,10 @@ def make_room(
             done, failure = error.done, error.message
             run.say(host.name, f"not all could be removed: {failure}")
         site, before = look(session, run.wishes, run.clock), site_of(found[host.name]).plan
-        site = replace(site, plan=replace(site.plan, relayed=before.relayed, notes=before.notes))
+        site = replace(
+            site,
+            plan=replace(site.plan, relayed=before.relayed, relayed_models=before.relayed_models, notes=before.notes),
+        )
         outcome = outcome_of_look(host.name, site)
         outcome.deeds += [
             AuditEntry(

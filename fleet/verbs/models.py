@@ -9,6 +9,7 @@ from fleet.cli import Options
 from fleet.delivery.send import Sender
 from fleet.errors import HostError, UsageError
 from fleet.models.content import Content
+from fleet.models.disk import PREFIX
 from fleet.models.held import Ground
 from fleet.models.look import hashed, look
 from fleet.models.names import checked
@@ -90,6 +91,9 @@ def verify_models(options: Options, name: str, source: str) -> int:
     if source:
         if not name:
             raise UsageError("--source is of one model", hint="--model NAME")
+        if source.startswith(PREFIX):
+            hint = "without --source the lists on the hosts count; models.push compares with a disk of the host"
+            raise UsageError("--source is a directory on this controller here", hint=hint)
         here = read_here(Path(source).expanduser(), name, narrator(options).moving)
         if here is None:
             raise UsageError(f"{source} has no model {name}")

@@ -30,7 +30,6 @@ from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.goback import arrange, cached
 from fleet.rollout.looks import survey
 from fleet.rollout.makeroom import make_room, tell
-from fleet.rollout.modelplan import differing
 from fleet.rollout.modelrelays import arrange as arrange_models
 from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import Stock, certificates, obtain
@@ -45,7 +44,7 @@ from fleet.verbs.cargo import Examined, examine, unload
 from fleet.verbs.closing import Teller, close_roll, finisher, recorder, show_plan
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator
 from fleet.verbs.order import Order, from_earlier
-from fleet.verbs.weights import Weights, gather
+from fleet.verbs.weights import Weights, gather, settle
 
 
 def roll(options: Options, order: Order) -> int:
@@ -128,7 +127,9 @@ def _run(
     run = Run(connector, wishes, ROOT, options.forks, say.host, moving=say.moving)
     with terminal.counting("looking", len(programme.hosts)) as done:
         found = survey(run, programme.hosts, done)
-    _settle_weights(inventory, weights, found, stock, say, dry=options.check)
+    stock.notes += settle(
+        weights, inventory.lock_path, [one.site for one in found.values() if one.site], dry=options.check
+    )
     if "models" in programme.stages:
         arrange_models(found, wishes)
     if "distribute" in programme.stages:
@@ -251,19 +252,6 @@ def _relays_alone(inventory: Inventory, programme: Programme, connector: Connect
             f"there is no image for a relay, so models come as if none had been asked for: {error.message}"
         )
         return stock
-
-
-def _settle_weights(
-    inventory: Inventory, weights: Weights, found: dict[str, Outcome], stock: Stock, say: Teller, *, dry: bool
-) -> None:
-    """What only the hosts could tell of their models: commits go into the lock, and disks that differ are named."""
-    for words in differing({name: one.site.weighed.sources for name, one in found.items() if one.site}):
-        stock.notes.append(words)
-        say.line(words)
-    before = locks.read(inventory.lock_path)
-    lock = weights.pinned(before)
-    if lock != before and not dry:
-        locks.write(inventory.lock_path, lock)
 
 
 def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -> tuple[Programme, dict[str, Outcome]]:

@@ -1,12 +1,13 @@
 """Which models a run brings to which hosts, and from where: what lies here is read and hashed before any host is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.bundle.check import Bundle
 from fleet.delivery.progress import Moving
 from fleet.errors import UsageError
+from fleet.image import lock as locks
 from fleet.image.lock import Lock
 from fleet.inventory.model import Host
 from fleet.models.content import Content, File
@@ -18,7 +19,9 @@ from fleet.models.resolve import Origin
 from fleet.models.source import Here, find, measure, read, size
 from fleet.playbook import Models
 from fleet.rollout.assign import Programme
+from fleet.rollout.modelplan import differing
 from fleet.rollout.publish import CONTROLLER
+from fleet.rollout.site import Site
 from fleet.verbs.common import ROOT
 
 HASHES = ROOT / "models.json"
@@ -61,6 +64,15 @@ def gather(programme: Programme, bundle: Bundle | None, moving: Moving, lock: Lo
                     if found is not None:
                         weights.of_host.setdefault(name, {}).setdefault(model, found)
     return weights
+
+
+def settle(weights: Weights, lock_path: Path, sites: Iterable[Site], *, dry: bool) -> tuple[str, ...]:
+    """What only the hosts could tell: commits go into the lock, and disks that differ are named."""
+    before = locks.read(lock_path)
+    lock = weights.pinned(before)
+    if lock != before and not dry:
+        locks.write(lock_path, lock)
+    return differing({site.host.name: site.weighed.sources for site in sites})
 
 
 def models_of(host: Host) -> tuple[str, ...]:

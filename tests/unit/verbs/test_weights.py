@@ -1,5 +1,6 @@
 """Which models go to which hosts, and from where, by the stages of a playbook."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,19 @@ def test_a_snapshot_that_is_not_there_or_not_the_only_one_is_refused(
 def test_an_answer_that_is_not_hugging_faces_is_refused(answer: bytes, words: str) -> None:
     with pytest.raises(HostError, match=words):
         parse(answer, "node", "https://hf")
+
+
+def test_files_that_serve_nothing_stay_at_hugging_face() -> None:
+    def kept(*paths: str) -> set[str]:
+        siblings = [{"rfilename": path, "size": 1, "blobId": "0"} for path in paths]
+        answer = json.dumps({"sha": COMMIT, "siblings": siblings}).encode()
+        return {entry.path for entry in parse(answer, "node", "https://hf")[1]}
+
+    twins = ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
+    rest = ("config.json", "adapter.bin")
+    hidden = (".gitattributes", "original/consolidated.00.pth")
+    assert kept("model.safetensors", *twins, *rest, *hidden) == {"model.safetensors", *rest}
+    assert kept(*twins, *rest, *hidden) == {*twins, *rest}
 
 
 def test_an_endpoint_is_a_mirrors_address() -> None:
