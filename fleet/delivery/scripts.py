@@ -204,7 +204,7 @@ PLACE = r"""
 umask 022
 new=$1.new.$$
 trap 'rm -f -- "$new"; rmdir -- "${1%/*}" 2>/dev/null' EXIT
-trap 'exit 1' HUP INT TERM
+trap 'exit 1' HUP INT TERM PIPE
 mkdir -p -- "${1%/*}" && cat > "$new" || exit 1
 [ "$(wc -c < "$new")" -eq "$2" ] || { echo "it did not arrive whole" >&2; exit 1; }
 mv -f -- "$new" "$1"

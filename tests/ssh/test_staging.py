@@ -538,3 +538,15 @@ def test_a_ca_is_placed_whole_or_not_even_its_directory_is_left(tmp_path: Path, 
     done = subprocess.run(script, input=arrives, capture_output=True, check=False)
     assert (done.returncode == 0) == stays
     assert [path.name for path in target.parent.parent.rglob("*")] == (["10.0.0.1:5443", "ca.crt"] if stays else [])
+
+
+def test_a_ca_that_is_cut_off_with_nobody_left_to_hear_of_it_leaves_nothing_either(tmp_path: Path) -> None:
+    target = tmp_path / "certs.d/10.0.0.1:5443/ca.crt"
+    target.parent.parent.mkdir()
+    nobody, ear = os.pipe()
+    os.close(nobody)
+    with os.fdopen(ear, "wb") as gone:
+        script = ("sh", "-c", scripts.PLACE, "sh", str(target), "5")
+        done = subprocess.run(script, stdin=subprocess.DEVNULL, stdout=gone, stderr=gone, check=False)
+    assert done.returncode == 1
+    assert list(target.parent.parent.iterdir()) == []
