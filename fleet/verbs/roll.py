@@ -176,7 +176,9 @@ def _run(
         ended, broken_off = "", False
         try:
             ended = conduct(scene, programme.assignments)
-        except KeyboardInterrupt:  # what was begun has been put back by now; a second one ends all of this
+        except KeyboardInterrupt as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise  # a second one, while things were being put back: nothing is waited for
             broken_off = True
             interrupted(scene, programme.assignments)
         if broken_off or left or failures(found):
