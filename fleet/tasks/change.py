@@ -194,12 +194,17 @@ def serve(
     return roll(options, order)
 
 
-@verb(*CONNECT, "check", example="invoke stop -i prod --limit mi300x-01 --service chat", service="Only this service.")
-def stop(options: Options, service: str = "") -> int:
+@verb(
+    *CONNECT, "check",
+    example="invoke stop -i prod --limit mi300x-01 --service chat",
+    service="Only this service.",
+    lock_wait=ROLL["lock_wait"],
+)  # fmt: skip
+def stop(options: Options, service: str = "", lock_wait: str = "") -> int:
     """Stop containers gracefully; they stay, and the next deploy starts them again."""
-    from fleet.verbs.services import stop as work
+    from fleet.verbs.stop import stop as work
 
-    return work(options, sorted(words(service)))
+    return work(options, sorted(words(service)), lock_wait=duration(lock_wait, "--lock-wait"))
 
 
 @verb(*CONNECT, example="invoke unlock -i prod --limit mi300x-01")

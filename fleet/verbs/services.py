@@ -1,7 +1,7 @@
-"""`stop`, `verify`, `status` and `endpoints`: what runs, and what to do with it."""
+"""`verify`, `status` and `endpoints`: what runs, and whether it answers."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fleet.cli import Options
@@ -14,32 +14,13 @@ from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.seen import remember
 from fleet.rollout.site import Site, Wishes
 from fleet.rollout.verdicts import judge, weighed
-from fleet.serving.draining import Drains
-from fleet.serving.execute import carry_out, prove
+from fleet.serving.execute import prove
 from fleet.serving.inspection import Inspection
-from fleet.serving.plan import plan_stop
 from fleet.serving.status import Row, endpoints, file_sd, rows
 from fleet.serving.verify import healthy
 from fleet.transport import Connector, fan_out
 from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, close, connected, inventory_and_hosts, narrator, serving
-
-
-def stop(options: Options, services: Sequence[str]) -> int:
-    """Stop containers gracefully; they stay, and the next deploy starts them again."""
-
-    def work(site: Site, outcome: Outcome) -> None:
-        plan = plan_stop(site.containers(), frozenset(services), Drains.of_settings(site.host.settings))
-        context = site.context(ROOT, narrator(options).host)
-        if options.check:
-            for step in (step for change in plan.changes for step in change.steps):
-                context.say(f"would {step.what}")
-        else:
-            carry_out(plan, context)
-            outcome.findings += context.findings
-        outcome.changed, outcome.kept = len(plan.changes), len(plan.kept)
-
-    return _each(options, work, show=outcomes.show_findings)
 
 
 def verify(options: Options, *, load: float = 0.0, accept: bool = True) -> int:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.simulated.fleet import Cost, SimulatedFleet, simulated
 from benchmarks.simulated.machine import Delays
 from benchmarks.simulated.registry import releases
+from fleet.journal import runs
 
 HOSTS = 12
 QUICK = Delays(trip=0.001, probe=0.02, pull=0.05, stop=0.05, start=0.2, token=0.001)
@@ -117,3 +118,17 @@ def test_a_rollback_goes_by_what_the_hosts_remember_and_a_second_one_goes_nowher
     assert "was rolled away from" in again.output
     settled = fleet.deploy(0)
     assert changed(settled) == [0] * HOSTS, settled.output
+
+
+def test_a_stop_is_a_run_with_a_lock_a_journal_and_an_audit_and_the_second_stops_nothing(fleet: SimulatedFleet) -> None:
+    stopped = fleet.run("stop", "--limit", "node-001", release=0)
+    assert stopped.code == 0, stopped.output
+    assert changed(stopped) == [1]
+    again = fleet.run("stop", "--limit", "node-001", release=0)
+    assert changed(again) == [0], again.output
+    assert [one.verb for one in runs(fleet.folder / ".fleet")].count("stop") == 2
+    entries = json.loads(fleet.run("audit", "--json", "--limit", "node-001", release=0).output)["entries"]
+    (entry,) = [one for one in entries if one["action"] == "stop"]
+    assert (entry["replica"], entry["outcome"], entry["release"]) == ("chat-0", "done", releases()[0].id)
+    started = changed(fleet.deploy(0))
+    assert (started[0] > 0, started[1:]) == (True, [0] * (HOSTS - 1))
