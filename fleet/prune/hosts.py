@@ -1,5 +1,6 @@
 """Reading a host for a prune, and taking away there what its plan says. Nothing is ever forced."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -58,7 +59,8 @@ def read(session: Session, known: Mapping[str, Release]) -> HostFacts:
 def _sizes(paths: Mapping[str, str], session: Session, client: docker.DockerClient) -> dict[str, int]:
     """Bytes of volumes by name. Whoever may not look into them asks the engine, where it can tell of volumes alone.
 
-    Before API 1.42 (Docker 23) it walks through every image and container for that, which takes minutes.
+    Before API 1.42 (Docker 23) it walks through every image and container for that, which takes minutes. What cannot be
+    seen, or not in time, is left out: without a size nothing goes by its size.
     """
     if not paths:
         return {}
@@ -68,7 +70,8 @@ def _sizes(paths: Mapping[str, str], session: Session, client: docker.DockerClie
         return {name: found[path] for name, path in paths.items() if path in found}
     if tuple(map(int, client.api.api_version.split("."))) < (1, 42):
         return {}
-    with engine_errors(session, "looking at the sizes of volumes"):
+    answer = {}
+    with contextlib.suppress(HostError), engine_errors(session, "looking at the sizes of volumes"):
         # docker-py's own df() has no such parameter.
         url = f"{client.api.base_url}/v{client.api.api_version}/system/df"
         answer = client.api.get(url, params={"type": "volume"}).json()

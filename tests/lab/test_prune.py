@@ -264,6 +264,17 @@ def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_t
     assert (code, [again["hosts"][host]["planned"] for host in HOSTS]) == (0, [[], []])
     assert {name: place["planned"] for name, place in again["places"].items() if place["planned"]} == {}
     assert {host: state(fleet, host) for host in HOSTS} == after
+    small = {"all": {"vars": {"fleet": {"retention": {"cache_volumes": "1kB"}}}}}
+    for host in HOSTS:  # as root and as somebody who has to ask the engine
+        everywhere = "/var/lib/docker/volumes/fleet-cache-*/_data"
+        fleet.sh(host, f"for place in {everywhere}; do head -c 5000 /dev/urandom > $place/kernels; done")
+    code, limited = fleet.wants("e", over=small).ask("prune", "--check")
+    assert code == 0
+    for host in HOSTS:
+        going = {one["what"].split("-")[2]: one["bytes"] for one in limited["hosts"][host]["planned"]}
+        assert pinned in going
+        assert serves["e"].rpartition(":")[2] not in going
+        assert min(going.values()) >= 5000
     told = fleet.wants("e").run("prune", "--check").stdout
     assert "nothing to remove" in told
     assert f"keep image {serves['a']}: pinned" in told

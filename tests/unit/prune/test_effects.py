@@ -15,7 +15,7 @@ from fleet.prune import builder, controller
 from fleet.prune.builder import RemoveBuilt
 from fleet.prune.controller import RemoveFile
 from fleet.prune.facts import PrunePlan, RemoveContainer, RemoveImage, RemoveVolume, Room
-from fleet.prune.hosts import PartlyError, carry_out
+from fleet.prune.hosts import PartlyError, _sizes, carry_out
 from fleet.seam import Bare
 from fleet.transport import Output
 
@@ -72,6 +72,29 @@ def test_a_name_that_went_to_another_image_meanwhile_stays(monkeypatch: pytest.M
     done = run(engine, monkeypatch, image("ours:1", "ours:1", "moved:1", "gone:1"))
     assert engine.gone == ["ours:1"]
     assert len(done) == 1
+
+
+def test_sizes_of_volumes_are_seen_by_root_and_asked_of_a_young_engine_by_others() -> None:
+    """An old engine would walk through everything for them, and one that does not answer fails no prune."""
+
+    def sizes(seen: str, version: str, answer: Any) -> dict[str, int]:
+        def get(_url: str, *, params: dict[str, str]) -> SimpleNamespace:
+            assert params == {"type": "volume"}
+            if isinstance(answer, Exception):
+                raise answer
+            return SimpleNamespace(json=lambda: answer)
+
+        session: Any = SimpleNamespace(script=lambda *_, **__: Output(0, seen, ""), host=SimpleNamespace(name="n1"))
+        client: Any = SimpleNamespace(api=SimpleNamespace(base_url="http://docker", api_version=version, get=get))
+        return _sizes({"a": "/v/a/_data", "b": "/v/b/_data"}, session, client)
+
+    told = {
+        "Volumes": [{"Name": "a", "UsageData": {"Size": 7}}, {"Name": "x", "UsageData": {"Size": 9}}, {"Name": "b"}]
+    }
+    assert sizes("8\t/v/a/_data\n", "1.45", told) == {"a": 8192}
+    assert sizes("", "1.45", told) == {"a": 7, "b": 0}
+    assert sizes("", "1.41", AssertionError()) == {}
+    assert sizes("", "1.45", docker.errors.APIError("busy")) == {}
 
 
 def test_a_failure_is_said_and_keeps_nothing_else_from_going(monkeypatch: pytest.MonkeyPatch) -> None:
