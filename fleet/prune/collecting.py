@@ -35,8 +35,6 @@ def collect(step: Collect, session: Scripted) -> tuple[Room, Room]:
 def _run(session: Scripted, text: str, *args: str) -> Answer:
     done = session.script(text, args=args, sudo=True, check=False)
     if done.exit_code:
-        said = done.stderr.strip().splitlines()
-        raise HostError(
-            session.host.name, f"the registry's garbage: {said[0] if said else 'it failed'}", tail=tuple(said[1:])
-        )
+        said = done.stderr.strip().splitlines() or ["what was doing it was ended there; the next prune puts it right"]
+        raise HostError(session.host.name, f"the registry's garbage: {said[0]}", tail=tuple(said[1:]))
     return done

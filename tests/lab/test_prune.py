@@ -280,20 +280,30 @@ def test_prune_leaves_what_is_needed_and_what_is_not_ours_and_then_has_nothing_t
     assert f"keep image {serves['a']}: pinned" in told
 
 
-# Waits for the registry's program to collect, holds it there, and says its and its shell's process.
-HOLD = """
-until pid=$(pgrep -f '^/usr/bin/docker-registry garbage-collect [^-]*$') && kill -STOP "$pid"; do sleep 0.02; done
-echo "$(ps -o ppid= -p $pid) $pid" > /run/held.new && mv /run/held.new /run/held
+# What starts the registry anew. With /run/hold it stays there once the registry refuses pushes, and says who is waiting.
+AGAIN = """#!/bin/sh
+service docker-registry stop
+while pgrep -x docker-registry; do sleep 0.1; done
+service docker-registry start
+grep -q readonly /etc/docker/registry/config.yml && [ -e /run/hold ] || exit 0
+echo "$PPID $$" > /run/held
+while [ -e /run/hold ]; do sleep 0.1; done
 """
+BY_AGAIN = {"all": {"vars": {"fleet": {"registry": {"collect": {"restart": ["/srv/again"]}}}}}}
 
 
-def takes_pushes(fleet: Fleet) -> bool:
-    with shelf(fleet) as client:
-        try:
-            client.put_record("somebody/else", "mine", b"somebody's", {})
-        except FleetError:
-            return False
+def held(fleet: Fleet) -> str:
+    return fleet.sh("registry", "cat /run/held 2>/dev/null || true")
+
+
+def refuses_pushes(client: ShelfClient) -> bool:
+    try:
+        client.put_record("somebody/else", "mine", b"somebody's", {})
+    except UnsupportedError:
         return True
+    except FleetError:  # it is just starting
+        return False
+    return False
 
 
 @pytest.mark.parametrize("killed", ["controller", "host"])
@@ -302,25 +312,27 @@ def test_a_collection_that_is_killed_leaves_a_registry_that_takes_pushes(fleet: 
     with shelf(fleet) as client:
         kept = min(tag for tag in client.tags("vllm-rocm") if tag.startswith("fleet-"))
         client.delete("somebody/else", client.put_record("somebody/else", killed, killed.encode() * 10**5, {}))
-        start = 'rm -f /run/held; setsid sh -c "$1" >/dev/null 2>&1 </dev/null &'
-        fleet.lab.node("registry").exec(("sh", "-c", start, "sh", HOLD))
+        program = fleet.lab.node("registry").root / "srv/again"
+        program.write_text(AGAIN)
+        program.chmod(0o755)
+        fleet.sh("registry", "rm -f /run/held; touch /run/hold")
         config = fleet.sh("registry", "cat /etc/docker/registry/config.yml")
-        with fleet.wants("e").start("prune") as run:
-            assert within(60, lambda: bool(fleet.sh("registry", "cat /run/held 2>/dev/null || true")))
-            with pytest.raises(UnsupportedError):
-                client.put_record("somebody/else", "mine", b"somebody's", {})
+        with fleet.wants("e", over=BY_AGAIN).start("prune") as run:
+            assert within(120, lambda: bool(held(fleet)) or run.poll() is not None)
+            assert held(fleet), run.communicate()
+            assert within(30, lambda: refuses_pushes(client))
             assert client.get_record("vllm-rocm", kept)
             if killed == "controller":
                 run.kill()
-                fleet.sh("registry", "read -r _ pid </run/held; kill -CONT $pid")
+                fleet.sh("registry", "rm /run/hold")
             else:
-                fleet.sh("registry", "kill -KILL $(cat /run/held)")
+                fleet.sh("registry", "kill -KILL $(cat /run/held); rm /run/hold")
                 assert run.wait(60) == 1
-                assert not takes_pushes(fleet)
-                assert fleet.wants("e").run("prune").returncode == 0
+                assert refuses_pushes(client)
+                assert fleet.wants("e", over=BY_AGAIN).run("prune").returncode == 0
         # Not asked by pushing: a push that the next start cuts off would look as if somebody still pushed.
         assert within(60, lambda: not fleet.sh("registry", "ls /var/lib/fleet"))
-        assert takes_pushes(fleet)
+        assert client.put_record("somebody/else", "mine", b"somebody's", {})
         assert client.get_record("vllm-rocm", kept)
     assert fleet.sh("registry", "ls /tmp") == ""
     assert fleet.sh("registry", "cat /etc/docker/registry/config.yml") == config
