@@ -51,12 +51,13 @@ def night(scene: Scene, canaries: tuple[str, ...], past: Sequence[Night], *, for
         if unended:  # one that came to no end, or that waited, has left something on its canaries
             restore(scene, standing)
         book.put(settled=not book.document.get("not_back"))
+        caught = _catch_up(scene)
     if decision.kind == plan.HELD:
         retain(scene.options, book)
-        book.end("held", decision.why)
+        book.end("held", f"{decision.why}{caught}")
         return 1
     if decision.kind == plan.KEPT:
-        return _keep(scene, decision)
+        return _keep(scene, decision, caught)
     carried = unended.document.get("pace") if unended else None
     with _undoing(scene, standing):
         with book.phase("build"):
@@ -172,14 +173,23 @@ def _undoing(scene: Scene, standing: plan.Standing) -> Iterator[None]:
         raise
 
 
-def _keep(scene: Scene, decision: plan.Decision) -> int:
-    """Nothing is new: hosts that were away get what is good, and the fleet has to be as it says and answer."""
-    book, options = scene.book, scene.options
+def _catch_up(scene: Scene) -> str:
+    """Hosts that were away when the last good release came get it in a night that brings no other; a clause of who did."""
+    book = scene.book
     owed = [name for name in book.document.get("owed", ()) if name in {host.name for host in scene.hosts}]
-    if owed:
-        with book.phase("catch up") as phase:
-            behind = catch_up(options, owed, str(scene.inventory.lock_path), book, phase)
-        scene.owes([name for name in book.document["owed"] if name not in owed or name in behind])
+    if not owed:
+        return ""
+    with book.phase("catch up") as phase:
+        scene.held.check()
+        behind = catch_up(scene.options, owed, str(scene.inventory.lock_path), book, phase)
+    scene.owes([name for name in book.document["owed"] if name not in owed or name in behind])
+    took = [name for name in owed if name not in behind]
+    return f"; {fold(took)} took up the last good release" if took else ""
+
+
+def _keep(scene: Scene, decision: plan.Decision, caught: str) -> int:
+    """Nothing is new: the fleet has to be as it says and answer."""
+    book, options = scene.book, scene.options
     with book.phase("verify") as phase:
         differs = strays(options)
         silent = {name: error.message for name, error in unanswered(options).items()}
@@ -189,9 +199,8 @@ def _keep(scene: Scene, decision: plan.Decision) -> int:
         words = ["differs from the last good release"] if differs else []
         words += ["does not answer as it should"] if silent else []
         retain(options, book)
-        book.end("drift", f"{decision.why}, and the fleet {' and '.join(words)}: invoke drift, invoke verify")
+        book.end("drift", f"{decision.why}, and the fleet {' and '.join(words)}: invoke drift, invoke verify{caught}")
         return 1
     retain(options, book)
-    caught = f"; {fold(owed)} took up the last good release" if owed else ""
     book.end("kept", f"{decision.why}; the fleet is as it should be{caught}")
     return 0
