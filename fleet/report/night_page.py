@@ -118,20 +118,20 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _images(images: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not images:
-        return []
-    rows = [
-        [
-            f"<code>{escape(str(one.get('before') or 'none'))}</code>",
-            f"<code>{escape(str(one['release']))}</code>",
-            f"<code>{escape(str(one.get('tag', '')))}</code>",
-            escape(size(int(one["bytes"]))),
-            escape(" ".join(str(one.get(name, "")) for name in ("base", "base_digest"))[:60]),
-            escape(str(one["why"])),
-        ]
-        for one in images
-    ]
-    return ["<h2>Releases</h2>", _table(("last good", "this night", "tag", "size", "base", "why"), rows)]
+    """One below the other: names with digests in them do not stand side by side."""
+    parts = ["<h2>Releases</h2>"] if images else []
+    for one in images:
+        names = (
+            ("last good", one.get("before") or "none"),
+            ("this night", one["release"]),
+            ("tag", one.get("tag", "")),
+        )
+        rows = [[name, f"<code>{escape(str(value))}</code>"] for name, value in names if value]
+        base = " ".join(str(one.get(name, "")) for name in ("base", "base_digest")).strip()
+        more = (("size", size(int(one["bytes"]))), ("base", base), ("why", str(one["why"])))
+        rows += [[name, escape(value)] for name, value in more if value]
+        parts.append(_table(("image", escape(str(one["image"]))), rows))
+    return parts
 
 
 def _smoke(smokes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -177,7 +177,8 @@ def _hosts(document: Mapping[str, Any]) -> list[str]:
             told = roll["hosts"].get(name, {})
             words = ": ".join(word for word in (told.get("outcome", ""), told.get("message", "")) if word)
             cells.append(escape(words))
-        cells.append(escape(str(left.get(name, ""))))
+        touched = any(cells[1:])
+        cells.append(escape(str(left.get(name, "" if touched else "nothing was done there"))))
         rows.append(cells)
     return ["<h2>Hosts</h2>", _table(("host", *(escape(str(one["name"])) for one in rolls), "left out"), rows)]
 
@@ -191,7 +192,9 @@ def _disks(pruned: Mapping[str, Any]) -> list[str]:
     for name, told in {**hosts, **places}.items():
         removed = [escape(f"{one['what']}: {one['why']}") for one in told.get("removed") or ()]
         rooms = [told.get(when) or {} for when in ("before", "after")]
-        disk = [size(room["used"]) if room else "" for room in rooms] + [size(rooms[1]["free"]) if rooms[1] else ""]
+        disk = [size(room["used"]) if room else "" for room in rooms] + [
+            size((rooms[1] or rooms[0])["free"]) if any(rooms) else ""
+        ]
         failed = escape(str((pruned.get("failed") or {}).get(name, "")))
         rows.append([escape(name), *disk, "<br>".join(removed) or "nothing", failed])
     notes = [f"<p>{escape(str(note))}</p>" for note in pruned.get("notes") or ()]
