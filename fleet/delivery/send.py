@@ -83,7 +83,7 @@ class Sender:
         """Complete one blob on the host; its checksum is looked at when it is loaded. Raises HostError, LinkError."""
         if staging.whole.get(parcel.digest) == parcel.size:
             return
-        if not parcel.path.is_file():
+        if not parcel.path.is_file() or parcel.path.stat().st_size != parcel.size:
             raise self.damaged(parcel)
         path = f"{directory}/sideload/blobs/{parcel.digest.removeprefix('sha256:')}"
         self.complete(path, parcel, staging.there(parcel.digest, parcel.size), sent)
