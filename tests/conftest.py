@@ -8,7 +8,9 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # So that what they assert is told with its values, as in the tests' own modules.
-pytest.register_assert_rewrite("tests.lab.faults", "tests.lab.rolls", "tests.lab.small")
+pytest.register_assert_rewrite(
+    "tests.lab.faults", "tests.lab.rolls", "tests.lab.small", "tests.lab.night_events", "tests.lab.night_promise"
+)
 
 # Workers take whole files in this order, so that no long one is begun last: longest first, the rest as they come.
 LONGEST = (

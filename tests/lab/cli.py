@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ class Controller:
 
     directory: Path
     inventories: tuple[Path, ...]
+    program: tuple[str, ...] = (str(FLEET),)  # what an operator types first
 
     def run(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -37,7 +38,7 @@ class Controller:
 
     def argv(self, *words: str) -> tuple[str, ...]:
         verb, *rest = words
-        return (str(FLEET), verb, *rest, *(word for path in self.inventories for word in ("--inventory", str(path))))
+        return (*self.program, verb, *rest, *(word for path in self.inventories for word in ("--inventory", str(path))))
 
     def ask(self, *words: str) -> tuple[int, Any]:
         """Exit code and the JSON document."""
@@ -47,4 +48,4 @@ class Controller:
 
     def over(self, path: Path) -> "Controller":
         """The same with one more inventory on top."""
-        return Controller(self.directory, (*self.inventories, path))
+        return replace(self, inventories=(*self.inventories, path))

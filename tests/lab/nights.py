@@ -1,13 +1,22 @@
-"""A small fleet with an upstream of its own, for nights: a real git repository, real builds of the stand-in, a registry."""
+"""A small fleet with an upstream of its own, for nights: a real git repository, real builds of the stand-in, a registry.
+
+The calendar alone is pretended: the first night was so many days ago, the last one is today's.
+"""
 
 import json
+import os
+import re
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleet.image.registry_shelf import ShelfClient
+from fleet.inventory import load
 from fleet.lab import Lab, NodeSpec
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI300X, REGISTRY, lab_name
@@ -23,7 +32,12 @@ NIGHTLY = """\
 """
 LAST = "ENV HIP_FORCE_DEV_KERNARG=1\n"  # a line of the stand-in's Dockerfile, in its last stage
 # Seconds for a token: so much that a busy machine changes tokens/s by little, and what is slow is slower by far.
-USUAL, SLOW = "ENV STANDIN_SLOW_TOKENS=0.1\n", "ENV STANDIN_SLOW_TOKENS=0.8\n"
+USUAL, SLOW = "ENV STANDIN_SLOW_TOKENS=0.02\n", "ENV STANDIN_SLOW_TOKENS=0.3\n"
+WEIGHT = 8  # MB of every build's own, which do not compress: what piles up is seen in bytes
+DAY = 86400.0
+LOGS = 3  # days that the controller keeps its journals and logs
+CACHE = "20MB"  # of the builder's build cache: what two builds leave there, beside their images
+DRIVER = Path(__file__).with_name("calendar_driver.py")
 
 
 @dataclass(frozen=True)
@@ -32,10 +46,31 @@ class Nights(Site):
 
     upstream: Path
 
+    def day(self, ago: int) -> None:
+        """Let it be so many days ago for every command to come."""
+        self._age()
+        self._calendar.write_text(f"{-ago * DAY}")
+
+    def _age(self) -> None:
+        """Files of this day are as old as its date; those of earlier days have got it already."""
+        if not (offset := float(self._calendar.read_text())):
+            return
+        for place in ("runs", "logs", "layouts"):
+            for path in (self.controller.directory / ".fleet" / place).rglob("*"):
+                when = path.lstat().st_mtime
+                if when > time.time() - DAY / 2:
+                    os.utime(path, (when + offset, when + offset), follow_symlinks=False)
+
+    @property
+    def _calendar(self) -> Path:
+        return self.folder / "calendar"
+
     def commit(self, said: str, *, last: str = "") -> str:
         """A commit whose Dockerfile has these lines in its last stage; its id."""
         path = self.upstream / "docker/Dockerfile.rocm"
         head = path.read_text(encoding="utf-8").partition(LAST)[0]
+        weight = f"ARG PAYLOAD_MB={WEIGHT}\nARG PAYLOAD_SEED={self.git('rev-parse', 'HEAD')}\n"
+        head = re.sub(r"ARG PAYLOAD_MB=.*\nARG PAYLOAD_SEED=.*\n", weight, head)
         path.write_text(
             f'{head}{LAST}{USUAL}{last}CMD ["/bin/bash"]\n\nFROM final AS vllm-openai\nENTRYPOINT ["vllm", "serve"]\n'
         )
@@ -57,9 +92,23 @@ class Nights(Site):
         assert json.loads((self.folder / "hooked.json").read_text())["id"] == report["id"], done.stderr
         return done.returncode, {**report, "told": done.stdout + done.stderr}
 
+    @property
+    def nights(self) -> list[Path]:
+        """Their directories, the oldest first."""
+        return sorted(path.parent for path in (self.controller.directory / ".fleet/nights").glob("*/report.json"))
+
     def reports(self) -> list[dict[str, Any]]:
-        paths = sorted((self.controller.directory / ".fleet/nights").glob("*/report.json"))
-        return [json.loads(path.read_text()) for path in paths]
+        return [json.loads((path / "report.json").read_text()) for path in self.nights]
+
+    def phases(self) -> list[str]:
+        return [phase["name"] for phase in self.reports()[-1]["phases"]]
+
+    @property
+    def lock(self) -> str:
+        path = next(self.folder.glob("*.lock.yaml"), None)
+        return path.read_text() if path else ""
+
+    # What there really is
 
     def running(self) -> list[str]:
         """The commits that the two hosts really run."""
@@ -73,13 +122,32 @@ class Nights(Site):
     def answers_on(self, host: str) -> bool:
         return answers(self.lab.topology.address(host))
 
-    def phases(self) -> list[str]:
-        return [phase["name"] for phase in self.reports()[-1]["phases"]]
+    def images(self, host: str) -> set[str]:
+        """The releases that lie there, by their local names; <none> for what has lost its name."""
+        listed = self.docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+        dangling = self.docker(host, "images", "--filter", "dangling=true", "--quiet").split()
+        return {one for one in listed if one.startswith("vllm-rocm:")} | {f"<none> {one}" for one in dangling}
 
-    @property
-    def lock(self) -> str:
-        path = next(self.folder.glob("*.lock.yaml"), None)
-        return path.read_text() if path else ""
+    def shelved(self) -> set[str]:
+        """The manifests in the registry, by their digests, without the records beside them."""
+        registry = load([str(path) for path in self.controller.inventories]).hosts[CANARY].settings.registry
+        assert registry is not None
+        with ShelfClient(registry) as client:
+            tags = [tag for tag in client.tags("vllm-rocm") if not tag.startswith("fleet-")]
+            return {client.digest("vllm-rocm", tag) for tag in tags}
+
+    def disk(self) -> dict[str, int]:
+        """Bytes of Docker's file systems, of the registry and of the controller's `.fleet`."""
+        used = {}
+        for name in (BUILDER.name, CANARY, OTHER):
+            stat = os.statvfs(self.lab.node(name).root / "var/lib/docker")
+            used[name] = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+        used[REGISTRY.name] = _bytes_below(self.lab.node(REGISTRY.name).root / "var/lib/registry")
+        return used | {"controller": _bytes_below(self.controller.directory / ".fleet")}
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
 
 
 @contextmanager
@@ -93,17 +161,20 @@ def night_site(word: str, folder: Path) -> Iterator[Nights]:
             ("git", "clone", "--quiet", "--branch", "main", str(lab.paths.source), str(upstream)), check=True
         )
         service = {"env": {"STANDIN_START_SECONDS": "0.3"}}
-        nightly = {"load": 0, "regression": "75%", "hook": ["sh", "-c", f"cat > {folder}/hooked.json"]}
+        nightly = {"load": 0, "regression": "85%", "hook": ["sh", "-c", f"cat > {folder}/hooked.json"]}
         source = {"repository": str(upstream), "ref": "main"}
-        fleet = {"image": {"source": source}, "nightly": nightly}
+        fleet = {"image": {"source": source}, "nightly": nightly, "retention": {"logs": LOGS, "cache": CACHE}}
         over = {
             "all": {"vars": {"fleet": fleet}, "children": {"gpu": {"vars": {"fleet": {"services": {"chat": service}}}}}}
         }
         (folder / "over.yaml").write_text(json.dumps(over))
+        (folder / "calendar").write_text("0")
         work = folder / "controller"
         (work / "playbooks").mkdir(parents=True)
         (work / "playbooks/deploy.yaml").write_text(BASIC)
         (work / "playbooks/nightly.yaml").write_text(NIGHTLY)
-        yield Nights(lab, Controller(work, (lab.inventory, folder / "over.yaml")), folder, upstream)
+        program = (sys.executable, "-P", str(DRIVER), str(folder / "calendar"))
+        controller = Controller(work, (lab.inventory, folder / "over.yaml"), program)
+        yield Nights(lab, controller, folder, upstream)
     finally:
         Lab.remove(name)

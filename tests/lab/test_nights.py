@@ -1,45 +1,40 @@
-"""A few nights of a small fleet: a real git repository, real builds of the stand-in, a registry and two hosts.
+"""Ten nights of a small fleet, a day apart, with all that happens to one: a real git repository, real builds of the stand-in,
+a registry and two hosts; the calendar alone is pretended. Then two ways to an image that those nights do not take.
 
 The tests of this module are one story and run in their order.
 """
 
 import json
-import os
-import signal
+import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from fleet.image.registry_api import RegistryClient
 from fleet.inventory import load
-from tests.lab.cli import Controller
-from tests.lab.nights import BUILDER, CANARY, NIGHTLY, OTHER, SLOW, Nights, night_site
-from tests.lab.rolls import within
+from tests.lab import night_events as events
+from tests.lab.night_events import Story, killed
+from tests.lab.night_promise import assert_bounded, assert_kept, assert_told
+from tests.lab.nights import CANARY, NIGHTLY, OTHER, night_site
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
-    with night_site("night", tmp_path_factory.mktemp("nights")) as made:
-        yield made
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with night_site("night", tmp_path_factory.mktemp("nights")) as site:
+        yield Story(site, 10, random.Random(1))  # noqa: S311  nothing is drawn
 
 
-def test_a_new_commit_is_built_proved_and_promoted(site: Nights) -> None:
-    first = site.commit("as it was")
-    assert site.controller.run("deploy").returncode == 0
-    assert site.running() == [first, first]
-    new = site.commit("one thing more")
-    code, report = site.night()
-    assert (code, report["result"]) == (0, "promoted"), report
-    assert site.running() == [new, new]
-    assert new in site.lock
+def test_night_1_a_new_commit_is_built_proved_and_promoted(story: Story) -> None:
+    """On hosts that serve nothing yet."""
+    story.play(events.new_commit)
+    (report,) = story.site.reports()
     assert report["canaries"] == [CANARY]
-    assert [one["replica"] for one in report["paces"]] == ["chat-0"]
     (image,) = report["images"]
-    assert image["tag"].endswith(f"-{new[:9]}-{image['key']}")
-    assert [one["subject"] for one in report["upstream"]] == ["one thing more"]
-    assert "one thing more" in (site.controller.directory / ".fleet/nights" / report["id"] / "report.html").read_text()
+    assert image["tag"] == f"{report['id'][:8]}-{story.good[:9]}-{image['key']}"
+    assert story.good in story.site.lock
     assert [one["rocm"] for one in report["smoke"]] == ["6.4.3-128"]
     assert {one["image"] for one in report["stages"]} == {"vllm-rocm"}
     assert "build_vllm" in {one["stage"] for one in report["stages"]}
@@ -47,115 +42,150 @@ def test_a_new_commit_is_built_proved_and_promoted(site: Nights) -> None:
     assert [phase["name"] for phase in report["phases"]][-1] == "prune"
 
 
-def test_a_night_without_a_commit_changes_nothing(site: Nights) -> None:
+def test_night_2_a_new_base_is_a_new_image_and_waits_for_promote_where_the_inventory_says_so(story: Story) -> None:
+    """The commit is the same, so what hosts run is told by their images."""
+
+    def waits(story: Story) -> None:
+        site = story.site
+        manual = site.over(json.dumps({"all": {"vars": {"fleet": {"nightly": {"promote": "manual"}}}}}))
+        before, lock = site.images(OTHER), site.lock
+        events.change_base(story)
+        done = manual.run("nightly")
+        assert done.returncode == 0, done.stderr
+        assert (site.images(OTHER), site.lock, site.phases()[-1]) == (before, lock, "prune")
+        assert before < site.images(CANARY)
+        done = manual.run("promote")
+        assert done.returncode == 0, done.stderr
+        assert site.images(OTHER) == site.images(CANARY)
+        assert manual.run("promote").returncode == 2
+
+    story.play(waits)
+    first, report = story.site.reports()
+    assert report["result"] == "promoted"
+    assert [one["replica"] for one in report["paces"]] == ["chat-0"]
+    assert (report["images"][0]["commit"], report["upstream"]) == (first["images"][0]["commit"], [])
+    assert story.site.running() == [story.good, story.good]
+
+
+def test_night_3_a_broken_build_touches_no_host_and_is_not_tried_again(story: Story) -> None:
+    site = story.site
     before, lock = [site.state_of(host) for host in (CANARY, OTHER)], site.lock
-    code, report = site.night()
-    assert (code, report["result"]) == (0, "kept"), report
+
+    def breaks(story: Story) -> None:
+        events.broken_build(story)
+        assert "build" in site.reports()[-1]["said"]
+        assert site.phases()[-2:] == ["restore", "prune"]
+        report = story.expect(1, "held")
+        assert "build" not in site.phases()
+        assert (site.phases()[-1], report["pruned"]["failed"]) == ("prune", {})
+        story.expect(1, "failed", "--force")
+
+    story.play(breaks)
     assert [site.state_of(host) for host in (CANARY, OTHER)] == before
     assert site.lock == lock
 
 
-def test_a_broken_build_touches_no_host_and_is_not_tried_again(site: Nights) -> None:
-    good, before, lock = site.running(), [site.state_of(host) for host in (CANARY, OTHER)], site.lock
-    site.commit("does not build", last="RUN echo nothing works && false\n")
-    code, report = site.night()
-    assert (code, report["result"]) == (1, "failed")
-    assert "nothing works" in report["said"] or "build" in report["said"]
-    assert site.phases()[-2:] == ["restore", "prune"]
-    code, report = site.night()
-    assert (code, report["result"]) == (1, "held")
-    assert "build" not in site.phases()
-    assert (site.phases()[-1], report["pruned"]["failed"]) == ("prune", {})
-    code, report = site.night("--force")
-    assert (code, report["result"]) == (1, "failed")
-    assert site.running() == good
-    assert [site.state_of(host) for host in (CANARY, OTHER)] == before
-    assert site.lock == lock
-
-
-def test_an_image_that_fails_on_the_canary_goes_no_further_and_the_canary_goes_back(site: Nights) -> None:
-    good, other, lock = site.running(), site.state_of(OTHER), site.lock
-    site.commit("answers nonsense", last="ENV STANDIN_GARBAGE=1\n")
-    code, report = site.night()
-    assert (code, report["result"]) == (1, "failed")
+def test_night_4_an_image_that_fails_on_the_canary_goes_no_further_and_the_canary_goes_back(story: Story) -> None:
+    other, lock = story.site.state_of(OTHER), story.site.lock
+    story.play(events.garbage)
+    report = story.site.reports()[-1]
     assert "the canary failed" in report["said"]
-    assert (site.phases()[-1], report["pruned"]["failed"]) == ("prune", {})
-    assert site.running() == good
-    site.commit("is slow", last=SLOW)
-    code, report = site.night()
-    assert (code, report["result"]) == (1, "failed")
-    assert "slower by more than 75%" in report["said"], report
-    assert site.running() == good
-    assert site.answers_on(CANARY)
-    assert site.state_of(OTHER) == other
-    assert site.lock == lock
+    assert (story.site.phases()[-1], report["pruned"]["failed"]) == ("prune", {})
+    assert story.site.answers_on(CANARY)
+    assert (story.site.state_of(OTHER), story.site.lock) == (other, lock)
 
 
-def test_a_killed_night_is_begun_again_and_two_at_once_are_refused(site: Nights) -> None:
-    (good, _), lock = site.running(), site.lock
-    new = site.commit("well again")
-    playbook = site.controller.directory / "playbooks/nightly.yaml"
-    playbook.write_text(NIGHTLY.replace("max_fail: 100%, min", "max_fail: 100%, serial: 1, pause: 10m, min"))
-    process = site.controller.start("nightly")
-    try:
-        assert within(250, lambda: "promote" in site.phases())  # and there it stands, before the second host
+def test_night_5_a_slow_image_goes_back_too_and_both_figures_are_told(story: Story) -> None:
+    other, lock = story.site.state_of(OTHER), story.site.lock
+    story.play(events.slow)
+    report = story.site.reports()[-1]
+    assert "slower by more than 85%" in report["said"]
+    assert "tokens/s, before" in report["said"]
+    assert story.site.answers_on(CANARY)
+    assert (story.site.state_of(OTHER), story.site.lock) == (other, lock)
+
+
+def test_night_6_a_registry_that_is_down_is_no_fault_of_the_commit(story: Story) -> None:
+    before, lock = [story.site.state_of(host) for host in (CANARY, OTHER)], story.site.lock
+    story.play(events.registry_down)
+    assert [story.site.state_of(host) for host in (CANARY, OTHER)] == before
+    assert story.site.lock == lock
+
+
+def test_night_7_a_host_whose_disk_is_full_is_left_behind_by_the_commit_of_the_night_before(story: Story) -> None:
+    waits = story.news
+    story.play(events.disk_full)
+    report = story.site.reports()[-1]
+    assert story.site.running()[0] == waits
+    assert OTHER in report["said"]
+    assert [one["subject"] for one in report["upstream"]] == [f"commit {number}" for number in (5, 4, 3, 2)]
+    assert "commit 5" in (story.site.nights[-1] / "report.html").read_text()
+
+
+def test_night_8_a_host_that_is_down_is_left_behind(story: Story) -> None:
+    story.play(events.node_down)
+    assert OTHER in story.site.reports()[-1]["said"]
+
+
+def test_night_9_without_a_commit_nothing_changes_but_on_the_host_that_was_left_behind(story: Story) -> None:
+    before, lock = story.site.state_of(CANARY), story.site.lock
+    story.play(events.no_commit)
+    assert (story.site.state_of(CANARY), story.site.lock) == (before, lock)
+
+
+def test_night_10_is_killed_twice_and_begun_again_and_two_at_once_are_refused(story: Story) -> None:
+    site = story.site
+    old, lock, playbook = story.good, site.lock, site.controller.directory / "playbooks/nightly.yaml"
+
+    def half() -> bool:
+        return site.running() == [new, old]
+
+    def refused() -> bool:
+        if not half():
+            return False
         second = site.controller.run("nightly")
         assert second.returncode == 1
         assert "another night is running here" in second.stderr
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        return True
+
+    def twice(story: Story) -> None:
+        killed(story, "canary")
+        assert site.lock == lock
+        playbook.write_text(NIGHTLY.replace("max_fail: 100%, min", "max_fail: 100%, serial: 1, pause: 10m, min"))
+        killed(story, "promote", refused)  # and there it stands, before the second host
         playbook.write_text(NIGHTLY)
-    assert site.lock == lock
-    killed = site.reports()[-1]
-    assert (killed["result"], site.running()) == ("", [new, good])
-    code, report = site.night()
-    assert (code, report["result"], report["continues"]) == (0, "promoted", killed["id"]), report
-    assert report["before"][CANARY] == killed["before"][CANARY]
-    assert site.running() == [new, new] != [good, good]
+        assert (site.lock, half()) == (lock, True)
+        first, second = site.reports()[-2:]
+        story.good = new
+        report = story.expect(0, "promoted")
+        assert [second["continues"], report["continues"]] == [first["id"], second["id"]]
+        assert report["before"] == first["before"]
+
+    new = story.commit()
+    story.play(twice)
     assert new in site.lock
 
 
-def test_a_canary_waits_for_promote_where_the_inventory_says_so(site: Nights) -> None:
-    (good, _), lock = site.running(), site.lock
-    manual = site.over(json.dumps({"all": {"vars": {"fleet": {"nightly": {"promote": "manual"}}}}}))
-    new = site.commit("waits")
-    done = manual.run("nightly")
-    assert done.returncode == 0, done.stderr
-    assert (site.running(), site.lock, site.phases()[-1]) == ([new, good], lock, "prune")
-    done = manual.run("promote")
-    assert done.returncode == 0, done.stderr
-    assert site.running() == [new, new]
-    assert new in site.lock
-    assert manual.run("promote").returncode == 2
-    assert site.reports()[-1]["result"] == "promoted"
+def test_after_ten_nights_hosts_builder_and_registry_have_what_retention_promises(story: Story) -> None:
+    assert_kept(story.site)
 
 
-def test_after_all_these_nights_there_is_only_what_retention_promises(site: Nights) -> None:
-    """Nine images were built; two were never well, and hosts, builder, registry and controller keep few."""
-    report = site.reports()[-1]
-    assert report["pruned"]["failed"] == {}
-    pruned = [one["pruned"]["places"].values() for one in site.reports() if "pruned" in one]
-    assert any(place["removed"] for places in pruned for place in places)
-    for host in (CANARY, OTHER):
-        releases = {
-            one for one in site.docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").split() if ":" in one
-        }
-        ours = {one for one in releases if one.startswith("vllm-rocm:")}
-        assert site.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0") in ours
-        assert len(ours) <= 4
-        removed = [step["what"] for step in report["pruned"]["hosts"][host]["removed"]]
-        assert all(words.startswith(("remove image vllm-rocm:", "remove volume fleet-cache-")) for words in removed)
-    built = site.docker(BUILDER.name, "images", "--format", "{{.Tag}}", "vllm-rocm").split()
-    assert 1 <= len([tag for tag in built if tag.startswith("build-")]) <= 4
-    code, document = site.controller.ask("prune", "--check")
-    assert (code, document["failed"]) == (0, {})
-    assert [place["planned"] for place in (*document["hosts"].values(), *document["places"].values())] == [
-        [] for _ in (*document["hosts"], *document["places"])
-    ]
+def test_after_ten_nights_there_is_a_report_of_every_one_and_a_page(story: Story) -> None:
+    ended = [report["result"] for report in story.site.reports() if report["result"]]
+    assert ended == [
+        "promoted", "promoted", "failed", "held", "failed", "failed", "failed", "failed",
+        "promoted", "promoted", "kept", "promoted",
+    ]  # fmt: skip
+    assert_told(story.site, 10)
 
 
-def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(site: Nights) -> None:
+def test_after_ten_nights_disks_hold_no_more_than_after_five(story: Story) -> None:
+    assert_bounded(story, 5)
+
+
+def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(story: Story) -> None:
+    site = story.site
+    site.day(0)
     made = [one["images"][0] for one in site.reports() if one["result"] == "promoted"]
     first, second = made[-2:]  # earlier ones are pruned
     registry = load([str(path) for path in site.controller.inventories]).hosts[CANARY].settings.registry
@@ -180,7 +210,8 @@ def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(site: Nights) -> No
         assert site.running() == [second["commit"], second["commit"]]
 
 
-def test_an_own_base_goes_into_the_registry_once_and_serves_the_next_commit(site: Nights) -> None:
+def test_an_own_base_goes_into_the_registry_once_and_serves_the_next_commit(story: Story) -> None:
+    site = story.site
     base = {"args": {"BASE_IMAGE": "rocm/vllm-dev:base"}}
     own = site.over(json.dumps({"all": {"vars": {"fleet": {"image": {"source": {"base": base}}}}}}))
     _, told = own.ask("build", "--check")
@@ -193,7 +224,7 @@ def test_an_own_base_goes_into_the_registry_once_and_serves_the_next_commit(site
 
     site.commit("with no part in the base")
     site.docker("builder", "image", "rm", "--force", pushed.split()[1])
-    second = Controller(site.folder / "second", own.inventories)
+    second = replace(own, directory=site.folder / "second")
     second.directory.mkdir()
     _, told = second.ask("build", "--update", "--check")
     assert "its base is unchanged" in str(told["notes"]), told
