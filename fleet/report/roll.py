@@ -34,14 +34,14 @@ def show_end(found: Mapping[str, Outcome], ended: str, serves: Mapping[str, Serv
         return
     console = terminal.err()
 
-    def say(colour: str, words: str, text: str) -> None:
-        console.print(f"[{colour}]{words}[/]{': ' if words else ''}{escape(text)}", soft_wrap=True)
+    def say(colour: str, words: str, text: str, mark: str = ": ") -> None:
+        console.print(f"[{colour}]{words}[/]{mark}{escape(text)}", soft_wrap=True)
 
     for services, names in _by(bad, lambda one: one.down).items():
-        say("bold white on red", "DOWN", f"{fold(names)}: {', '.join(services)} does not serve")
+        say("bold white on red", "DOWN", f"{fold(names)}: {', '.join(services)} does not serve", " ")
     for services, names in _by(bad, lambda one: one.unknown).items():
         text = f"{fold(names)}: lost in the middle of a change, so whether {', '.join(services)} serves is not known"
-        say("bold white on red", "NOT REACHED", f"{text}; by itself a host puts back what served before")
+        say("bold white on red", "NOT REACHED", f"{text}; by itself a host puts back what served before", " ")
     if ended:
         say("bold red", "ENDED EARLY", ended)
     told = {name: one.error for name, one in bad.items() if one.error and not isinstance(one.error, NotBegunError)}

@@ -72,7 +72,7 @@ def not_touched(outcomes: Iterable[Outcome]) -> None:
         time.sleep(SETTLED)
     for one in failed:
         if one.error is not None and not site_of(one).session.alive:
-            one.error = _gone(one, one.error.message)
+            one.error = _gone(one, one.error.message, one.error.hint)
 
 
 def _gone(outcome: Outcome, why: str, hint: str = "") -> UnreachableError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fleet.errors import HostError
+from fleet.errors import HostError, UnreachableError
 from fleet.rollout.looks import survey
 from fleet.rollout.run import Outcome, going, site_of
 from fleet.rollout.scene import Scene
@@ -40,4 +40,6 @@ def _with(outcome: Outcome, before: Outcome) -> Outcome:
     outcome.deeds += before.deeds
     outcome.findings += before.findings
     outcome.warnings += before.warnings
+    if before.site is not None and all(isinstance(one.error, UnreachableError) for one in (before, outcome)):
+        outcome.error = before.error  # how it was lost says more than that it is still away
     return outcome
