@@ -29,6 +29,7 @@ PROGRAMS = {
     "nsenter": "util-linux",
     "mount": "mount",
     "pkill": "procps",
+    "curl": "curl",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
