@@ -23,7 +23,7 @@ from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
 from fleet.report.units import size
 
-# $1 staging directory, $2 tag of the image in the builder's engine. Prints where the layout is, on a line of its own.
+# $1 staging directory, $2 tag of the image in the builder's engine, $3 TELL. Prints where the layout is, on a line of its own.
 # What a killed controller left is swept as soon as it is two days old.
 MAKE = r"""
 umask 077
@@ -33,19 +33,27 @@ made=
 trap '[ -n "$made" ] || rm -rf -- "$work"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 export TMPDIR=$work
-# What the image shows in the end is what counts, so it is asked as a container that is never started. A tar that finds
-# only some of the files says so and fails; those that it found are there.
+# What the image shows in the end is what counts, so it is asked as a container. Not by `docker export`: Docker 26.1 never
+# lets go of the layers of a container that was exported, and neither prune nor a restart of the engine finds them.
 mkdir "$work/told"
-box=$(docker create "$2" true) || exit 1
-docker export "$box" | tar -x -C "$work/told" --no-same-owner --wildcards 'app/versions.txt' 'opt/rocm*/.info/version' \
-  '*/vllm-*.dist-info/METADATA' 2>/dev/null
-docker rm "$box" >/dev/null || exit 1
+docker run --rm --network none --entrypoint python3 "$2" -c "$3" 2>/dev/null \
+  | tar -x -C "$work/told" --no-same-owner 2>/dev/null
 docker save -o "$work/image.tar" "$2" || exit 1
 skopeo copy "docker-archive:$work/image.tar" "oci:$work/layout:image" || exit 1
 skopeo inspect --config --raw "docker-archive:$work/image.tar" > "$work/before.json" || exit 1
 rm -f -- "$work/image.tar"
 made=1
 echo "fleet-work $work"
+"""
+# Run in the image: the files that tell of it, as a tar. An image without Python tells nothing.
+TELL = """
+import glob, os, sys, tarfile
+found = ["/app/versions.txt", *glob.glob("/opt/rocm*/.info/version")]
+for place in sys.path:
+    found += glob.glob(place + "/vllm-*.dist-info/METADATA")
+with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", dereference=True) as tar:
+    for path in filter(os.path.isfile, found):
+        tar.add(path)
 """
 TOLD = "fleet-work "
 LARGEST = 1 << 20  # bytes of a file that are read
@@ -118,7 +126,7 @@ class Straight:
         """A directory on the builder with `layout` and `before.json`, gone afterwards."""
         lines: list[str] = []
         self.on_line(f"making the layout of {tag} on {self.machine.name}")
-        code = self.machine.stream(("sh", "-c", MAKE, "sh", self.staging, tag), lines.append)
+        code = self.machine.stream(("sh", "-c", MAKE, "sh", self.staging, tag, TELL), lines.append)
         work = next((line.removeprefix(TOLD) for line in lines if line.startswith(TOLD)), "")
         if code or not work:
             said = lines[-1] if lines else "without a word"

@@ -18,7 +18,6 @@ from typing import Any
 from fleet.image.registry_shelf import ShelfClient
 from fleet.inventory import load
 from fleet.lab import Lab, NodeSpec
-from fleet.report.units import bytes_of
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI300X, REGISTRY, lab_name
 from tests.lab.rolls import BASIC, answers
@@ -138,16 +137,11 @@ class Nights(Site):
             return {client.digest("vllm-rocm", tag) for tag in tags}
 
     def disk(self) -> dict[str, int]:
-        """Bytes of the hosts' Docker file systems, of the registry's and of the controller's `.fleet`.
-
-        Of the builder what its engine knows to have, images and build cache: Docker 26.1 keeps some layers of neither.
-        """
+        """Bytes of Docker's file systems, of the registry and of the controller's `.fleet`."""
         used = {}
-        for name in (CANARY, OTHER):
+        for name in (BUILDER.name, CANARY, OTHER):
             stat = os.statvfs(self.lab.node(name).root / "var/lib/docker")
             used[name] = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-        sizes = self.docker(BUILDER.name, "system", "df", "--format", "{{.Size}}").split()
-        used[BUILDER.name] = sum(bytes_of(size) for size in sizes)
         used[REGISTRY.name] = _bytes_below(self.lab.node(REGISTRY.name).root / "var/lib/registry")
         return used | {"controller": _bytes_below(self.controller.directory / ".fleet")}
 

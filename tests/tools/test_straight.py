@@ -1,7 +1,9 @@
-"""The builder's part of a direct push, by a real shell and a real skopeo, with a docker that knows four commands."""
+"""The builder's part of a direct push, by a real shell and a real skopeo, with a docker that knows two commands."""
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.delivery.straight import Straight
+from fleet.delivery.straight import TELL, Straight
 from fleet.image.describe import Made
 from fleet.image.machine import NOTHING, Here
 from fleet.inventory.settings import Registry
@@ -19,9 +21,7 @@ from tests.tools.test_convert import docker_save
 DOCKER = """#!/bin/sh
 case $1 in
   save) cp "$SAVED" "$3" ;;
-  create) echo box1 ;;
-  export) cat "$EXPORTED" ;;
-  rm) echo "$2" >> "$REMOVED" ;;
+  run) echo "$@" > "$RAN"; cat "$EXPORTED" ;;
   *) exit 9 ;;
 esac
 """
@@ -77,7 +77,7 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
     monkeypatch.setenv("SAVED", str(docker_save(tmp_path / "saved.tar", {"Env": ["PYTORCH_ROCM_ARCH=gfx942"]})))
     monkeypatch.setenv("EXPORTED", str(exported))
-    monkeypatch.setenv("REMOVED", str(tmp_path / "removed"))
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     return tmp_path / "staging"
 
 
@@ -108,7 +108,7 @@ def test_a_push_that_fails_leaves_nothing_on_the_builder(staging: Path, tmp_path
     assert straight(Builder(), staging, notes).bring("vllm:build-1", "vllm", MADE, tmp_path / "layouts") is None
     assert "could not push vllm:" in notes[0]
     assert list(staging.iterdir()) == []
-    assert (tmp_path / "removed").read_text() == "box1\n"
+    assert (tmp_path / "ran").read_text().startswith("run --rm --network none --entrypoint python3 vllm:build-1 -c")
 
 
 def test_a_release_is_told_by_the_images_own_files(
@@ -124,3 +124,14 @@ def test_a_release_is_told_by_the_images_own_files(
     assert pushed
     assert "straight to 127.0.0.1:9" in notes[0]
     assert list(staging.iterdir()) == []
+
+
+def test_the_image_is_asked_for_the_files_that_tell_of_it_by_its_own_python(tmp_path: Path) -> None:
+    about = tmp_path / "vllm-0.12.0.dist-info/METADATA"
+    about.parent.mkdir()
+    about.write_text("Version: 0.12.0\n")
+    done = subprocess.run(
+        (sys.executable, "-c", TELL), env={"PYTHONPATH": str(tmp_path)}, capture_output=True, check=True
+    )
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        assert str(about).lstrip("/") in tar.getnames()
