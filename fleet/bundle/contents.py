@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet.bundle.check import Bundle
 from fleet.bundle.have import STORE, Have
 from fleet.bundle.images import disagreeing
-from fleet.bundle.manifest import LAYOUT, Manifest, blob_entry_path
+from fleet.bundle.manifest import Manifest, blob_entry_path
 from fleet.bundle.site import models_of
 from fleet.bundle.small import content
 from fleet.errors import FleetError, InputError
@@ -91,8 +91,8 @@ def memos(bundle: Bundle) -> dict[str, str]:
 
 def carried(manifest: Manifest) -> frozenset[str]:
     """The digests of the blobs that are in a bundle."""
-    digests = (f"sha256:{one.sha256}" for one in manifest.files if one.path.startswith(f"{LAYOUT}/blobs/"))
-    return frozenset(digest for digest in digests if manifest.entry(blob_entry_path(digest)))
+    named = ((f"sha256:{one.sha256}", one.path) for one in manifest.files)
+    return frozenset(digest for digest, path in named if path == blob_entry_path(digest))
 
 
 def left_out(manifest: Manifest, releases: Sequence[Release], store: Collection[str]) -> dict[str, frozenset[str]]:

@@ -39,7 +39,8 @@ def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store
     known_keys, releases = memos(bundle), distinct(found)
     spoilt = spoilt_blobs(store, releases, moving)
     _only_here(bundle, store, spoilt)
-    new = tuple(one for one in _blobs(bundle) if f"sha256:{one.sha256}" in spoilt or one in new_blobs(bundle, store))
+    sound = store.digests() - spoilt
+    new = tuple(one for one in _blobs(bundle) if f"sha256:{one.sha256}" not in sound)
     _room(store, new)
     with moving("store", f"load {bundle.path}", sum(one.size for one in new)) as at:
         done = 0
@@ -139,7 +140,7 @@ def _adopt(store: SiteStore, cache: Store, release: Release) -> None:
 def _as_in_store(store: SiteStore, cache: Store, release: Release, present: Sequence[str]) -> bool:
     """Is a layout there that has these blobs, and none that was written anew in the store since?"""
     layout = cache.layout_path(release)
-    if cache.layout(release) is None and cache.partial(release) is None:
+    if cache.partial(release) is None:
         return False
     for digest in present:
         try:

@@ -22,9 +22,7 @@ class Wanted:
     diff_ids: tuple[str, ...]
     layer_sizes: tuple[int, ...]  # compressed bytes, as they lie in the layout
     layer_digests: tuple[str, ...] = ()  # of the same
-    left_out: frozenset[str] = (
-        frozenset()
-    )  # digests of layers that nobody can send: a bundle counts on the hosts for them
+    left_out: frozenset[str] = frozenset()  # digests of layers that a bundle counts on the hosts for
 
     @property
     def digests(self) -> tuple[str, str]:

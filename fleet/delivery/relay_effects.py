@@ -44,8 +44,7 @@ def fill(step: Fill, way: Way) -> Way:
     if way.layout is None:
         raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
     image = way.layout(step.name)
-    absent = [one.digest for one in image.layers if not image.blob_path(one).is_file()]
-    if absent:
+    if absent := image.absent(image.layers):
         raise HostError(way.host, f"could not {step.what}: {', '.join(absent)} is not here: the bundle left it out")
     blobs = {blob.digest: blob for blob in image.blobs}.values()
     parcels = tuple(Parcel(one.digest, one.size, image.blob_path(one)) for one in blobs)

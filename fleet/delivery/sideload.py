@@ -71,8 +71,7 @@ def _stage_and_load(
     image: LayoutImage, step: Load, layers: Sequence[Blob], way: Way, sent: Sent
 ) -> tuple[Staging, str]:
     """Stage these layers and let the engine load them with the others; its complaint, empty when it had none."""
-    absent = [one.digest for one in layers if not image.blob_path(one).is_file()]
-    if absent:
+    if absent := image.absent(layers):
         message = f"{', '.join(absent)} is not in the layout here: it is damaged, or a bundle left the layer out"
         raise HostError(way.host, message, hint="bring a full bundle, or one --since a fresh bundle.have")
     parcels = [Parcel(one.digest, one.size, image.blob_path(one)) for one in layers]

@@ -52,6 +52,10 @@ class LayoutImage:
     def blob_path(self, blob: Blob) -> Path:
         return blob_path(self.path, blob.digest)
 
+    def absent(self, layers: Sequence[Blob]) -> tuple[str, ...]:
+        """The digests of these layers that are not in the layout: a bundle may have left them out."""
+        return tuple(one.digest for one in layers if not self.blob_path(one).is_file())
+
 
 def blob_path(layout: Path, digest: str) -> Path:
     """Where a blob lies. Raises FleetError for anything but sha256, so that no digest can name another path."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.image.layout import blob_path, read
+from fleet.image.layout import LayoutImage, read
 from fleet.image.release import Release, dumps, loads
 
 
@@ -23,21 +23,13 @@ class Store:
 
     def layout(self, release: Release) -> Path | None:
         """The release's layout, if it is here with all its layers, and its manifest and config are whole."""
-        path = self.partial(release)
-        return path if path is not None and not self.absent(release) else None
+        image = self._image(release)
+        return image.path if image is not None and not image.absent(image.layers) else None
 
     def partial(self, release: Release) -> Path | None:
         """The same, though layers may be missing: a bundle left them out, because the hosts hold them."""
-        path = self.layout_path(release)
-        try:
-            return path if read(path).manifest.digest == release.manifest_digest else None
-        except FleetError:
-            return None
-
-    def absent(self, release: Release) -> frozenset[str]:
-        """The digests of the release's layers that are not in its layout here."""
-        path = self.layout_path(release)
-        return frozenset(digest for digest in release.layer_digests if not blob_path(path, digest).is_file())
+        image = self._image(release)
+        return image.path if image is not None else None
 
     def layout_path(self, release: Release) -> Path:
         return self.root / "layouts" / release.id
@@ -84,6 +76,13 @@ class Store:
 
     def log(self, name: str) -> Path:
         return self.root / "logs" / f"{name}.log"
+
+    def _image(self, release: Release) -> LayoutImage | None:
+        try:
+            image = read(self.layout_path(release))
+        except FleetError:
+            return None
+        return image if image.manifest.digest == release.manifest_digest else None
 
     def _record(self, key: str) -> Path:
         return self.root / "releases" / f"{key}.json"

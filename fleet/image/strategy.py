@@ -161,9 +161,7 @@ def _prebuilt(image: Image, known: Known) -> Iterator[Row]:
         yield "registry", "not asked, for it cannot be taken", UNKNOWN
         return
     yield "registry", told.problem or f"has {told.reference}", OUT if told.problem else FITS
-    if not told.problem:
-        yield _gfx(image.gfx or told.gfx, known.gfx)
-        yield _rocm(image.rocm or told.rocm, known)
+    yield from _as_told(image, told, known)
     if known.sideloaded:
         evidence = f"{fold(known.sideloaded)}: this controller fetches it and brings it over SSH"
         yield "hosts that pull nothing", evidence, OUT if told.problem else FITS
@@ -179,9 +177,7 @@ def _source(image: Image, known: Known) -> Iterator[Row]:
         yield "base image", "not asked, because something cheaper fits", UNKNOWN
         return
     yield "base image", told.problem or told.reference, UNKNOWN if told.problem else FITS
-    if not told.problem:
-        yield _gfx(image.gfx or told.gfx, known.gfx)
-        yield _rocm(image.rocm or told.rocm, known)
+    yield from _as_told(image, told, known)
 
 
 def _own_base(image: Image, known: Known) -> Iterator[Row]:
@@ -203,6 +199,13 @@ def _own_base(image: Image, known: Known) -> Iterator[Row]:
     else:
         yield _gfx(told.gfx, known.gfx)
     yield _rocm(told.rocm or image.rocm, known)
+
+
+def _as_told(image: Image, told: Told, known: Known) -> Iterator[Row]:
+    """What an image says of itself, unless the inventory says it; nothing of one that could not be asked."""
+    if not told.problem:
+        yield _gfx(image.gfx or told.gfx, known.gfx)
+        yield _rocm(image.rocm or told.rocm, known)
 
 
 def _targets(image: Image, known: Known) -> Iterator[Row]:

@@ -1,6 +1,8 @@
 """A controller with a source of models and one host's models_dir, over the in-process server."""
 
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from fleet.models.plan import Keep, Plan, plan_models
 from fleet.models.resolve import Origin, Resolved, resolve
 from fleet.models.source import Here, find, measure, read
 from fleet.transport import Session
+from tests.ssh.sshd import Sshd
 
 MIB = 1 << 20
 NAME = "org/tiny"
@@ -25,6 +28,23 @@ Connect = Callable[[], Session]
 
 def noise(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)  # noqa: S311  only bytes that do not compress
+
+
+@contextmanager
+def cut_under_way(site: "Site", sshd: Sshd) -> Iterator[None]:
+    """The host's links are cut once more than a MiB of a file has arrived there."""
+    blobs = site.models / ".fleet/blobs"
+
+    def cut() -> None:
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not any(one.stat().st_size > MIB for one in blobs.glob("*.part")):
+            time.sleep(0.001)
+        sshd.cut()
+
+    watcher = threading.Thread(target=cut)
+    watcher.start()
+    yield
+    watcher.join()
 
 
 def shards(release: int, *, count: int = 4, size: int = MIB) -> dict[str, bytes]:

@@ -3,8 +3,6 @@
 import datetime as dt
 import hashlib
 import shutil
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from fleet.transport import Connector
 from tests.hub import Hub as Server
 from tests.hub import hub
 from tests.ssh.conftest import Keys
-from tests.ssh.model_site import MIB, NAME, Connect, Site, kinds, noise, shards
+from tests.ssh.model_site import MIB, NAME, Connect, Site, cut_under_way, kinds, noise, shards
 from tests.ssh.sshd import Sshd
 
 TOKEN = "hf_abcDEF123"
@@ -229,18 +227,8 @@ def test_a_link_to_the_host_that_is_cut_ends_its_curl_and_the_download_goes_on(s
         server.rate = 4 * MIB
         way = site.way(sideload=Sideload(stall=5))
         way = replace(way, renew=lambda: replace(way, session=site.connect()))
-        blobs = site.models / ".fleet/blobs"
-
-        def cut() -> None:
-            until = time.monotonic() + 30
-            while time.monotonic() < until and not any(one.stat().st_size > MIB for one in blobs.glob("*.part")):
-                time.sleep(0.001)
-            sshd.cut()
-
-        watcher = threading.Thread(target=cut)
-        watcher.start()
-        site.bring(source(site, server), way=way)
-        watcher.join()
+        with cut_under_way(site, sshd):
+            site.bring(source(site, server), way=way)
         assert any("going on over a new connection" in line for line in site.said)
         assert site.holds(server.files)
         assert server.sent < 10 * MIB

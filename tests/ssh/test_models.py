@@ -22,7 +22,7 @@ from fleet.models.look import look
 from fleet.models.plan import Adopt, Bring, Keep, Retire, Switch
 from fleet.transport import Connector
 from tests.ssh.conftest import Keys
-from tests.ssh.model_site import MIB, NAME, Connect, Site, kinds, noise, shards
+from tests.ssh.model_site import MIB, NAME, Connect, Site, cut_under_way, kinds, noise, shards
 from tests.ssh.sshd import Sshd
 
 TWICE = 4 * MIB
@@ -147,18 +147,8 @@ def test_a_cut_link_is_made_anew_in_the_same_push(site: Site, sshd: Sshd) -> Non
     here = site.source(files)
     way = site.way(throttle=Throttle(40 * MIB))
     way = replace(way, renew=lambda: replace(way, session=site.connect()))
-    blobs = site.models / ".fleet/blobs"
-
-    def cut() -> None:
-        until = time.monotonic() + 30
-        while time.monotonic() < until and not any(one.stat().st_size > MIB for one in blobs.glob("*.part")):
-            time.sleep(0.001)
-        sshd.cut()
-
-    watcher = threading.Thread(target=cut)
-    watcher.start()
-    site.push(here, way=way)
-    watcher.join()
+    with cut_under_way(site, sshd):
+        site.push(here, way=way)
     assert any("going on over a new connection" in line for line in site.said)
     assert site.holds(files)
 
