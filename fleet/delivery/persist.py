@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fleet.delivery import scripts
-from fleet.delivery.send import LARGE, LinkError, Parcel, Sent
+from fleet.delivery.send import LARGE, LinkError, Parcel, Sender, Sent
 from fleet.delivery.staging import Staging
 from fleet.delivery.way import Way
 from fleet.errors import HostError
@@ -19,6 +19,8 @@ TRIES = 5  # connections in a row over which nothing moved
 SPARE = 64 << 20  # bytes that staging leaves free
 
 Try = Callable[[Way, Sent, bool], None]  # one try over one connection; the last word says that it is not the first
+
+Send = Callable[[Sender, str, Parcel, Staging, Sent], None]  # directory, parcel, what is staged
 
 
 class Move(Protocol):
@@ -80,10 +82,11 @@ def stage(
     way: Way,
     sent: Sent,
     ready: Callable[[Staging], None] = lambda _staging: None,
+    send: Send = Sender.send,
 ) -> Staging:
     """Bring what is missing of these blobs into the staging directory; `ready` hears of it before the first byte.
 
-    `config` (hex) and `name` are what it is for: an image, or a model.
+    `config` (hex) and `name` are what it is for: an image, or a model. `send` completes one of them.
     """
     sender = way.sender
     staging = sender.look(way.staging_dir)
@@ -95,7 +98,7 @@ def stage(
         staging = sender.look(way.staging_dir)
     ready(staging)
     for parcel in parcels:
-        sender.send(staging.directory, parcel, staging, sent)
+        send(sender, staging.directory, parcel, staging, sent)
     return staging
 
 

@@ -11,10 +11,10 @@ import re
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from fleet.delivery.scripts import MARK
-from fleet.delivery.send import Parcel
+from fleet.delivery.send import Parcel, Sender, Sent
 from fleet.delivery.staging import Staging
 from fleet.inventory.settings import Registry
 
@@ -58,9 +58,24 @@ class Fill:
         return f"fill the relay's store with {self.name}"
 
 
+class Courier(Protocol):
+    """Brings a relay parcels that do not lie here. `done` hears of those that its store has."""
+
+    def bring(self, sender: Sender, path: str, parcel: Parcel, have: int, sent: Sent) -> None:
+        """Complete the blob at `path` on the host, of whose part `have` bytes came before. Raises HostError, LinkError."""
+
+    def blame(self, sender: Sender, directory: str, parcel: Parcel) -> None:
+        """One of what was brought was wrong: forget what of this one lies in `directory` of the host as a part, and here."""
+
+    def done(self, parcels: tuple[Parcel, ...]) -> None: ...
+
+
 @dataclass(frozen=True)
 class FillModel:
-    """The same with files of a model. `key` (hex) is what the staging directory knows them by."""
+    """The same with files of a model. `key` (hex) is what the staging directory knows them by.
+
+    Without a `courier` the files lie here and are sent.
+    """
 
     name: str
     key: str
@@ -68,6 +83,7 @@ class FillModel:
     size: int
     why: str
     way: str
+    courier: Courier | None = None
     changes = True
 
     @property

@@ -14,6 +14,7 @@ from fleet.delivery.relay import (
     CONTAINER,
     LABEL,
     MODELS,
+    Courier,
     Distrust,
     Fill,
     FillModel,
@@ -25,7 +26,7 @@ from fleet.delivery.relay import (
     parse,
 )
 from fleet.delivery.send import Parcel, Sender, Sent
-from fleet.delivery.staging import Staging, hexes
+from fleet.delivery.staging import Staging, blobs_of, hexes
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 
@@ -54,12 +55,12 @@ def fill(step: Fill, way: Way) -> Way:
 
 
 def fill_model(step: FillModel, way: Way) -> Way:
-    """Send what the store lacks of a model's files; the rest as above."""
+    """Send what the store lacks of a model's files, or have it brought; the rest as above."""
 
     def changed(parcel: Parcel) -> HostError:
         return HostError(way.host, f"{parcel.path} is not any more what it was when this began", hint="run it again")
 
-    freight = _Freight(f"model {step.name}", MODELS, step.key, step.parcels, changed)
+    freight = _Freight(f"model {step.name}", MODELS, step.key, step.parcels, changed, courier=step.courier)
     return persist(step, step.what, way, lambda way, sent, _again: _fill(freight, way, sent))
 
 
@@ -76,6 +77,14 @@ class _Freight:
     parcels: tuple[Parcel, ...]
     damaged: Callable[[Parcel], HostError]
     manifest: str = ""
+    courier: Courier | None = None
+
+    def send(self, sender: Sender, directory: str, parcel: Parcel, staging: Staging, sent: Sent) -> None:
+        if self.courier is None:
+            sender.send(directory, parcel, staging, sent)
+        elif staging.whole.get(parcel.digest) != parcel.size:
+            path = f"{blobs_of(directory)}/{parcel.digest.removeprefix('sha256:')}"
+            self.courier.bring(sender, path, parcel, staging.there(parcel.digest, parcel.size), sent)
 
 
 def _fill(freight: _Freight, way: Way, sent: Sent) -> None:
@@ -84,21 +93,25 @@ def _fill(freight: _Freight, way: Way, sent: Sent) -> None:
         place = sender.look(way.staging_dir)
         known = parse(sender.command(relay_scripts.GROUND, place.directory).splitlines(), place, left=False).blobs
         missing = [one for one in freight.parcels if known.get(one.digest) != one.size]
-        for parcel in missing:
+        for parcel in missing if freight.courier is None else ():
             if not parcel.path.is_file() or parcel.path.stat().st_size != parcel.size:
                 raise freight.damaged(parcel)
-        staging = stage(freight.config, freight.name, missing, way, sent) if missing else place
+        staging = stage(freight.config, freight.name, missing, way, sent, send=freight.send) if missing else place
         names = hexes([one.digest for one in freight.parcels])
         args = (staging.directory, freight.repository, freight.manifest)
         words = io.BytesIO("".join(f"{name}\n" for name in names).encode())
         code, _, complaint = sender.run(relay_scripts.LINK, args, words, CHECK)
         if not code:
             sender.command(scripts.END, staging.directory, minutes(way), "", freight.config)
+            if freight.courier is not None:
+                freight.courier.done(freight.parcels)
             return
         if code != scripts.WRONG:
             raise HostError(way.host, complaint or f"the store could not be written (exit {code})")
         for parcel in missing:
-            if not sender.right(parcel):
+            if freight.courier is not None:
+                freight.courier.blame(sender, blobs_of(staging.directory), parcel)
+            elif not sender.right(parcel):
                 raise freight.damaged(parcel)
         way.say(f"{freight.name}: a blob is damaged on the host; sending what is wrong of it again")
     raise HostError(way.host, "a blob arrived damaged twice", hint="does the disk of the staging directory fail?")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from fleet.delivery import scripts
-from fleet.delivery.staging import BLOCK, Staging, parse, right_prefix
+from fleet.delivery.staging import BLOCK, Staging, blobs_of, parse, right_prefix
 from fleet.delivery.throttle import Throttle
 from fleet.errors import HostError
 from fleet.transport import Session
@@ -85,7 +85,7 @@ class Sender:
             return
         if not parcel.path.is_file() or parcel.path.stat().st_size != parcel.size:
             raise self.damaged(parcel)
-        path = f"{directory}/sideload/blobs/{parcel.digest.removeprefix('sha256:')}"
+        path = f"{blobs_of(directory)}/{parcel.digest.removeprefix('sha256:')}"
         self.complete(path, parcel, staging.there(parcel.digest, parcel.size), sent)
 
     def complete(self, path: str, parcel: Parcel, have: int, sent: Sent) -> None:

@@ -94,5 +94,10 @@ def right_prefix(size: int, same: Callable[[int], bool]) -> int:
     return low * BLOCK
 
 
+def blobs_of(directory: str) -> str:
+    """Where a staging directory has its blobs."""
+    return f"{directory}/sideload/blobs"
+
+
 def hexes(digests: Sequence[str]) -> tuple[str, ...]:
     return tuple(digest.removeprefix("sha256:") for digest in digests)

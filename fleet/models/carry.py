@@ -88,7 +88,7 @@ class ByCurl:
     words: str
 
     def carry(self, way: Way, file: File, ground: Ground, sent: Sent) -> None:
-        download(way, file, blob(ground, file), self.address(file), ground.staged(file), sent)
+        download(way.sender, file, blob(ground, file), self.address(file), ground.staged(file), sent)
 
     def blame(self, way: Way, file: File, ground: Ground) -> None:
         forget(way, file, ground)
@@ -147,4 +147,4 @@ def copy(way: Way, file: File, path: str, ground: Ground, sent: Sent) -> None:
 
 
 def forget(way: Way, file: File, ground: Ground) -> None:
-    way.sender.command(scripts.FORGET, ground.directory, file.sha256)
+    way.sender.command(scripts.FORGET, f"{ground.directory}/.fleet/blobs", file.sha256)

@@ -118,9 +118,9 @@ touch -r "$2" -- "$part" && mv -f -- "$part" "$1"
 """
 )
 
-# $1 models_dir, then blobs (hex): what came of them is forgotten.
+# $1 a directory of blobs, then blobs (hex): what came of them is forgotten.
 FORGET = r"""
-cd -- "$1/.fleet/blobs" || exit 0
+cd -- "$1" || exit 0
 shift
 for hex; do rm -f -- "$hex.part"; done
 """

@@ -2,12 +2,12 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO, Protocol
 
 from fleet import awake
-from fleet.delivery.send import Sender, Sent
-from fleet.delivery.way import Way
+from fleet.delivery.send import Sent
 from fleet.errors import HostError
 from fleet.models import carry_scripts as scripts
 from fleet.models.content import File
@@ -35,6 +35,30 @@ class Address:
     refused: Callable[[int], str] = lambda _status: ""
 
 
+class Runner(Protocol):
+    """Where curl runs: a host, or this controller. `stall` is in seconds in which nothing moves."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def stall(self) -> float: ...
+
+    @property
+    def say(self) -> Callable[[str], None]: ...
+
+    def run(
+        self,
+        script: str,
+        args: Sequence[str],
+        stdin: BinaryIO | None,
+        timeout: float | None,
+        /,
+        *,
+        heard: Callable[[bytes], object] = ...,
+    ) -> tuple[int, str, str]: ...
+
+
 class Growth:
     """Takes what a script tells of its part, and passes on by how much that grew."""
 
@@ -54,42 +78,39 @@ class Growth:
         self.at = size
 
 
-def download(way: Way, file: File, path: str, address: Address, have: int, sent: Sent) -> None:
+def download(by: Runner, file: File, path: str, address: Address, have: int, sent: Sent) -> None:
     """Complete a blob at `path` on the host. Raises HostError, LinkError for the connection to the host."""
     growth, tries, pause = Growth(have, sent), 0, PAUSE
-    stall = way.sideload.stall
-    args = (path, str(file.size), address.url, address.token_file, f"{stall:.0f}", address.ca)
+    args = (path, str(file.size), address.url, address.token_file, f"{by.stall:.0f}", address.ca)
     while True:
         before = growth.at
         settings = io.BytesIO(address.settings.encode())
-        code, said, complaint = way.sender.run(
-            scripts.DOWNLOAD, args, settings, stall + way.sender.stall, heard=growth.hear
-        )
+        code, said, complaint = by.run(scripts.DOWNLOAD, args, settings, 2 * by.stall, heard=growth.hear)
         if not code:
             growth.reached(file.size)
             return
         status = _status(said)
         why = _why(code, status, complaint)
         if code != scripts.FAILED or (400 <= status < 500 and status not in (408, 416, 429)):
-            raise HostError(way.host, f"{address.url}: {why}", hint=_hint(code, status, address))
+            raise HostError(by.host, f"{address.url}: {why}", hint=_hint(code, status, address))
         tries = 1 if growth.at > before else tries + 1
         if tries >= address.tries:
             hint = address.refused(status) or "the host keeps what came: the same command goes on from there"
-            raise HostError(way.host, f"{address.url}: {why}", hint=hint)
-        way.say(f"{file.path}: {why}; going on")
+            raise HostError(by.host, f"{address.url}: {why}", hint=hint)
+        by.say(f"{file.path}: {why}; going on")
         pause = PAUSE if growth.at > before else pause * 2
         awake.sleep(pause)
 
 
-def fetch(sender: Sender, address: Address) -> bytes:
+def fetch(by: Runner, address: Address) -> bytes:
     """The body of a short answer. Raises HostError, LinkError."""
     args = (address.url, address.token_file)
-    code, said, complaint = sender.run(scripts.FETCH, args, io.BytesIO(address.settings.encode()), FETCH)
+    code, said, complaint = by.run(scripts.FETCH, args, io.BytesIO(address.settings.encode()), FETCH)
     body, _, status = base64.b64decode(said).rpartition(b"\n") if not code else (b"", b"", b"")
     number = int(status) if status.isdigit() else 0
     if code or number != 200:
         why = _why(code, number, complaint)
-        raise HostError(sender.host, f"{address.url}: {why}", hint=_hint(code, number, address))
+        raise HostError(by.host, f"{address.url}: {why}", hint=_hint(code, number, address))
     return body
 
 

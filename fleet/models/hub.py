@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from fleet.delivery.send import Sender
+from fleet.delivery.send import LinkError
 from fleet.errors import HostError, UsageError
 from fleet.models.content import Content, File
-from fleet.models.download import Address, fetch
+from fleet.models.download import Address, Runner, fetch
 from fleet.models.names import path_problem
 
 ENDPOINT = "https://huggingface.co"
@@ -64,11 +64,12 @@ class Repository:
 
 @dataclass(frozen=True)
 class Remote:
-    """A model at a commit of a repository."""
+    """A model at a commit of a repository. `folder` is where this controller gets files, where it has to."""
 
     content: Content
     repository: Repository
     commit: str
+    folder: Path
 
     @property
     def way(self) -> str:
@@ -98,6 +99,7 @@ class Hub:
     commit: str = ""
     _known: tuple[File, ...] = ()
     _failed: list[HostError] = field(default_factory=list)
+    _instead: HostError | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -105,42 +107,63 @@ class Hub:
         """Is the revision a commit itself?"""
         return bool(_COMMIT.fullmatch(self.repository.revision))
 
-    def read(self, sender: Sender, name: str) -> Remote:
-        """The model under this name. Raises HostError."""
+    def read(self, by: Runner, name: str, instead: Runner | None = None) -> Remote:
+        """The model under this name; `instead` is asked once where `by` cannot tell. Raises HostError, LinkError."""
         with self._lock:
-            if not self._known:
-                self._resolve(sender)
-            return Remote(Content.of(name, self._known), self.repository, self.commit)
+            try:
+                if not self._known:
+                    self._resolve(by)
+            except LinkError:
+                raise
+            except HostError as error:
+                if instead is None:
+                    raise
+                self._otherwise(instead, error)
+            return Remote(Content.of(name, self._known), self.repository, self.commit, self.memory / "blobs")
 
-    def _resolve(self, sender: Sender) -> None:
+    def _otherwise(self, instead: Runner, error: HostError) -> None:
+        if self._instead is None:
+            try:
+                self._learn(instead)
+            except HostError as worse:
+                self._instead = worse
+            else:
+                return
+        message = f"{error.message}; nor could {instead.host} tell: {self._instead.message}"
+        raise HostError(error.host, message, hint=error.hint)
+
+    def _resolve(self, by: Runner) -> None:
         if len(self._failed) >= ASKED:
-            raise HostError(sender.host, self._failed[-1].message, hint=self._failed[-1].hint)
+            raise HostError(by.host, self._failed[-1].message, hint=self._failed[-1].hint)
         try:
-            commit = self.pinned or (self.repository.revision if self.fixed else "")
-            known = self._remembered(commit) if commit else ()
-            if not known:
-                commit, known = self._ask(sender, commit)
-                self._remember(commit, known)
+            self._learn(by)
         except HostError as error:
             self._failed.append(error)
             raise
+
+    def _learn(self, by: Runner) -> None:
+        commit = self.pinned or (self.repository.revision if self.fixed else "")
+        known = self._remembered(commit) if commit else ()
+        if not known:
+            commit, known = self._ask(by, commit)
+            self._remember(commit, known)
         self.commit, self._known = commit, known
 
-    def _ask(self, sender: Sender, commit: str) -> tuple[str, tuple[File, ...]]:
+    def _ask(self, by: Runner, commit: str) -> tuple[str, tuple[File, ...]]:
         one = self.repository
         revision = quote(commit or one.revision, safe="")
         address = one.at(f"api/models/{one.name}/revision/{revision}?blobs=true")
-        found, entries = parse(fetch(sender, address), sender.host, address.url)
+        found, entries = parse(fetch(by, address), by.host, address.url)
         if commit and found != commit:
-            raise HostError(sender.host, f"{address.url} tells of commit {found}, and {commit} was asked for")
+            raise HostError(by.host, f"{address.url} tells of commit {found}, and {commit} was asked for")
         files = []
         for entry in entries:
             sha256 = entry.sha256
             if not sha256:
                 path = one.at(f"{one.name}/resolve/{found}/{quote(entry.path)}")
-                content = fetch(sender, path)
+                content = fetch(by, path)
                 if _oid(content) != entry.oid or len(content) != entry.size:
-                    raise HostError(sender.host, f"{path.url} has other bytes than its commit says")
+                    raise HostError(by.host, f"{path.url} has other bytes than its commit says")
                 sha256 = hashlib.sha256(content).hexdigest()
             files.append(File(entry.path, entry.size, sha256))
         return found, tuple(files)

@@ -10,6 +10,7 @@ from fleet.models.disk import OnHost, read
 from fleet.models.download import HINT_CURL, NO_CURL
 from fleet.models.held import Ground
 from fleet.models.hub import Hub, Remote
+from fleet.models.local import Local
 from fleet.models.plan import Bring, Plan
 from fleet.models.source import Here
 
@@ -25,12 +26,17 @@ class Resolved:
     problems: list[str] = field(default_factory=list)
 
 
-def resolve(sender: Sender, models_dir: str, wanted: Mapping[str, Origin], *, everything: bool = False) -> Resolved:
-    """Look on the host where that is needed. Changes nothing. Raises LinkError."""
+def resolve(
+    sender: Sender, models_dir: str, wanted: Mapping[str, Origin], *, everything: bool = False, relayed: bool = False
+) -> Resolved:
+    """Look on the host where that is needed. Changes nothing. Raises LinkError.
+
+    Of a `relayed` host this controller asks Hugging Face where the host has no way to it.
+    """
     found = Resolved()
     for name, origin in wanted.items():
         try:
-            source = _source(sender, models_dir, name, origin, everything=everything)
+            source = _source(sender, models_dir, name, origin, everything=everything, relayed=relayed)
         except LinkError:
             raise
         except HostError as error:
@@ -53,11 +59,13 @@ def lacking(plan: Plan, sources: Mapping[str, Source], ground: Ground) -> tuple[
     return (f"model {own[0].name}: {NO_CURL} ({HINT_CURL})",) if own and not ground.curl else ()
 
 
-def _source(sender: Sender, models_dir: str, name: str, origin: Origin, *, everything: bool) -> Source | None:
+def _source(
+    sender: Sender, models_dir: str, name: str, origin: Origin, *, everything: bool, relayed: bool
+) -> Source | None:
     match origin:
         case Here():
             return origin
         case OnHost():
             return read(sender, models_dir, name, origin, everything=everything)
         case Hub():
-            return origin.read(sender, name)
+            return origin.read(sender, name, Local() if relayed else None)

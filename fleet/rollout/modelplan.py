@@ -32,7 +32,8 @@ def weigh(
     if not wanted:
         return Weighed()
     sender, directory = Sender.of(session), session.host.settings.models_dir
-    found = resolve(sender, directory, wanted, everything=rehash)
+    relayed = session.host.settings.relay is not None
+    found = resolve(sender, directory, wanted, everything=rehash, relayed=relayed)
     contents = {name: source.content for name, source in found.sources.items()}
     ground = compare(sender, directory, contents, everything=rehash)
     several = any(model.versions for model in ground.models.values())

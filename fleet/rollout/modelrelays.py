@@ -4,10 +4,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fleet.delivery.plan import Step
-from fleet.delivery.relay import FillModel, Ground
+from fleet.delivery.relay import Courier, FillModel, Ground
 from fleet.delivery.send import Parcel
+from fleet.models import courier
 from fleet.models.carry import FromStore, from_relay, parcel
+from fleet.models.courier import FromHub
 from fleet.models.execute import Work, carry_out
+from fleet.models.hub import Remote
 from fleet.models.plan import Bring
 from fleet.models.plan import Step as ModelStep
 from fleet.models.source import Here
@@ -27,22 +30,22 @@ class Weights:
     noun = "the model"
 
     def needs(self, outcome: Outcome) -> bool:
-        return bool(from_here(outcome))
+        return bool(shared(outcome))
 
     def fills(self, waiting: Collection[str], relay: Outcome) -> tuple[Step, ...]:
         return fills([self.found[name] for name in waiting], relay)
 
 
 def bring(outcome: Outcome, work: Work, by: Relays, roads: Roads) -> int:
-    """Carry out a host's steps, what comes from this controller through its relay where there is one. How many changed
+    """Carry out a host's steps, what comes from elsewhere through its relay where there is one. How many changed
     something.
     """
     steps = site_of(outcome).plan.models
-    coming = from_here(outcome)
+    coming = shared(outcome)
     try:
         for step in steps:
-            here = step if isinstance(step, Bring) and step in coming else None
-            if here is None or not by.through(outcome, _attempt(outcome, here, work, roads)):
+            one = step if isinstance(step, Bring) and step in coming else None
+            if one is None or not by.through(outcome, _attempt(outcome, one, work, roads)):
                 carry_out((step,), work, roads(outcome))
     finally:
         by.leave(outcome.host)
@@ -62,13 +65,13 @@ def _attempt(outcome: Outcome, step: Bring, work: Work, roads: Roads) -> Attempt
     return attempt
 
 
-def from_here(outcome: Outcome) -> tuple[Bring, ...]:
-    """The steps that bring models of this controller to a host, by its own plan."""
+def shared(outcome: Outcome) -> tuple[Bring, ...]:
+    """The steps that bring a host models of this controller or of Hugging Face, by its own plan."""
     if outcome.site is None:
         return ()
     sources = outcome.site.weighed.sources
     bring = (step for step in outcome.site.plan.models if isinstance(step, Bring))
-    return tuple(step for step in bring if isinstance(sources[step.name], Here))
+    return tuple(step for step in bring if isinstance(sources[step.name], Here | Remote))
 
 
 def fills(needy: Iterable[Outcome], relay: Outcome) -> tuple[FillModel, ...]:
@@ -76,26 +79,40 @@ def fills(needy: Iterable[Outcome], relay: Outcome) -> tuple[FillModel, ...]:
     site = site_of(relay)
     ground = site.ground or Ground()
     there, steps = set(ground.blobs), []
-    for (name, key), parcels in _parcels(needy).items():
+    for (name, key), (parcels, road, by) in _parcels(needy, relayplan.way_of(site)).items():
         missing = [one for one in parcels if one.digest not in there]
         there |= {one.digest for one in missing}
         size = sum(one.size - ground.staging.there(one.digest, one.size) for one in missing)
         have = len(parcels) - len(missing)
         known = f"; its store has {have} of {len(parcels)} files" if have else ""
-        steps.append(FillModel(name, key, parcels, size, f"{NEIGHBOURS}{known}", relayplan.way_of(site)))
+        steps.append(FillModel(name, key, parcels, size, f"{NEIGHBOURS}{known}", road, by))
     return tuple(steps)
 
 
-def _parcels(needy: Iterable[Outcome]) -> dict[tuple[str, str], tuple[Parcel, ...]]:
-    """By model, with what it holds: the files that any of these hosts lacks, each once."""
+def _parcels(
+    needy: Iterable[Outcome], way: str
+) -> dict[tuple[str, str], tuple[tuple[Parcel, ...], str, Courier | None]]:
+    """By model, with what it holds: the files that any of these hosts lacks, each once, and how they come to the relay."""
     found: dict[tuple[str, str], dict[str, Parcel]] = {}
+    remote: dict[tuple[str, str], Remote] = {}
     for outcome in needy:
-        for step in from_here(outcome):
+        for step in shared(outcome):
             source = site_of(outcome).weighed.sources[step.name]
+            key = (step.name, source.content.digest)
+            own = found.setdefault(key, {})
             if isinstance(source, Here):
-                own = found.setdefault((step.name, source.content.digest), {})
                 own |= {f"sha256:{file.sha256}": parcel(source, file) for file in step.files}
-    return {key: tuple(parcels.values()) for key, parcels in found.items()}
+            elif isinstance(source, Remote):
+                remote[key] = source
+                own |= {f"sha256:{file.sha256}": courier.parcel(source, file) for file in step.files}
+    return {
+        key: (
+            tuple(parcels.values()),
+            remote[key].way if key in remote else way,
+            FromHub(remote[key]) if key in remote else None,
+        )
+        for key, parcels in found.items()
+    }
 
 
 def routed(step: Bring, host: str, place: Post) -> Bring:
@@ -118,7 +135,7 @@ def arrange(found: Mapping[str, Outcome], wishes: Wishes) -> None:
 
     def route(outcome: Outcome, place: Post, needy: Collection[str]) -> None:
         site = site_of(outcome)
-        coming = from_here(outcome)
+        coming = shared(outcome)
         if coming and (hindered := no_curl(site, place)):
             relayplan.note(outcome, hindered)
             return

@@ -8,82 +8,35 @@ import os
 import shutil
 import signal
 import stat
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fleet.lab import NodeSpec
+from tests.hub import hub
 from tests.lab.cli import Controller
-from tests.lab.conftest import BASTION, OFFLINE
+from tests.lab.conftest import BASTION
 from tests.lab.registry_image import registry_archive
-from tests.lab.rolls import Fleet, fleet_of, within
+from tests.lab.relay_story import (
+    BALLAST,
+    DEV,
+    DISTRIBUTE,
+    FIRST,
+    LIMIT,
+    MODEL,
+    ROOTS,
+    SECOND,
+    SPECS,
+    TALK,
+    THIRD,
+    Story,
+    UnderWay,
+    unchanged,
+    well,
+)
+from tests.lab.rolls import fleet_of, within
 
 pytestmark = pytest.mark.lab
-
-FIRST, SECOND, THIRD, DEV = OFFLINE.name, "mi300x-off-02", "mi300x-off-03", "mi300x-off-04"
-SPECS = (
-    BASTION,
-    OFFLINE,
-    NodeSpec(SECOND, profile="mi300x-8", offline=True, base="trixie", containerd_store=True),
-    NodeSpec(THIRD, profile="mi300x-8", offline=True),
-    NodeSpec(DEV, profile="mi300x-8", offline=True, base="trixie", containerd_store=True, user="dev"),
-)
-ROOTS = (FIRST, SECOND, THIRD)
-LIMIT = ("--limit", f"!{DEV}")
-MIB = 1 << 20
-BALLAST = 40 * MIB
-MODEL = 12 * MIB
-TALK = 2 * MIB  # everything else that a run says to three hosts
-DISTRIBUTE = ("deploy", "--stages", "image,distribute")
-
-
-@dataclass(frozen=True)
-class Story:
-    fleet: Fleet
-    archive: Path  # of the registry
-
-    def wants(self, release: str = "a", **relay: Any) -> Controller:
-        setting = {"host": "auto", "image": {"archive": str(self.archive)}, **relay}
-        fleet = {"relay": setting, "sideload": {"limit": "10MB/s"}}  # a fill has a middle too
-        return self.fleet.wants(release, over={"all": {"vars": {"fleet": fleet}}})
-
-    def wire(self) -> int:
-        """Bytes that went over the slow link so far."""
-        (link, _) = self.fleet.lab.node(BASTION.name).links
-        return int((Path("/sys/class/net") / link.outside / "statistics/tx_bytes").read_text())
-
-    def size(self, release: str) -> int:
-        _, document = self.wants(release).ask("plan", *LIMIT)
-        return sum(known["bytes"] for known in document["images"]["releases"].values())
-
-    def take_away(self, *hosts: str, registry: bool = False) -> None:
-        """The hosts as if they had never had the image; `registry`: nor the relay's own."""
-        these = "$(docker images -q)" if registry else "$(docker images -q vllm-rocm)"
-        for host in hosts:
-            self.fleet.sh(host, f"docker rmi -f {these}; docker image prune -f; true")
-
-    def hold(self, *hosts: str) -> bool:
-        return all(self.fleet.docker(host, "images", "-q", "vllm-rocm") for host in hosts)
-
-    def left(self, *hosts: str) -> list[str]:
-        """Of relays, but for their stores: containers, listeners, what they ran with, trust of others."""
-        script = (
-            "docker ps -aq --filter label=io.fleet.relay; ls -A /etc/docker/certs.d 2>/dev/null;"
-            " ls -d /var/tmp/fleet*/relay/run 2>/dev/null; ls -d /var/tmp/fleet*/sideload 2>/dev/null;"
-            " grep -i ':1543 ' /proc/net/tcp | grep ' 0A '; true"
-        )
-        return [f"{host}: {line}" for host in hosts for line in self.fleet.sh(host, script).splitlines()]
-
-    def slow_relay(self) -> None:
-        """What the first host sends to others goes slowly, so that there is a middle."""
-        self.fleet.sh(FIRST, "tc qdisc replace dev eth0 root tbf rate 16mbit burst 32kb latency 400ms")
-
-    def mend(self) -> None:
-        self.fleet.sh(FIRST, "tc qdisc del dev eth0 root; true")
 
 
 @pytest.fixture(scope="module")
@@ -91,22 +44,6 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("relays")
     with fleet_of("relay", folder, *SPECS, ballast=BALLAST) as fleet:
         yield Story(fleet, registry_archive(folder / "registry.tar"))
-
-
-def well(controller: Controller, *words: str) -> str:
-    done = controller.run(*words, timeout=400)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
-
-
-def unchanged(story: Story, controller: Controller, *words: str) -> None:
-    """A run that changes nothing and moves nothing."""
-    before = story.wire()
-    code, document = controller.ask(*DISTRIBUTE, *words)
-    assert (code, document["failed"]) == (0, {})
-    assert {host["changed"] for host in document["hosts"].values()} == {0}
-    assert story.wire() - before < TALK
 
 
 def test_the_bytes_go_over_the_slow_link_once(story: Story) -> None:
@@ -174,6 +111,34 @@ def test_a_model_goes_over_the_slow_link_once_and_who_has_no_curl_gets_it_over_s
         story.fleet.sh(host, "cd /srv/models/org/big && sha256sum --quiet --check .fleet.sha256")
 
 
+def test_a_model_of_hugging_face_goes_over_the_slow_link_once_by_the_relay_or_by_this_controller(story: Story) -> None:
+    topology = story.fleet.lab.topology
+    gate = next(link.address for link in story.fleet.lab.node(BASTION.name).links if link.inside == "eth1")
+    files = {"config.json": b"{}", "model.safetensors": os.urandom(MODEL)}
+    with hub(files, address=topology.controller) as server:
+        push = ("models.push", "org/tiny", "--hf", "org/tiny", "--endpoint", server.url, *LIMIT)
+        controller, newer = story.wants("a"), ("--revision", "main")
+        for road in ("no way out", "by the bastion"):
+            if road == "by the bastion":
+                story.fleet.sh(
+                    BASTION.name, "sysctl -qw net.ipv4.ip_forward=1; iptables -t nat -A POSTROUTING -j MASQUERADE"
+                )
+                story.fleet.sh(FIRST, f"ip route replace {topology.controller} via {gate}")
+                server.files["model.safetensors"], server.commit = os.urandom(MODEL), "d" * 40
+                newer = ("--revision", server.commit)
+            server.sent, before = 0, story.wire()
+            said = well(controller, *push, *newer)
+            assert server.sent < 1.05 * MODEL
+            assert story.wire() - before <= 1.05 * MODEL + TALK
+            assert ("so this controller gets it and sends it" in said) == (road == "no way out")
+            for host in ROOTS:
+                story.fleet.sh(host, "cd /srv/models/org/tiny && sha256sum --quiet --check .fleet.sha256")
+            assert story.left(*ROOTS) == []
+            assert list((controller.directory / ".fleet/hub/blobs").iterdir()) == []
+            code, document = controller.ask(*push, *newer)
+            assert (code, {host["changed"] for host in document["hosts"].values()}) == (0, {0})
+
+
 def test_keep_leaves_the_relay_and_the_next_run_without_it_removes_it(story: Story) -> None:
     story.take_away(THIRD)
     kept = story.wants("a", keep=True)
@@ -186,31 +151,6 @@ def test_keep_leaves_the_relay_and_the_next_run_without_it_removes_it(story: Sto
     well(story.wants("a"), *DISTRIBUTE, *LIMIT)
     assert story.left(*ROOTS) == []
     unchanged(story, story.wants("a"), *LIMIT)
-
-
-class UnderWay:
-    """A run whose first host serves the others, slowly; what it says goes on to be read."""
-
-    def __init__(self, story: Story, release: str) -> None:
-        story.slow_relay()
-        self.process = story.wants(release).start(*DISTRIBUTE, *LIMIT)
-        self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def until(self, ready: Callable[[], bool]) -> None:
-        assert within(120, lambda: self.process.poll() is not None or ready(), every=0.1)
-        assert self.process.poll() is None, self.said
-
-    def until_it_serves(self) -> None:
-        self.until(lambda: f"{FIRST}: is the relay at" in self.said)
-
-    @property
-    def said(self) -> str:
-        return "".join(self.lines)
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        self.lines.extend(iter(self.process.stderr.readline, ""))
 
 
 def test_a_relay_that_dies_is_started_again_or_replaced_and_that_is_said(story: Story) -> None:

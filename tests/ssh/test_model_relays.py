@@ -1,6 +1,7 @@
 """A model through a relay without an engine: its store filled over a real connection, a real registry over that, real curl."""
 
 import datetime as dt
+import hashlib
 import io
 import json
 import os
@@ -21,14 +22,19 @@ from fleet.delivery.site_ca import SiteCa
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.inventory.settings import Registry
-from fleet.models import download
+from fleet.models import courier, download
 from fleet.models.carry import FromStore, from_relay, parcel
 from fleet.models.content import File
+from fleet.models.courier import FromHub
 from fleet.models.execute import Work, carry_out
+from fleet.models.hub import Hub, Remote, repository
+from fleet.models.local import Local
 from fleet.models.source import Here
 from fleet.rollout.relaycircle import admit
 from fleet.rollout.relays import Post
 from fleet.transport import Connector
+from tests.hub import Hub as Server
+from tests.hub import hub
 from tests.ssh.conftest import Keys
 from tests.ssh.model_site import MIB, NAME, Connect, Site, shards
 from tests.ssh.sshd import Sshd
@@ -155,6 +161,52 @@ def test_a_relay_that_is_not_ours_or_not_there_is_told_and_its_password_is_in_no
             Work(str(site.models), {NAME: here}, through=from_relay(relay.registry)),
             site.way(),
         )
+
+
+def remote_of(site: Site, server: Server) -> Remote:
+    source = Hub(repository(NAME, "", server.url, ""), "", site.folder / "hub")
+    return source.read(site.way().sender, NAME)
+
+
+def filled_by_hub(relay: Relay, remote: Remote, way: Way) -> None:
+    parcels = tuple(courier.parcel(remote, file) for file in remote.content.files)
+    step = FillModel(NAME, remote.content.digest, parcels, remote.content.size, "", "", FromHub(remote))
+    fill_model(step, way)
+    for file in remote.content.files:
+        assert hashlib.sha256(blob_of(relay, file).read_bytes()).hexdigest() == file.sha256
+
+
+def test_a_relay_gets_a_model_of_hugging_face_itself_goes_on_where_it_broke_and_forgets_wrong_bytes(site: Site) -> None:
+    with serving(site) as relay, hub(FILES) as server:
+        remote = remote_of(site, server)
+        server.sent, server.cut = 0, [3 * MIB]
+        server.lies = {"model-1.safetensors": [os.urandom(MIB)]}
+        filled_by_hub(relay, remote, relay.way)
+        assert server.sent < remote.content.size + 1.1 * MIB
+        assert any("is damaged on the host" in line for line in site.said)
+        assert not remote.folder.exists()
+
+
+def test_where_a_relay_has_no_way_to_hugging_face_this_controller_gets_the_model_once_and_keeps_nothing(
+    site: Site, sshd: Sshd
+) -> None:
+    curl = Path(sshd.behaviour.path) / "curl"
+    curl.write_text("#!/bin/sh\necho 'curl: (6) Could not resolve host' >&2\nexit 6\n")
+    curl.chmod(0o755)
+    with serving(site) as relay, hub(FILES) as server:
+        source = Hub(repository(NAME, "", server.url, ""), "", site.folder / "hub")
+        with pytest.raises(HostError, match="Could not resolve"):
+            source.read(site.way().sender, NAME)
+        remote = source.read(site.way().sender, NAME, Local())
+        server.sent, server.cut = 0, [3 * MIB]
+        filled_by_hub(relay, remote, relay.way)
+        assert server.sent < remote.content.size + 1.1 * MIB
+        assert len([line for line in site.said if "this controller gets it and sends it" in line]) == 1
+        assert list(remote.folder.iterdir()) == []
+        server.token = "hf_other"
+        other = Hub(repository(NAME, "", server.url, ""), "", site.folder / "nowhere")
+        with pytest.raises(HostError, match=r"Could not resolve .* nor could this controller tell: .* answers 401"):
+            other.read(site.way().sender, NAME, Local())
 
 
 def test_the_relay_itself_copies_out_of_its_store_and_a_source_that_changed_is_told(site: Site) -> None:

@@ -12,9 +12,11 @@ from fleet.image.release import Release
 from fleet.inventory.model import Connection, Host, Origin
 from fleet.inventory.settings import Relay, Settings
 from fleet.models.content import Content, File, Source
+from fleet.models.courier import FromHub
 from fleet.models.disk import There
 from fleet.models.held import Ground as ModelsGround
 from fleet.models.held import Model
+from fleet.models.hub import Remote, Repository
 from fleet.models.plan import plan_models
 from fleet.models.source import Here
 from fleet.rollout import relayplan
@@ -125,6 +127,16 @@ def test_what_comes_from_a_disk_of_each_host_needs_no_relay() -> None:
     disk = There(CONTENT, "/mnt/disk", "m")
     plans = arranged(outcome("n1", source=disk), outcome("n2", source=disk))
     assert {plan.relayed_models for plan in plans.values()} == {()}
+
+
+def test_what_comes_from_hugging_face_comes_to_the_relay_alone_and_to_the_others_from_it() -> None:
+    remote = Remote(CONTENT, Repository("org/m"), "c" * 40, Path("hub"))
+    plans = arranged(outcome("n1", source=remote), outcome("n2", source=remote))
+    fill = next(step for step in plans["n1"].relayed_models if isinstance(step, FillModel))
+    assert (fill.size, fill.way) == (CONTENT.size, "from https://huggingface.co")
+    assert isinstance(fill.courier, FromHub)
+    assert fill.parcels[0].path == Path("hub") / A
+    assert {line.way for line in plans["n2"].lines if line.size} == {"from relay n1"}
 
 
 def test_a_host_whose_disk_has_no_room_for_the_store_is_no_relay() -> None:
