@@ -34,6 +34,7 @@ EMPTY = (
     "var/lib/containerd",
     "var/lib/docker",
     "var/lib/docker-registry",
+    "var/lib/fleet",
     "var/lib/fleet-lab",
     "var/log",
     "var/spool",

@@ -87,3 +87,13 @@ def connector(known_hosts: Path, events: list[tuple[str, str]]) -> Iterator[Conn
 @pytest.fixture
 def session(connector: Connector, sshd: Sshd, keys: Keys) -> Session:
     return connector.connect(sshd.host(key_file=str(keys.user)))
+
+
+@pytest.fixture
+def state_dir(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a login that is not root keeps what a later run must know; the tests may run as root, whose is the machine's."""
+    fake_id = Path(sshd.behaviour.path) / "id"
+    fake_id.write_text("#!/bin/sh\necho 1000\n")
+    fake_id.chmod(0o755)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state/fleet"

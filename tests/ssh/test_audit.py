@@ -28,16 +28,12 @@ ENTRY = AuditEntry(
 
 
 @pytest.fixture
-def place(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the lines of a login that is not root go: the script's idea of who it is, and its home, are ours."""
-    fake_id = tmp_path / "bin" / "id"
-    fake_id.write_text("#!/bin/sh\necho 1000\n")
-    fake_id.chmod(0o755)
+def place(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where `state/fleet` is the login's own directory and `var` the common one."""
     # The test may run as root, for whom every file is writable.
     monkeypatch.setattr(audit, "PLACE", audit.PLACE.replace("/var/lib/fleet", str(tmp_path / "var")))
     for name in ("APPEND", "READ_ALL"):
         monkeypatch.setattr(audit, name, getattr(audit, name).replace("/var/lib/fleet", str(tmp_path / "var")))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50022 192.0.2.1 22")
     return tmp_path
 

@@ -18,6 +18,7 @@ from fleet.transport import Session
 if TYPE_CHECKING:
     import docker
 
+pytestmark = pytest.mark.usefixtures("state_dir")
 TELL = 'echo "$FLEET_HOST $FLEET_ADDRESS:$FLEET_PORT $FLEET_SERVICE $FLEET_REPLICA $FLEET_RELEASE" >"$0"'
 
 

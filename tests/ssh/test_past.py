@@ -24,13 +24,9 @@ FAR = Service("chat.far", "m")
 
 
 @pytest.fixture
-def place(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(state_dir: Path) -> Path:
     """Where a login that is not root keeps its records."""
-    fake_id = tmp_path / "bin" / "id"
-    fake_id.write_text("#!/bin/sh\necho 1000\n")
-    fake_id.chmod(0o755)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path / "state/fleet/releases/served"
+    return state_dir / "releases/served"
 
 
 def put(session: Session, service: Service, one: Release) -> None:
