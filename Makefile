@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: look demo test matrix month faults vllm check format setup system test-system clean benchmark
+.PHONY: look demo test matrix month booted faults vllm check format setup system test-system clean benchmark
 
 BIN := .venv/bin
 
@@ -25,6 +25,10 @@ matrix: setup
 # Thirty nights, with all that happens in a month, and what has piled up afterwards: half an hour. FLEET_MONTH_SEED draws others.
 month: setup
 	$(BIN)/pytest tests/lab/test_month.py -m month --log-cli-level=INFO
+
+# The timer on a machine that systemd has booted, in namespaces of this one: two minutes, one of them until a night is due.
+booted: setup
+	$(BIN)/pytest tests/tools/test_booted.py -m booted
 
 # Every fault of tests/lab/faults in the middle of a roll, and the table of them in docs/.
 faults: setup

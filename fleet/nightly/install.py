@@ -110,6 +110,8 @@ def uninstall(timer: Timer, place: Place) -> tuple[str, ...]:
         path.unlink(missing_ok=True)
     if place.booted and there:
         _systemctl(place, "daemon-reload")
+        # systemd remembers a unit whose last night failed. By a pattern, for it refuses the name of one that it has forgotten.
+        _systemctl(place, "reset-failed", f"{timer.name}.servic[e]")
     if place.environment.is_dir() and not any(place.environment.iterdir()):
         place.environment.rmdir()
     return tuple(str(one.path) for one in there)

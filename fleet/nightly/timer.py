@@ -77,6 +77,8 @@ def service(timer: Timer, *, system: bool) -> str:
         "TimeoutStartSec=infinity",
         # Ctrl-C's way: the nightly alone gets the signal, and puts back what it was replacing.
         "KillMode=mixed",
+        # And its exit code: who stops a night is not told afterwards that a unit has failed.
+        "SuccessExitStatus=130",
         f"TimeoutStopSec={_STOP_SECONDS}",
     ]
     return "\n".join(lines) + "\n"

@@ -120,7 +120,8 @@ def _tell(timer: Timer, place: Place, written: Iterable[Written], *, cron: bool)
     if unset:
         terminal.event(str(environment), f"fill in {', '.join(unset)}: the nights read it, and nothing else does")
     if cron:
-        terminal.event(timer.name, "cron starts it: no systemd runs here; a random delay is a fixed one then")
+        why = "" if place.booted else ": no systemd runs here"
+        terminal.event(timer.name, f"cron starts it{why}; a random delay is a fixed one then")
     elif not place.booted:
         terminal.event(timer.name, "systemd is not running here: the timer starts when this machine boots with it")
     elif not place.system:
