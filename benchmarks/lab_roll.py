@@ -1,8 +1,11 @@
 """The roll of benchmarks/roll.py over real nodes of a lab: real sshd, real Docker engines, the stand-in's vLLM."""
 
+import json
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.simulated.fleet import PLAYBOOK, Cost, SimulatedFleet
@@ -13,7 +16,7 @@ NAME = "rolls8"
 
 
 class _Nodes(SimulatedFleet):
-    """Real hosts count nothing, so the figure for each call is left out."""
+    """Real hosts count nothing, so the controller's own process does."""
 
     def __init__(self, folder: Path, lab: Lab) -> None:
         super().__init__(folder, ())
@@ -21,6 +24,12 @@ class _Nodes(SimulatedFleet):
 
     def inventories(self, release: int) -> tuple[Path, ...]:
         return (self._lab.inventory, self.folder / f"release-{release}.yaml")
+
+    def run(self, *words: str, release: int = 0, program: Sequence[str | Path] = ()) -> Cost:
+        counted = (sys.executable, Path(__file__).with_name("counted.py"), self.folder / "counted.json")
+        cost = super().run(*words, release=release, program=program or counted)
+        told = json.loads((self.folder / "counted.json").read_text("utf-8"))
+        return replace(cost, megabytes=told.pop("kilobytes") / 1024, counts=told)
 
     def counts(self) -> Counter[str]:
         return Counter()

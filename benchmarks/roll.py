@@ -2,7 +2,7 @@
 
 Simulated fleets (benchmarks/simulated) of several sizes: a first deploy, then the roll that is measured, which pulls a
 new release and replaces every container under `min_available: 75%`, then a deploy that finds nothing to do. With --lab
-the same on 8 real nodes. CPU is that of the whole command with the children it waited for; a call is a command, a
+the same on real nodes, 2 and then 8. CPU is that of the whole command with the children it waited for; a call is a command, a
 Docker API request or an HTTP request to a vLLM that the controller waited for.
 
     .venv/bin/python -m benchmarks.roll --hosts 50 100 200 --plot docs/scale.svg
@@ -59,9 +59,8 @@ def _well(cost: Cost) -> Cost:
 
 def show(row: Row) -> None:
     """One line, as soon as it is known."""
-    calls = (
-        "" if not row.calls else f", {1000 * row.cpu / row.calls:5.2f} ms a call ({row.calls}, {row.channels} channels)"
-    )
+    channels = f", {row.channels} channels" if row.channels else ""
+    calls = f", {1000 * row.cpu / row.calls:5.2f} ms a call ({row.calls}{channels})" if row.calls else ""
     print(
         f"{row.hosts:4} hosts  {row.what:14} {row.seconds:6.1f} s  CPU {row.cpu:6.2f} s = "
         f"{1000 * row.cpu / row.hosts:4.0f} ms a host{calls}  {row.megabytes:4.0f} MB  load {os.getloadavg()[0]:.1f}",
@@ -83,18 +82,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--hosts", type=int, nargs="*", default=[50, 100, 200])
     parser.add_argument("--rounds", type=int, default=1, help="rolls of each fleet; the cheapest counts")
-    parser.add_argument("--lab", action="store_true", help="8 real nodes instead")
+    parser.add_argument("--lab", type=int, nargs="*", metavar="NODES", help="so many real nodes instead (2, then 8)")
     parser.add_argument("--plot", type=Path, help="write an SVG here")
     parser.add_argument("--save", type=Path, help="write the figures here, as JSON")
     options = parser.parse_args()
     rows: list[Row] = []
-    if options.lab:
+    real = options.lab is not None
+    for nodes in (options.lab or (2, 8)) if real else ():
         from benchmarks.lab_roll import measure_lab
 
-        for what, cost in measure_lab(nodes=8):
-            rows.append(Row.of(what, 8, _well(cost)))
+        for what, cost in measure_lab(nodes):
+            rows.append(Row.of(what, nodes, _well(cost)))
             show(rows[-1])
-    for hosts in [] if options.lab else options.hosts:
+    for hosts in () if real else options.hosts:
         found = measure(hosts, options.rounds)
         for row in found:
             show(row)

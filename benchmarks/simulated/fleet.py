@@ -54,7 +54,7 @@ class Cost:
     @property
     def calls(self) -> int:
         """Requests that the controller waited for: commands, Docker API requests, HTTP requests to vLLM."""
-        return sum(self.counts.get(kind, 0) for kind in ("commands", "engine", "vllm"))
+        return sum(self.counts.get(kind, 0) for kind in ("commands", "engine", "vllm", "http"))
 
 
 class SimulatedFleet:
