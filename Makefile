@@ -18,9 +18,10 @@ test: setup test-system check
 vllm: setup
 	$(BIN)/pytest tests/vllm -m vllm
 
-# A roll killed before and after, and cut off during, every step of its plan, and sideloads at every share: most of an hour.
+# A roll killed before and after, and cut off during, every step of its plan, sideloads at every share, and relays whose host is
+# lost: most of an hour.
 matrix: setup
-	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_resume.py -m matrix
+	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_resume.py tests/lab/test_relays.py -m matrix
 
 # Thirty nights, with all that happens in a month, and what has piled up afterwards: half an hour. FLEET_MONTH_SEED draws others.
 month: setup

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from fleet.delivery.plan import Step
@@ -22,9 +23,11 @@ from fleet.rollout.audit import of_images
 from fleet.rollout.claims import Claims
 from fleet.rollout.images import pulls_from
 from fleet.rollout.records import leave
+from fleet.rollout.relaycircle import Standing
 from fleet.rollout.relayed import Pulls
 from fleet.rollout.relaying import Relays
 from fleet.rollout.relayplan import Images
+from fleet.rollout.relaystart import standing, undo
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
 from fleet.transport import fan_out
@@ -39,14 +42,14 @@ def distribute(
     outcomes: Mapping[str, Outcome],
     stock: Stock,
     claims: Claims,
-    everybody: Mapping[str, Outcome] | None = None,
+    everybody: Mapping[str, Outcome],
+    relaying: Standing,
 ) -> None:
     """Bring the images to every host that is ready for them, side by side, a registry's pulls bounded.
 
-    A host whose connection breaks in a sideload is connected and claimed anew. Any of `everybody` (default: `outcomes`)
-    may be a relay; what is left of relays is removed at the end.
+    A host whose connection breaks in a sideload is connected and claimed anew. Any of `everybody` may be a relay, and
+    `relaying` goes on; what earlier runs left of relays is removed at the end.
     """
-    everybody = outcomes if everybody is None else everybody
     chosen = [one for one in going(outcomes) if any(step.changes for step in site_of(one).plan.images)]
     slots = slots_of(registries_of(site_of(one).host, run.wishes.releases).values() for one in chosen)
     throttle = Throttle(least(site_of(one).host.settings.sideload.limit for one in chosen))
@@ -63,12 +66,12 @@ def distribute(
         return sum(step.changes for step in done[host.name])
 
     pulls, load = Pulls(run, roads.to), Images(everybody, run.wishes)
-    with Relays(run, everybody, [one.host for one in chosen], claims, roads.to, load) as relays:
-        hosts = [site_of(outcomes[name]).host for name in relays.first(one.host for one in chosen)]
-        for name, result in fan_out(hosts, bring, forks=run.forks).items():
-            outcomes[name].deeds += of_images(done.get(name, ()), result)
-            note(outcomes[name], result)
-    _remove_leftovers(chosen, relays)
+    relays = Relays(run, everybody, [one.host for one in chosen], claims, roads.to, load, relaying)
+    hosts = [site_of(outcomes[name]).host for name in relays.first(one.host for one in chosen)]
+    for name, result in fan_out(hosts, bring, forks=run.forks).items():
+        outcomes[name].deeds += of_images(done.get(name, ()), result)
+        note(outcomes[name], result)
+    _remove_leftovers(chosen, run, roads.to, relaying)
     leave(run, outcomes, stock.records)
 
 
@@ -76,17 +79,29 @@ def _is_left(step: Step) -> bool:
     return isinstance(step, StopRelay | Distrust)
 
 
-def _remove_leftovers(chosen: Iterable[Outcome], relays: Relays) -> None:
-    """What an earlier run left of relays, behind everything else: a relay of this run may have stood in its place."""
+def _remove_leftovers(
+    chosen: Collection[Outcome], run: Run, roads: Callable[[Outcome], Way], relaying: Standing
+) -> None:
+    """What an earlier run left of relays, behind everything else. A relay of this run has taken the place of one that was
+    left, and goes with what else it made.
+    """
     late = {
         one.host: steps
         for one in chosen
-        if one.error is None and (steps := [step for step in site_of(one).plan.images if _is_left(step)])
+        if one.error is None and (steps := [step for step in relaying.own(site_of(one)).plan.images if _is_left(step)])
     }
-    failed = relays.undo(late)
+    failed = undo(run, {one.host: one for one in chosen}, roads, relaying.traces, late)
     for one in chosen:
         if one.host in late:
             note(one, failed.get(one.host, len(late[one.host])))
+
+
+@contextmanager
+def relays_of(run: Run, everybody: Mapping[str, Outcome], stock: Stock, claims: Claims) -> Iterator[Standing]:
+    """Relays for as many stages as this is open for; leaving it removes what they made."""
+    roads = Roads(run, stock, claims, {}, Throttle(0), threading.Lock())
+    with standing(run, everybody, roads.to) as made:
+        yield made
 
 
 def slots_of(registries: Iterable[Iterable[Registry]]) -> dict[str, threading.Semaphore]:

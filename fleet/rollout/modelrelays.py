@@ -16,8 +16,9 @@ from fleet.models.plan import Step as ModelStep
 from fleet.models.source import Here
 from fleet.rollout import relayplan, relays
 from fleet.rollout.relaycircle import Traces, Up
-from fleet.rollout.relaying import Attempt, Relays, Roads
+from fleet.rollout.relaying import Attempt, Relays
 from fleet.rollout.relays import NEIGHBOURS, Post
+from fleet.rollout.relaystart import Roads
 from fleet.rollout.run import Outcome, site_of
 from fleet.rollout.site import Site, Wishes
 

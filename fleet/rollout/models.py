@@ -14,6 +14,7 @@ from fleet.rollout.claims import Claims
 from fleet.rollout.distribute import Roads
 from fleet.rollout.modelrelays import Weights
 from fleet.rollout.modelrelays import bring as bring_to
+from fleet.rollout.relaycircle import Standing
 from fleet.rollout.relaying import Relays
 from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of, unfit
@@ -27,13 +28,14 @@ def bring_models(
     stock: Stock,
     claims: Claims,
     everybody: Mapping[str, Outcome],
+    relaying: Standing,
     *,
     wait: float,
 ) -> None:
     """Bring what each host lacks. `wait` is in seconds, for services that are starting from a model.
 
     A host whose connection breaks is connected and claimed anew. One that is not fit with its models there has failed.
-    Any of `everybody` may be a relay.
+    Any of `everybody` may be a relay, and `relaying` goes on.
     """
     chosen = [one for one in going(outcomes) if any(step.changes for step in site_of(one).plan.models)]
     throttle = Throttle(least(site_of(one).host.settings.sideload.limit for one in chosen))
@@ -53,27 +55,28 @@ def bring_models(
             if step.changes and not step.size:  # what has a size is told as its bytes move
                 run.say(host.name, step.what)
         changed = bring_to(outcome, work, relays, roads.to)
-        outcome.site = look(site_of(outcome).session, run.wishes, run.clock)
+        outcome.site = relaying.own(look(site_of(outcome).session, run.wishes, run.clock))
         if not outcome.site.plan.ready:
             outcome.error = unfit(outcome.site)
         return changed
 
     before = {one.host: site_of(one).plan.models for one in chosen}
-    with Relays(run, everybody, [one.host for one in chosen], claims, roads.to, Weights(everybody)) as relays:
-        hosts = [site_of(outcomes[name]).host for name in relays.first(one.host for one in chosen)]
-        for name, result in fan_out(hosts, bring, forks=run.forks).items():
-            outcomes[name].deeds += _deeds(before[name], result)
-            note(outcomes[name], result)
-    _look_again([everybody[name] for name in relays.served if everybody[name].error is None], run)
+    needy = [one.host for one in chosen]
+    relays = Relays(run, everybody, needy, claims, roads.to, Weights(everybody), relaying)
+    hosts = [site_of(outcomes[name]).host for name in relays.first(needy)]
+    for name, result in fan_out(hosts, bring, forks=run.forks).items():
+        outcomes[name].deeds += _deeds(before[name], result)
+        note(outcomes[name], result)
+    _look_again([everybody[name] for name in relaying.served if everybody[name].error is None], run, relaying)
 
 
-def _look_again(served: Iterable[Outcome], run: Run) -> None:
+def _look_again(served: Iterable[Outcome], run: Run, relaying: Standing) -> None:
     """A relay has now the registry's image, which its plan for the images does not know yet."""
     by_name = {one.host: one for one in served}
 
     def renew(host: Host) -> int:
         outcome = by_name[host.name]
-        outcome.site = look(site_of(outcome).session, run.wishes, run.clock)
+        outcome.site = relaying.own(look(site_of(outcome).session, run.wishes, run.clock))
         return 0
 
     for name, result in fan_out([site_of(one).host for one in by_name.values()], renew, forks=run.forks).items():

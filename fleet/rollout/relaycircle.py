@@ -4,17 +4,18 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import bcrypt
 
 from fleet.delivery.plan import Step
-from fleet.delivery.relay import USER, Access, configuration
+from fleet.delivery.relay import USER, Access, StopRelay, configuration
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import HostError
 from fleet.inventory.settings import Registry
 from fleet.rollout.relays import Group, Post
+from fleet.rollout.site import Site
 from fleet.secret import Secret
 
 PATIENCE = 30.0  # seconds for a step that is under way at the end
@@ -23,21 +24,27 @@ ROUNDS = 6  # of the password's hash: it is random, and every request costs one 
 
 @dataclass(frozen=True)
 class Up:
-    """A relay that serves."""
+    """A relay that serves. `count` tells one that was started again from what it was before."""
 
     post: Post
     registry: Registry
+    access: Access
+    count: int = 1
 
 
 @dataclass
 class Circle:
-    """`waiting` are the hosts of the group that do not have their images yet. `lock` is held while its relay changes."""
+    """A group over the stages of a play. `waiting` are its hosts that do not have yet what the stage brings, `stocked` says that
+    the relay's store has it, `again` are relays that were started a second time. `lock` is held while its relay changes.
+    """
 
     group: Group
-    waiting: set[str]
+    waiting: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     up: Up | None = None
+    stocked: bool = False
     failed: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
 
 
 class Traces:
@@ -86,7 +93,32 @@ class Traces:
             return self._locks.setdefault(host, threading.Lock())
 
 
-def admit(place: Post, ca: SiteCa, now: datetime) -> tuple[Up, Access]:
+@dataclass
+class Standing:
+    """Relays from the first stage of a play that needs one to the last. `taken` are hosts that serve or were tried, `served`
+    those that were relays.
+    """
+
+    traces: Traces = field(default_factory=Traces)
+    circles: dict[str, Circle] = field(default_factory=dict)  # by the group's key
+    taken: set[str] = field(default_factory=set)
+    served: set[str] = field(default_factory=set)
+
+    def circle(self, group: Group, waiting: set[str]) -> Circle:
+        """The group as the next stage begins with it: its relay serves on, and has to get what that stage brings."""
+        circle = self.circles.setdefault(group.key, Circle(group))
+        circle.group, circle.waiting, circle.stocked = group, waiting, False
+        return circle
+
+    def own(self, site: Site) -> Site:
+        """A host as it was looked at meanwhile: what is there of a relay of ours is no leftover."""
+        if site.host.name not in self.served:
+            return site
+        steps = tuple(step for step in site.plan.images if not isinstance(step, StopRelay))
+        return replace(site, plan=replace(site.plan, images=steps))
+
+
+def admit(place: Post, ca: SiteCa, now: datetime) -> Up:
     """A certificate and a password for one run. Raises FleetError."""
     certificate, key = ca.server(place.address, now)
     password = secrets.token_urlsafe(32)
@@ -103,4 +135,4 @@ def admit(place: Post, ca: SiteCa, now: datetime) -> tuple[Up, Access]:
         "server.crt": certificate,
         "server.key": key,
     }
-    return Up(place, registry), Access(registry, files)
+    return Up(place, registry, Access(registry, files))

@@ -9,7 +9,8 @@ from fleet.delivery.relay import Ground
 from fleet.delivery.way import Way
 from fleet.rollout import relayplan, relays
 from fleet.rollout.relaycircle import Traces, Up
-from fleet.rollout.relaying import Relays, Roads
+from fleet.rollout.relaying import Relays
+from fleet.rollout.relaystart import Roads
 from fleet.rollout.run import Outcome, Run, site_of
 from fleet.rollout.site import image_steps
 

@@ -1,44 +1,38 @@
-"""Relays of a run, in deed: one is brought up where the first host of a group needs it, and taken down at the end.
+"""Relays of a stage: one is brought up where the first host of a group needs it, and serves until the last stage that does.
 
-A relay that goes is replaced by the next host of its group while two or more still need it; who is left alone, or cannot get
-its share from a relay that answers, gets it as if there were none. All of it is said.
+A relay that stops to answer is started again, once. One that does not come back is replaced by the next host of its group while
+two or more still need it; who is left alone, or cannot get its share from a relay that answers, gets it as if there were none.
+All of it is said.
 """
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Self
+from enum import Enum
 
-from fleet.delivery.execute import apply, carry_out
 from fleet.delivery.plan import Step
-from fleet.delivery.relay import Ground
-from fleet.delivery.relay_effects import ended
-from fleet.delivery.relay_probe import silence
 from fleet.delivery.site_ca import SiteCa
-from fleet.delivery.way import Way
-from fleet.engine import engine_errors
 from fleet.errors import FleetError, HostError
-from fleet.inventory.model import Host
 from fleet.rollout import relayplan, relays
 from fleet.rollout.claims import Claims
-from fleet.rollout.relaycircle import Circle, Traces, Up, admit
+from fleet.rollout.relaycircle import Circle, Standing, Traces, Up
+from fleet.rollout.relaystart import Roads, Starter
 from fleet.rollout.run import Outcome, Run, site_of
-from fleet.transport import fan_out
 
-START = 60.0  # seconds for the registry to answer
-
-Roads = Callable[[Outcome], Way]
 Attempt = Callable[[Up, Traces], str]
 """Brings a host its share from a relay; returns why it cannot come from any, or "". Raises HostError where it did not come."""
 
 
-class Relays:
-    """Use as a context manager: leaving removes what was made, unless it is to be kept.
+class State(Enum):
+    """Of a relay after a failed pull."""
 
-    `everybody` are the outcomes of all hosts of the run, for any of them may be a relay; `needy` the hosts that the load
-    is brought to now. `served` are the hosts that were relays.
+    WELL = "it answers"
+    OTHER = "there is another, or it was started again"
+    GONE = "the group has none"
+
+
+class Relays:
+    """`everybody` are the outcomes of all hosts of the run, for any of them may be a relay; `needy` the hosts that the load
+    is brought to now.
     """
 
     def __init__(
@@ -49,25 +43,16 @@ class Relays:
         claims: Claims,
         roads: Roads,
         load: relayplan.Load,
+        standing: Standing,
     ) -> None:
-        self._run, self._everybody, self._claims, self._roads = run, everybody, claims, roads
-        self._load = load
-        self.served: set[str] = set()
-        self._ca = SiteCa(run.root)
+        self._run, self._everybody, self._load = run, everybody, load
+        self._standing, self._traces = standing, standing.traces
+        self._starter = Starter(run, claims, roads, standing.traces, SiteCa(run.root))
         self._circles: dict[str, Circle] = {}
         for group in relayplan.groups(everybody) if run.wishes.relays else ():
             waiting = {name for name in group.names if name in needy and load.needs(everybody[name])}
-            circle = Circle(group, waiting)
-            self._circles |= dict.fromkeys(waiting, circle)
-        self._traces = Traces()
-        self._taken: set[str] = set()  # hosts that serve or were tried
+            self._circles |= dict.fromkeys(waiting, standing.circle(group, waiting))
         self._guard = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.undo(self._traces.close())
 
     def first(self, names: Iterable[str]) -> list[str]:
         """The names with one host of each group before its others: who waits for a relay holds up nobody else."""
@@ -96,7 +81,7 @@ class Relays:
             except HostError as error:
                 if self._traces.over or not site_of(outcome).session.alive:
                     raise
-                if self._serves(circle, up, error):
+                if self._after(circle, up, error) is State.WELL:
                     message = (
                         f"could not get {self._load.noun} from relay {up.post.host}, which answers: {error.message}"
                     )
@@ -114,110 +99,98 @@ class Relays:
             with self._guard:
                 circle.waiting.discard(name)
 
-    def undo(self, late: Mapping[str, list[Step]]) -> dict[str, HostError]:
-        """Take relays down and their CA away; what fails is said, and is seen by the next run."""
-        chosen = [site_of(self._everybody[name]).host for name, steps in late.items() if steps]
-
-        def end(host: Host) -> int:
-            with self._traces.ending(host.name):
-                return carry_out(late[host.name], self._roads(self._everybody[host.name]))
-
-        found = fan_out(chosen, end, forks=self._run.forks)
-        failed = {name: error for name, error in found.items() if isinstance(error, HostError)}
-        for name, error in failed.items():
-            self._run.say(name, f"{error.message}; the next run removes what is left of the relay")
-        return failed
-
-    def _serves(self, circle: Circle, up: Up, error: HostError) -> bool:
-        """After a failed pull: is the relay well? Where it is not, it is the group's no more."""
+    def _after(self, circle: Circle, up: Up, error: HostError) -> State:
+        """After a failed pull: is the relay well? Where it is not and does not come back, it is the group's no more."""
         with circle.lock:
             if circle.up is not up:
-                return False  # somebody else has found out
-            site = site_of(self._everybody[up.post.host])
-            why = silence(site.session, up.post.address, up.post.port, up.registry)
+                return State.OTHER  # somebody else has found out
+            outcome = self._everybody[up.post.host]
+            why = self._starter.silence(outcome, up)
             if not why:
-                return True
-            circle.up = None
-            circle.failed.add(up.post.host)
-            self._run.say(up.post.host, f"is no relay any more: {why} ({error.host}: {error.message})")
-            return False
+                return State.WELL
+            circle.up = self._again(circle, outcome, up, f"{why} ({error.host}: {error.message})")
+            return State.OTHER if circle.up else State.GONE
+
+    def _again(self, circle: Circle, outcome: Outcome, up: Up, why: str) -> Up | None:
+        """The relay that went, started again where that was not tried before; its store costs nothing there."""
+        if outcome.host not in circle.again and not self._traces.over:
+            circle.again.add(outcome.host)
+            self._run.say(outcome.host, f"does not serve as the relay any more: {why}; starting it again")
+            try:
+                back = self._starter.again(outcome, up)
+            except FleetError as error:
+                why = f"it could not be started again: {error.message}"
+            else:
+                self._run.say(outcome.host, f"is the relay at {up.post.registry} again")
+                return back
+        circle.failed.add(outcome.host)
+        self._run.say(outcome.host, f"is no relay any more: {why}")
+        return None
 
     def _relay(self, circle: Circle) -> Up | None:
-        """The group's relay, brought up where there is none. Whoever else of the group needs it waits."""
+        """The group's relay with what the stage brings, brought up where there is none. Whoever else of the group needs it
+        waits.
+        """
         with circle.lock:
-            if circle.up is not None:
+            if circle.up is not None and circle.stocked:
                 return circle.up
-            while not self._traces.over:
+            if circle.up is not None:
+                self._go_on(circle, circle.up)
+            while circle.up is None and not self._traces.over:
                 if circle.failed and len(circle.waiting) < 2:
                     return None  # to fill another store for one host is to send as much as to the host itself
                 name = self._choose(circle)
                 if not name:
                     return None
                 try:
-                    circle.up = self._bring_up(self._everybody[name], circle)
+                    up = self._starter.start(self._everybody[name], circle.group)
+                    self._standing.served.add(name)
+                    self._stock(circle, up)
                 except FleetError as error:
                     circle.failed.add(name)
                     self._run.say(name, f"could not be the relay: {error.message}")
-                else:
-                    return circle.up
-            return None
+            return circle.up
+
+    def _go_on(self, circle: Circle, up: Up) -> None:
+        """The relay of the stage before gets what this one brings, where it has room for that."""
+        name, waiting = up.post.host, sorted(circle.waiting)
+        circle.up = None
+        if name not in relayplan.able(circle.group, self._everybody, self._run.wishes, self._load, waiting):
+            return
+        try:
+            self._stock(circle, up)
+        except FleetError as error:
+            circle.failed.add(name)
+            self._run.say(name, f"is no relay any more: {error.message}")
+
+    def _stock(self, circle: Circle, up: Up) -> None:
+        """The blobs of everything that the group needs; then it is the group's relay. Raises FleetError."""
+        outcome = self._everybody[up.post.host]
+        self._starter.fill(outcome, self._fills(circle, outcome))
+        served: Up | None = up
+        if why := self._starter.silence(outcome, up):
+            served = self._again(circle, outcome, up, f"{why}, after its store was filled")
+        circle.up, circle.stocked = served, served is not None
+        if served is None:
+            return
+        with self._guard:
+            waiting = ", ".join(sorted(circle.waiting - {outcome.host}))
+        self._run.say(outcome.host, f"is the relay at {up.post.registry} for {waiting or 'itself'}")
 
     def _choose(self, circle: Circle) -> str:
         """The next to try, "" where nobody is left. No host serves two groups."""
         with self._guard:
-            waiting = sorted(circle.waiting)
+            waiting, taken = sorted(circle.waiting), self._standing.taken
             everybody, wishes = self._everybody, self._run.wishes
-            able = relayplan.able(circle.group, everybody, wishes, self._load, waiting) - circle.failed - self._taken
+            able = relayplan.able(circle.group, everybody, wishes, self._load, waiting) - circle.failed - taken
             name = relays.pick(circle.group, able, circle.waiting if circle.failed else ())
-            self._taken |= {name} if name else set()
+            taken |= {name} if name else set()
         passed = relayplan.passed_over(circle.group, everybody, wishes, self._load, waiting)
         if passed and not circle.failed:
             self._run.say(name, passed)
         return name
 
-    def _bring_up(self, outcome: Outcome, circle: Circle) -> Up:
-        """The registry's image, its container, then the blobs of everything that its group needs."""
-        site, run = site_of(outcome), self._run
-        refused = self._claims.take({outcome.host: site.session}, forks=1, wait=0, say=run.say)
-        if refused:
-            raise refused[outcome.host]
-        self._ca.ensure(datetime.now(UTC))
-        place = relays.post(circle.group, site.host, self._ca.fingerprint)
-        up, access = admit(place, self._ca, datetime.now(UTC))
-        way = replace(self._roads(outcome), access=access)
-        for step in site.registry_image:
-            way = apply(step, way)
-        start = relays.starting(place, run.wishes.relays[outcome.host].local_name)
-        undo = None if place.keep else relays.ending(site.ground or Ground())
-        with self._traces.making(outcome.host, undo):
-            way = apply(start, replace(way, access=access))
-        self.served.add(outcome.host)
-        self._await(outcome, up)
-        for fill in self._fills(circle, outcome):
-            way = apply(fill, way)
-        if why := silence(site_of(outcome).session, place.address, place.port, up.registry):
-            run.say(outcome.host, f"the relay went while its store was filled: {why}; starting it again")
-            with self._traces.making(outcome.host, undo):
-                apply(start, replace(way, access=access))
-            self._await(outcome, up)
-        with self._guard:
-            waiting = ", ".join(sorted(circle.waiting - {outcome.host}))
-        run.say(outcome.host, f"is the relay at {place.registry} for {waiting or 'itself'}")
-        return up
-
     def _fills(self, circle: Circle, outcome: Outcome) -> tuple[Step, ...]:
         with self._guard:
             waiting = sorted(circle.waiting)
         return self._load.fills(waiting, outcome)
-
-    def _await(self, outcome: Outcome, up: Up) -> None:
-        site = site_of(outcome)
-        until = time.monotonic() + START
-        while why := silence(site.session, up.post.address, up.post.port, up.registry):
-            with engine_errors(site.session, "looking at the relay"):
-                words = ended(site.client)
-            if words:
-                raise HostError(outcome.host, f"the registry ended: {words[-1]}", tail=words)
-            if time.monotonic() > until:
-                raise HostError(outcome.host, why, hint="fleet.relay.address and .port: may the host listen there?")
-            time.sleep(0.5)

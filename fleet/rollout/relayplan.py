@@ -6,7 +6,7 @@ from typing import Protocol
 
 from fleet.delivery.persist import SPARE
 from fleet.delivery.plan import Step, sideload_way
-from fleet.delivery.relay import Ground
+from fleet.delivery.relay import Ground, StartRelay, StopRelay
 from fleet.image.release import Release
 from fleet.report.units import size
 from fleet.rollout import relays
@@ -183,8 +183,11 @@ def _route(outcome: Outcome, place: Post, fills: tuple[Step, ...], wishes: Wishe
     if needy and not may_pull(site, ground, place):
         note(outcome, no_root(site, place))
         return
-    # Where models came before by the same relay, it has its image.
-    up = opening(site, place, wishes)[len(site.registry_image) if site.plan.relayed_models else 0 :] if mine else ()
+    weights = site.plan.relayed_models
+    serves = any(
+        isinstance(step, StartRelay) for step in weights
+    )  # models came before by the same relay, which serves on
+    up = opening(site, place, wishes) if mine and not serves else ()
     steps: list[Step] = [*up, *fills] if mine else []
     if needy:
         steps += relays.through(own(outcome), wishes.releases.get(outcome.host, {}), place, ground, outcome.host)
@@ -193,7 +196,9 @@ def _route(outcome: Outcome, place: Post, fills: tuple[Step, ...], wishes: Wishe
     if not place.keep:
         steps += [relays.ending(ground)] if mine else []
         steps += [relays.forgetting(place)] if needy else []
-    outcome.site = replace(site, plan=replace(site.plan, relayed=tuple(steps)))
+    if mine and serves:
+        weights = tuple(step for step in weights if not isinstance(step, StopRelay))
+    outcome.site = replace(site, plan=replace(site.plan, relayed=tuple(steps), relayed_models=weights))
 
 
 def note(outcome: Outcome, words: str) -> None:

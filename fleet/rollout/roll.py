@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from fleet.locks import LockedError
@@ -9,7 +10,7 @@ from fleet.playbook import Batch, Models
 from fleet.report.hosts import fold
 from fleet.rollout.assign import Assignment
 from fleet.rollout.availability import Budget, NotBegunError
-from fleet.rollout.distribute import distribute
+from fleet.rollout.distribute import distribute, relays_of
 from fleet.rollout.looks import answer, confirm
 from fleet.rollout.models import bring_models
 from fleet.rollout.order import Known, order
@@ -22,6 +23,7 @@ from fleet.rollout.run import Outcome, going, not_reached, site_of
 from fleet.rollout.scene import Scene
 from fleet.rollout.standings import budget_of
 
+RELAYED = frozenset({"models", "distribute"})  # stages that a relay serves
 HARMLESS = frozenset({"models", "distribute", "verify"})  # stages that can be begun again where the connection broke
 
 
@@ -230,28 +232,32 @@ def _batch(play: _Play, title: str, batch: Batch) -> None:
             failed(outcome)
 
     done: set[str] = set()
-    for stage in play.given.play.stages:
-        reach_again(run, scene.claims, hosts)
-        match stage.name:
-            case "prepare":
-                prepare(run, hosts, scene.claims, only=getattr(stage, "only", ()))
-            case "models":
-                wait = stage.wait if isinstance(stage, Models) else 0.0
-                bring_models(run, hosts, scene.stock, scene.claims, scene.found, wait=wait)
-            case "distribute":
-                distribute(run, hosts, scene.stock, scene.claims, scene.found)
-            case "serve":
-                serve(run, hosts, play.budget, scene.claims, failed, scene.on_deed)
-            case "verify":
-                answer(run, hosts, scene.found, load=getattr(stage, "load", 0.0))
-            case "prune":
-                prune(run, hosts, scene.claims)
-            case _:
-                continue  # preflight and image came before the first host was touched
-        done.add(stage.name)
-        count(harmless=stage.name in HARMLESS)
-        if play.budget.ended:
-            break
+    with ExitStack() as stack:
+        relaying = stack.enter_context(relays_of(run, scene.found, scene.stock, scene.claims))
+        for number, stage in enumerate(play.given.play.stages):
+            reach_again(run, scene.claims, hosts)
+            match stage.name:
+                case "prepare":
+                    prepare(run, hosts, scene.claims, only=getattr(stage, "only", ()))
+                case "models":
+                    wait = stage.wait if isinstance(stage, Models) else 0.0
+                    bring_models(run, hosts, scene.stock, scene.claims, scene.found, relaying, wait=wait)
+                case "distribute":
+                    distribute(run, hosts, scene.stock, scene.claims, scene.found, relaying)
+                case "serve":
+                    serve(run, hosts, play.budget, scene.claims, failed, scene.on_deed)
+                case "verify":
+                    answer(run, hosts, scene.found, load=getattr(stage, "load", 0.0))
+                case "prune":
+                    prune(run, hosts, scene.claims)
+                case _:
+                    continue  # preflight and image came before the first host was touched
+            if not any(later.name in RELAYED for later in play.given.play.stages[number + 1 :]):
+                stack.close()
+            done.add(stage.name)
+            count(harmless=stage.name in HARMLESS)
+            if play.budget.ended:
+                break
     if play.budget.ended and "serve" in play.given.stages - done:
         waiting = [one.host for one in going(hosts) if site_of(one).plan.serving.changes]
         _leave(scene.found, waiting, play.budget.ended)

@@ -56,6 +56,10 @@ class Story:
     def hold(self, *hosts: str) -> bool:
         return all(self.fleet.docker(host, "images", "-q", "vllm-rocm") for host in hosts)
 
+    def relay_image(self, host: str) -> bool:
+        """Has the host the registry's image already?"""
+        return "fleet-relay" in self.fleet.docker(host, "images")
+
     def left(self, *hosts: str) -> list[str]:
         """Of relays, but for their stores: containers, listeners, what they ran with, trust of others."""
         script = (

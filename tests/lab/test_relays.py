@@ -3,6 +3,7 @@
 Bytes are counted where they enter the bastion. The tests of this module are one story and run in their order.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -111,32 +112,34 @@ def test_a_model_goes_over_the_slow_link_once_and_who_has_no_curl_gets_it_over_s
         story.fleet.sh(host, "cd /srv/models/org/big && sha256sum --quiet --check .fleet.sha256")
 
 
-def test_a_model_of_hugging_face_goes_over_the_slow_link_once_by_the_relay_or_by_this_controller(story: Story) -> None:
-    topology = story.fleet.lab.topology
-    gate = next(link.address for link in story.fleet.lab.node(BASTION.name).links if link.inside == "eth1")
-    files = {"config.json": b"{}", "model.safetensors": os.urandom(MODEL)}
-    with hub(files, address=topology.controller) as server:
-        push = ("models.push", "org/tiny", "--hf", "org/tiny", "--endpoint", server.url, *LIMIT)
-        controller, newer = story.wants("a"), ("--revision", "main")
-        for road in ("no way out", "by the bastion"):
-            if road == "by the bastion":
-                story.fleet.sh(
-                    BASTION.name, "sysctl -qw net.ipv4.ip_forward=1; iptables -t nat -A POSTROUTING -j MASQUERADE"
-                )
-                story.fleet.sh(FIRST, f"ip route replace {topology.controller} via {gate}")
-                server.files["model.safetensors"], server.commit = os.urandom(MODEL), "d" * 40
-                newer = ("--revision", server.commit)
-            server.sent, before = 0, story.wire()
-            said = well(controller, *push, *newer)
-            assert server.sent < 1.05 * MODEL
-            assert story.wire() - before <= 1.05 * MODEL + TALK
-            assert ("so this controller gets it and sends it" in said) == (road == "no way out")
-            for host in ROOTS:
-                story.fleet.sh(host, "cd /srv/models/org/tiny && sha256sum --quiet --check .fleet.sha256")
-            assert story.left(*ROOTS) == []
-            assert list((controller.directory / ".fleet/hub/blobs").iterdir()) == []
-            code, document = controller.ask(*push, *newer)
-            assert (code, {host["changed"] for host in document["hosts"].values()}) == (0, {0})
+@pytest.mark.parametrize("road", ["by the bastion", pytest.param("no way out", marks=pytest.mark.matrix)])
+def test_a_model_of_hugging_face_goes_over_the_slow_link_once_by_the_relay_or_by_this_controller(
+    story: Story, road: str
+) -> None:
+    here = story.fleet.lab.topology.controller
+    if road == "by the bastion":
+        gate = next(link.address for link in story.fleet.lab.node(BASTION.name).links if link.inside == "eth1")
+        forward = "sysctl -qw net.ipv4.ip_forward=1; iptables -t nat -A POSTROUTING -j MASQUERADE"
+        story.fleet.sh(BASTION.name, forward)
+        story.fleet.sh(FIRST, f"ip route replace {here} via {gate}")
+    else:
+        story.fleet.sh(FIRST, f"ip route delete {here}; true")
+    with hub({"config.json": b"{}", "model.safetensors": os.urandom(MODEL)}, address=here) as server:
+        server.commit = hashlib.sha1(road.encode(), usedforsecurity=False).hexdigest()
+        words = ("org/tiny", "--hf", "org/tiny", "--endpoint", server.url, "--revision", server.commit)
+        push = ("models.push", *words, *LIMIT)
+        controller, extra = story.wants("a"), 0 if story.relay_image(FIRST) else story.archive.stat().st_size
+        before = story.wire()
+        said = well(controller, *push)
+        assert server.sent < 1.05 * MODEL
+        assert story.wire() - before <= 1.05 * (MODEL + extra) + TALK
+        assert ("so this controller gets it and sends it" in said) == (road == "no way out")
+        for host in ROOTS:
+            story.fleet.sh(host, "cd /srv/models/org/tiny && sha256sum --quiet --check .fleet.sha256")
+        assert story.left(*ROOTS) == []
+        assert not [*(controller.directory / ".fleet/hub").glob("blobs/*")]
+        code, document = controller.ask(*push)
+        assert (code, {host["changed"] for host in document["hosts"].values()}) == (0, {0})
 
 
 def test_keep_leaves_the_relay_and_the_next_run_without_it_removes_it(story: Story) -> None:
@@ -165,11 +168,80 @@ def test_a_relay_that_dies_is_started_again_or_replaced_and_that_is_said(story: 
         assert running.process.wait(timeout=200) == 0, running.said
     finally:
         story.mend()
-    assert f"{FIRST}: the relay went while its store was filled" in running.said
+    assert "after its store was filled; starting it again" in running.said
     assert f"{FIRST}: is no relay any more" in running.said
     assert f"{SECOND}: is the relay at" in running.said
     unchanged(story, story.wants("b"), *LIMIT)
     assert story.left(*ROOTS) == []
+
+
+def test_a_relay_that_dies_while_it_serves_is_started_again_and_nothing_goes_over_the_slow_link(story: Story) -> None:
+    story.take_away(SECOND, THIRD)
+    before = story.wire()
+    running = UnderWay(story, "b")
+    try:
+        running.until_it_serves()
+        story.fleet.docker(FIRST, "kill", "fleet-relay")
+        running.until(lambda: f"{FIRST}: is the relay at" in running.said.partition("starting it again")[2])
+    finally:
+        story.mend()
+    assert running.process.wait(timeout=200) == 0, running.said
+    assert f"{FIRST}: does not serve as the relay any more" in running.said
+    assert "is no relay any more" not in running.said
+    assert story.wire() - before < TALK
+    assert story.hold(*ROOTS)
+    assert story.left(*ROOTS) == []
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("how", ["its network goes", "it reboots"])
+def test_a_relay_whose_host_is_lost_is_replaced_and_the_next_run_finds_everything_well(story: Story, how: str) -> None:
+    story.take_away(SECOND, THIRD)
+    running = UnderWay(story, "b")
+    try:
+        running.until_it_serves()
+        if how == "it reboots":
+            story.fleet.lab.node(FIRST).reboot()
+        else:
+            story.fleet.lab.node(FIRST).link_down()
+        running.process.wait(timeout=400)
+    finally:
+        if how == "its network goes":
+            story.fleet.lab.node(FIRST).link_up()
+            story.mend()
+    assert f"{FIRST}: is no relay any more" in running.said
+    assert f"{SECOND}: is the relay at" in running.said
+    assert story.hold(SECOND, THIRD), running.said
+    assert within(75, lambda: not any(story.fleet.locked(host) for host in ROOTS))
+    well(story.wants("b"), *DISTRIBUTE, *LIMIT)
+    assert story.hold(*ROOTS)
+    assert story.left(*ROOTS) == []
+
+
+def test_models_and_images_of_one_play_come_by_one_relay(story: Story, tmp_path: Path) -> None:
+    source = tmp_path / "models/org/both"
+    source.mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_bytes(os.urandom(MODEL))
+    models = f"{{models: {{source: {tmp_path}/models, names: [org/both]}}}}"
+    text = f"- {{name: bring, hosts: all, stages: [image, {models}, distribute], max_fail: 100%}}\n"
+    play = ("play", story.fleet.playbook("both", text), *LIMIT)
+    story.take_away(*ROOTS)
+    controller, before = story.wants("a"), story.wire()
+    shown = well(controller, *play, "--check")
+    assert (shown.count("start relay"), shown.count("remove container fleet-relay")) == (1, 1)
+    story.fleet.sh(FIRST, "rm -rf /var/tmp/fleet/relay/store")
+    said = well(controller, *play)
+    assert said.count(f"{FIRST}: is the relay at") == 2
+    last = max((controller.directory / ".fleet/runs").iterdir(), key=lambda one: one.stat().st_mtime)
+    steps = [json.loads(line) for line in (last / "journal.jsonl").read_text().splitlines()]
+    kinds = [step["kind"] for step in steps if step["type"] == "begin" and step["host"] == FIRST]
+    assert (kinds.count("StartRelay"), kinds.count("StopRelay")) == (1, 1)
+    assert story.wire() - before <= 1.05 * (story.size("a") + MODEL) + TALK
+    assert story.hold(*ROOTS)
+    assert story.left(*ROOTS) == []
+    code, document = controller.ask(*play)
+    assert (code, {host["changed"] for host in document["hosts"].values()}) == (0, {0})
 
 
 def test_an_interrupted_run_takes_its_relay_down_and_a_killed_one_is_cleared_up_by_the_next(story: Story) -> None:

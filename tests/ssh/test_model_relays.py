@@ -69,15 +69,15 @@ def serving(site: Site) -> Iterator[Relay]:
     ca = SiteCa(site.folder / "ca")
     now = dt.datetime.now(dt.UTC)
     ca.ensure(now)
-    up, access = admit(Post("r", f"127.0.0.1:{port}", "127.0.0.1", port, False, ca.fingerprint), ca, now)
+    up = admit(Post("r", f"127.0.0.1:{port}", "127.0.0.1", port, False, ca.fingerprint), ca, now)
     directory = site.folder / "staging"
     way = replace(site.way(), staging_dir=str(directory))
     run, store = directory / "relay/run", directory / "relay/store"
-    config = json.loads(access.files["config.yml"])
+    config = json.loads(up.access.files["config.yml"])
     config["storage"]["filesystem"]["rootdirectory"] = str(store)
     config["http"]["tls"] = {"certificate": str(run / "server.crt"), "key": str(run / "server.key")}
     config["auth"]["htpasswd"]["path"] = str(run / "htpasswd")
-    files = {**access.files, "config.yml": json.dumps(config).encode()}
+    files = {**up.access.files, "config.yml": json.dumps(config).encode()}
     way.sender.command(relay_scripts.PREPARE, str(directory), stdin=io.BytesIO(packed(files)))
     with (site.folder / "registry.log").open("wb") as log:
         words = ("docker-registry", "serve", str(run / "config.yml"))

@@ -45,13 +45,13 @@ def test_every_run_has_a_password_of_its_own_and_the_host_gets_its_hash_alone(tm
     ca = SiteCa(tmp_path)
     ca.ensure(NOW)
     place = Post("r", "10.0.0.5:5443", "10.0.0.5", 5443, False, ca.fingerprint)
-    (up, access), (other, _) = admit(place, ca, NOW), admit(place, ca, NOW)
+    up, other = admit(place, ca, NOW), admit(place, ca, NOW)
     assert up.registry.password is not None
     assert other.registry.password is not None
     password = up.registry.password.reveal()
     assert password != other.registry.password.reveal()
-    user, _, hashed = access.files["htpasswd"].decode().strip().partition(":")
+    user, _, hashed = up.access.files["htpasswd"].decode().strip().partition(":")
     assert user == "fleet"
     assert bcrypt.checkpw(password.encode(), hashed.encode())
-    assert not [name for name, content in access.files.items() if password.encode() in content]
-    assert password not in repr((up, access))
+    assert not [name for name, content in up.access.files.items() if password.encode() in content]
+    assert password not in repr(up)
