@@ -26,6 +26,9 @@ def show(found: Sequence[Explained]) -> None:
         console.print(_table(one.choice))
         console.print(f"{'chosen' if one.choice.kind else 'not chosen'}: {escape(one.choice.why)}", soft_wrap=True)
         console.print(f"[dim]{escape(_standing(one.locked, one.choice.kind))}[/]", soft_wrap=True)
+    console.print(
+        "[dim]only nightly tries an image on the builder before it goes out; with build and deploy the first host does[/]"
+    )
 
 
 def document(found: Sequence[Explained]) -> dict[str, object]:

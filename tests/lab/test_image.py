@@ -186,6 +186,7 @@ def test_a_strategy_is_explained_by_the_fleets_own_drivers_and_kept_in_the_lock(
     assert re.search(r"policy +require_source +does not fit", shown)
     assert "chosen: own_base fits" in shown
     assert "the lock has no choice yet" in shown
+    assert "only nightly tries an image on the builder" in shown
 
 
 def test_a_second_build_does_nothing_from_another_controller_too(
