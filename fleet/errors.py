@@ -72,3 +72,8 @@ class UnreachableError(HostError):
 
 class RefusedError(UnreachableError):
     """The host answers, but its identity or our credentials were refused: somebody has to look at it."""
+
+
+def no_connection(error: Exception | None) -> bool:
+    """Is it an outage? A refused key or password is another matter."""
+    return isinstance(error, UnreachableError) and not isinstance(error, RefusedError)

@@ -8,6 +8,7 @@ from typing import Any
 from fleet.nightly.nights import Night
 from fleet.nightly.plan import KEPT
 from fleet.report import night_plots as plots
+from fleet.report.hosts import fold
 from fleet.report.recap import duration
 from fleet.report.units import size
 
@@ -45,6 +46,7 @@ def page(document: Mapping[str, Any], history: Sequence[Night]) -> str:
         *_images(document.get("images") or ()),
         *_smoke(document.get("smoke") or ()),
         *_hosts(document),
+        *_platform(document.get("changed") or {}),
         *_speed(document),
         *_phases(document["phases"]),
         *_stages(document.get("stages") or ()),
@@ -70,12 +72,15 @@ def _moment(value: Any) -> str:
 
 
 def _wrong(document: Mapping[str, Any]) -> list[str]:
-    """What a person would have to look for on the terminal: drift, silent replicas, the last lines of what failed."""
-    silent = [f"{name}: {why}" for name, why in (document.get("silent") or {}).items()]
+    """What a person would have to look for on the terminal: drift, silent replicas, hosts that are away, and the last lines
+    of what failed.
+    """
+    silent, away = ([f"{name}: {why}" for name, why in (document.get(key) or {}).items()] for key in ("silent", "away"))
     parts = []
     for title, lines in (
         ("Where the fleet differs from the last good release", document.get("drift") or ()),
         ("What does not answer as it should", silent),
+        ("Not reached, so that nothing is known of it", away),
         ("Left alone", document.get("strangers") or ()),
     ):
         if lines:
@@ -167,7 +172,8 @@ def _speed(document: Mapping[str, Any]) -> list[str]:
 
 def _hosts(document: Mapping[str, Any]) -> list[str]:
     rolls = [one for one in document["phases"] if one.get("hosts")]
-    left = dict(document.get("left_out") or {})
+    left = {name: f"not reached: {why}" for name, why in (document.get("away") or {}).items()}
+    left |= document.get("left_out") or {}
     names = dict.fromkeys([*(document.get("hosts") or ()), *left])
     canaries = document.get("canaries") or ()
     rows = []
@@ -181,6 +187,23 @@ def _hosts(document: Mapping[str, Any]) -> list[str]:
         cells.append(escape(str(left.get(name, "" if touched else "nothing was done there"))))
         rows.append(cells)
     return ["<h2>Hosts</h2>", _table(("host", *(escape(str(one["name"])) for one in rolls), "left out"), rows)]
+
+
+def _platform(changed: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What hosts run on and did not before; those with the same change share a line."""
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for name, changes in changed.items():
+        for one in changes:
+            hosts.setdefault((str(one["subject"]), str(one["what"])), []).append(name)
+    if not hosts:
+        return []
+    rows = [[escape(fold(names)), escape(subject), escape(what)] for (subject, what), names in hosts.items()]
+    note = "Nights accept nothing of it: <code>verify</code>, a deploy or <code>drift --accept</code> does."
+    return [
+        "<h2>Changed under the services since it was last accepted</h2>",
+        _table(("hosts", "what", "change"), rows),
+        f"<p>{note}</p>",
+    ]
 
 
 def _disks(pruned: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fleet.errors import HostError, RefusedError, UnreachableError
+from fleet.errors import HostError, no_connection
 from fleet.report import errors
 from fleet.report import recap as recaps
 from fleet.report.hosts import fold
@@ -66,8 +66,7 @@ def show_failures(failed: Mapping[str, HostError]) -> None:
     told: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = {}
     for host, error in failed.items():
         errors.debug(error)
-        away = isinstance(error, UnreachableError) and not isinstance(error, RefusedError)
-        word = "NOT REACHED" if away else "FAILED"
+        word = "NOT REACHED" if no_connection(error) else "FAILED"
         told.setdefault((word, error.message, error.hint, error.tail), []).append(host)
     for (word, message, hint, tail), hosts in told.items():
         console.print(f"[bold red]{word}[/] {escape(fold(hosts))}: {escape(message)}", soft_wrap=True)

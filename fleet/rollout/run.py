@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.delivery.progress import Moving, silent
-from fleet.errors import HostError, RefusedError, UnreachableError
+from fleet.errors import HostError, no_connection
 from fleet.journal.audit import AuditEntry
 from fleet.preflight import Finding
 from fleet.rollout.site import Site, Wishes
@@ -54,8 +54,8 @@ def failures(outcomes: Mapping[str, Outcome]) -> dict[str, HostError]:
 
 
 def not_reached(outcome: Outcome) -> bool:
-    """Was there no connection, at first or at last? A refused key or password is another matter: that is no outage."""
-    return isinstance(outcome.error, UnreachableError) and not isinstance(outcome.error, RefusedError)
+    """Was there no connection, at first or at last?"""
+    return no_connection(outcome.error)
 
 
 def going(outcomes: Mapping[str, Outcome]) -> list[Outcome]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fleet.facts import Facts
+from fleet.inventory.model import Host
 from fleet.journal.header import iso
 from fleet.rollout.alike import PLATFORM, firmware
 from fleet.rollout.drift import Drift, joined
@@ -95,6 +96,12 @@ def remember(
         found[one.host] = changed(seen)
         write(root, one.host, accepted(seen, one.site.facts, now) if one.host in accept else seen)
     return found
+
+
+def remembered(root: Path, hosts: Iterable[Host]) -> dict[str, tuple[Drift, ...]]:
+    """What is known to have changed on them, as the last looks found it; without a look, and without hosts of no change."""
+    found = {host.name: changed(read(root, host.name, host.connection.address)) for host in hosts}
+    return {name: changes for name, changes in found.items() if changes}
 
 
 def read(root: Path, host: str, address: str) -> Seen:

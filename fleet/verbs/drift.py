@@ -1,9 +1,11 @@
 """`drift`: the inventory against what is really there, hosts against their neighbours and against themselves of yesterday."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fleet.cli import Options
-from fleet.errors import FleetError, HostError
+from fleet.errors import FleetError, HostError, no_connection
 from fleet.report import drift as report
 from fleet.report import errors, terminal
 from fleet.rollout.drift import Drift, of_host, unlike
@@ -21,17 +23,28 @@ def show_drift(options: Options, *, accept: bool) -> int:
     return 1 if failed or any(found.values()) or notes else 0
 
 
-def strays(options: Options) -> list[str]:
-    """The same, told whole; lines of what a deploy would change: another kernel or an unlike neighbour is not that."""
+@dataclass(frozen=True)
+class Strays:
+    """`differs` are lines of what a deploy would change, and of hosts that answer and cannot be looked at; `away` says of
+    the others by host why they could not be reached.
+    """
+
+    differs: tuple[str, ...]
+    away: Mapping[str, str]
+
+
+def strays(options: Options) -> Strays:
+    """The same, told whole, for a night: another kernel or an unlike neighbour is nothing that a deploy would change."""
     found, failed, notes = _told(options, accept=False)
-    told = [f"{name}: {error.message}" for name, error in failed.items()]
+    away = {name: error.message for name, error in failed.items() if no_connection(error)}
+    told = [f"{name}: {error.message}" for name, error in failed.items() if name not in away]
     told += [
         f"{name}: {one.kind}: {one.subject}: {one.what}"
         for name, of_host in found.items()
         for one in of_host
         if one.kind not in ("changed", "unlike")
     ]
-    return [*told, *notes]
+    return Strays((*told, *notes), away)
 
 
 def _told(options: Options, *, accept: bool) -> tuple[dict[str, tuple[Drift, ...]], dict[str, HostError], list[str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.cli import Options
-from fleet.errors import FleetError
+from fleet.errors import FleetError, no_connection
 from fleet.image import lock as locks
 from fleet.image.build import BuildError
 from fleet.image.smoke import SmokeError
@@ -188,19 +188,28 @@ def _catch_up(scene: Scene) -> str:
 
 
 def _keep(scene: Scene, decision: plan.Decision, caught: str) -> int:
-    """Nothing is new: the fleet has to be as it says and answer."""
+    """Nothing is new: the fleet has to be as it says and answer. A host that is down is told, and fails this night as
+    little as one that brings a release: of a large fleet one always is, and what is wrong with a release would drown in that.
+    """
     book, options = scene.book, scene.options
     with book.phase("verify") as phase:
-        differs = strays(options)
-        silent = {name: error.message for name, error in unanswered(options).items()}
-        phase["ok"] = not (differs or silent)
-        book.put(drift=differs, silent=silent)
-    if differs or silent:
-        words = ["differs from the last good release"] if differs else []
-        words += ["does not answer as it should"] if silent else []
-        retain(options, book)
-        book.end("drift", f"{decision.why}, and the fleet {' and '.join(words)}: invoke drift, invoke verify{caught}")
+        found, errors = strays(options), unanswered(options)
+        silent = {name: error.message for name, error in errors.items() if not no_connection(error)}
+        lost = {name: error.message for name, error in errors.items() if name not in silent}
+        away = {name: why for name, why in {**lost, **found.away}.items() if name not in silent}
+        nobody = all(host.name in away for host in scene.hosts)
+        phase["ok"] = not (found.differs or silent or nobody)
+        book.put(drift=list(found.differs), silent=silent, away=away)
+    missing = f"; {fold(away)} could not be reached, and how it is there is not known" if away else ""
+    if nobody:
+        book.end("failed", f"{decision.why}, and no host could be reached to see whether the fleet is as it should be")
         return 1
     retain(options, book)
-    book.end("kept", f"{decision.why}; the fleet is as it should be{caught}")
+    if found.differs or silent:
+        words = ["differs from the last good release"] if found.differs else []
+        words += ["does not answer as it should"] if silent else []
+        told = f"{decision.why}, and the fleet {' and '.join(words)}: invoke drift, invoke verify"
+        book.end("drift", f"{told}{missing}{caught}")
+        return 1
+    book.end("kept", f"{decision.why}; {'all else' if away else 'the fleet'} is as it should be{missing}{caught}")
     return 0

@@ -16,6 +16,7 @@ from fleet.nightly.nights import Book
 from fleet.report import night_page, terminal
 from fleet.report import nightly as report
 from fleet.rollout.leftout import read_quarantine
+from fleet.rollout.seen import remembered
 from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, in_maintenance, inventory_and_hosts, serving
 from fleet.verbs.night import FOLDER, Scene, night, rest
@@ -36,7 +37,7 @@ def nightly(options: Options, *, force: bool) -> int:
         if before and not before[-1].result:
             _page(before[-1].id)  # it was killed, and wrote none
         book = Book.begin(FOLDER, name, calendar.now(), redactor_for(hosts))
-        with _closing(settings, book):
+        with _closing(settings, book, hosts):
             left = {**in_maintenance(inventory, inventory.hosts.values())}
             owed = before[-1].document.get("owed", []) if before else []
             book.put(hosts=[host.name for host in hosts], left_out=left, owed=owed)
@@ -60,12 +61,12 @@ def promote(options: Options) -> int:
             raise UsageError("the inventory asks for other images than that night proved", hint="invoke nightly")
         with held(options, hosts, book.id) as hold:
             book.put(result="", said="")
-            with _closing(settings, book):
+            with _closing(settings, book, hosts):
                 return rest(Scene(options, inventory, hosts, book, hold))
 
 
 @contextmanager
-def _closing(settings: Nightly, book: Book) -> Iterator[None]:
+def _closing(settings: Nightly, book: Book, hosts: Sequence[Host]) -> Iterator[None]:
     """Whatever ends the night, its report says so; then old ones go, and the hook hears of it."""
     try:
         yield
@@ -79,6 +80,8 @@ def _closing(settings: Nightly, book: Book) -> Iterator[None]:
         book.end("failed", _with_left(book, f"a mistake in fleet: {type(error).__name__}: {error}"))
         raise
     finally:
+        changed = remembered(ROOT, hosts).items()
+        book.put(changed={name: [{"subject": one.subject, "what": one.what} for one in of] for name, of in changed})
         _page(book.id)
         nights.keep(FOLDER, str(book.document["inventory"]), settings.keep)
         _hook(settings.hook, book)

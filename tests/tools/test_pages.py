@@ -59,5 +59,9 @@ def test_a_nights_report_is_laid_out_and_loads_nothing(tmp_path: Path, width: in
     assert sum(wide > 0 and high > 0 for _, _, wide, high in seen["bars"]) >= 30 * 3
     titles = [name for name, *_ in seen["titles"]]
     assert titles[0] == "Night 20261124-023000-000-abcd"
-    assert {"What changed upstream since last good", "Disks, and what was pruned"} <= {*titles}
+    assert {
+        "What changed upstream since last good",
+        "Disks, and what was pruned",
+        "Changed under the services since it was last accepted",
+    } <= {*titles}
     assert all(height > 0 for *_, height in seen["titles"])

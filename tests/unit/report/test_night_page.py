@@ -17,6 +17,11 @@ DOCUMENT: dict[str, Any] = {
     "logs": [{"path": ".fleet/logs/a-chat-0.log", "lines": ["<b>HIP error", "gone"]}],
     "drift": ["b: image: vllm:3f9c: is missing"],
     "silent": {"b": "chat-0 gives no answer"},
+    "away": {"d": "cannot connect to d: <refused>"},
+    "changed": {
+        name: [{"subject": "MI300X firmware", "what": "smc 0x1 → 0x2, first seen 2026-11-24 02:31 UTC"}]
+        for name in ("mi300x-01", "mi300x-02")
+    },
     "strangers": ["chat of b runs 77, which somebody else brought: left alone"],
     "decision": "build",
     "why": "vllm has the new content key k",
@@ -127,6 +132,8 @@ def test_a_page_shows_every_part_and_loads_nothing() -> None:
         "b: image: vllm:3f9c: is missing",
         "b: chat-0 gives no answer",
         "left alone",
+        "d: cannot connect to d: &lt;refused&gt;",
+        "<td>mi300x-[01:02]</td><td>MI300X firmware</td><td>smc 0x1 → 0x2",
         "upstream rewrote its history",
         "a commit that is gone",
         "vllm:0a0a",
@@ -151,3 +158,4 @@ def test_a_night_in_which_nothing_is_new_says_so() -> None:
 def test_a_night_that_was_killed_early_has_a_page_too() -> None:
     bare = {"id": "1", "inventory": "i", "began": "b", "result": "", "said": "", "phases": []}
     assert "not ended" in page(bare, [])
+    assert "Changed under the services" not in page(bare, [])
