@@ -24,6 +24,7 @@ from fleet.verbs.roll import roll
 from fleet.verbs.rollback import STAGES
 from fleet.verbs.services import measured
 
+INTERRUPTED = 130  # what a roll ends with after Ctrl-C or SIGTERM
 PLAYBOOK, CANARY = "nightly", "canary"  # the file, and its play for the hosts that go first; the others are for all
 
 
@@ -148,8 +149,8 @@ def catch_up(options: Options, names: Sequence[str], lock: str, book: Book, phas
 
 
 def put_back(options: Options, hosts: Sequence[Host], book: Book, before: Standing, phase: dict[str, Any]) -> None:
-    """What this night, or one that it continues, brought goes back to what ran before. Nothing is raised: what failed is
-    said, stands in the report, and makes the phase a failed one.
+    """What this night, or one that it continues, brought goes back to what ran before. What failed is said, stands in the
+    report, and makes the phase a failed one; an interruption alone is raised.
     """
     left: list[str] = []
     others: tuple[str, ...] = ()
@@ -160,12 +161,16 @@ def put_back(options: Options, hosts: Sequence[Host], book: Book, before: Standi
         groups = plan.groups(before, now, brought)
         for (service, release), names in groups.items():
             order = Order("rollback", stages=STAGES, back=Back(release, frozenset({service})), night=book.id)
-            roll(replace(options, limit=",".join(names)), order)
+            if roll(replace(options, limit=",".join(names)), order) == INTERRUPTED:
+                raise KeyboardInterrupt
         if groups:
             rest = plan.groups(before, standing_of(options, hosts), brought)
             left = [f"{service} of {fold(names)} is not back on {one}" for (service, one), names in rest.items()]
     except FleetError as error:
         left = [f"the way back failed: {error.message}"]
+    except KeyboardInterrupt:
+        book.put(not_back=["the way back was interrupted, and the next night goes on with it"], settled=False)
+        raise
     for line in (*left, *others):
         terminal.event("nightly", line)
     phase["ok"] = not left
@@ -179,8 +184,9 @@ def where(key: str) -> tuple[str, str]:
 
 
 def _roll(options: Options, order: Order, phase: dict[str, Any]) -> RunStory:
-    """What its journal tells."""
-    roll(options, order)
+    """What its journal tells. Raises KeyboardInterrupt where it was interrupted: no host has failed then, and no key is to blame."""
+    if roll(options, order) == INTERRUPTED:
+        raise KeyboardInterrupt
     story = latest(ROOT, lambda header: header.flags.get("night") == order.night)
     if story is None:
         raise FleetError("the night's roll left no journal")

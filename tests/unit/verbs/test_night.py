@@ -8,7 +8,7 @@ import pytest
 from fleet.cli import Options
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.image.build import BuildError
-from fleet.nightly.nights import Book, failed
+from fleet.nightly.nights import Book, failed, nights
 from fleet.verbs import nightly
 from fleet.verbs.night_rolls import FailedError
 from tests.unit.verbs.conftest import INVENTORY, OLD, World
@@ -77,6 +77,17 @@ def test_whatever_ends_a_night_the_canary_goes_back_and_the_report_says_why(worl
     assert world.report["result"] == ("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
     assert world.report["said"]
     assert failed(Path(".fleet/nights")) == {}
+
+
+def test_a_second_interruption_leaves_the_rest_to_the_next_night_and_says_so(world: World) -> None:
+    world.wrong["tried"], world.stuck, world.code = KeyboardInterrupt(), True, 130
+    with pytest.raises(KeyboardInterrupt):
+        world.night()
+    assert world.report["result"] == "interrupted"
+    assert world.report["said"].startswith("the way back was interrupted")
+    world.stuck, world.code = False, 0
+    assert world.night() == 0
+    assert (world.report["continues"], world.report["before"]) == (nights(Path(".fleet/nights"))[0].id, OLD)
 
 
 def test_a_night_that_waits_can_still_be_promoted_after_a_look_that_failed(

@@ -34,6 +34,7 @@ class World:
     after: dict[str, Mapping[str, float] | HostError]
     story: dict[str, HostStory] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
+    code: int = 0  # of the roll
 
     def measured(self, options: Options, *, load: float) -> dict[str, Outcome]:
         assert load == SETTINGS.nightly.load
@@ -48,7 +49,7 @@ class World:
 
     def roll(self, _options: Options, order: Order) -> int:
         self.orders.append(order)
-        return 0
+        return self.code
 
     def latest(self, *_: Any) -> RunStory:
         header = RunHeader("deploy", (), tuple(self.story))
@@ -183,3 +184,10 @@ def test_a_night_needs_a_play_for_the_canaries_and_one_for_the_rest(
     Path("playbooks/nightly.yaml").write_text("- {name: canary, hosts: all, stages: [serve]}\n")
     with pytest.raises(UsageError, match=r"playbooks/nightly.yaml has no play beside canary"):
         plays(canary=False)
+
+
+def test_a_roll_that_was_interrupted_is_nobodys_failure(monkeypatch: pytest.MonkeyPatch, book: Book) -> None:
+    """It has put back what it was replacing; what is left to do is the night's, which was interrupted as well."""
+    broken = {"a": HostStory("a", outcome="failed", message="chat-0 interrupted")}
+    with pytest.raises(KeyboardInterrupt):
+        attempt(monkeypatch, book, World({"a": FULL}, {"a": FULL}, broken, code=130))
