@@ -11,6 +11,7 @@ from fleet.delivery.holdings import HeldImage, Holdings
 from fleet.errors import FleetError
 
 SCHEMA = 1
+MOST = 64 << 20  # bytes of a file of ours
 STORE = "store"
 
 
@@ -67,16 +68,19 @@ def dumps(have: Have) -> bytes:
 def read(path: Path) -> tuple[Have, str]:
     """The file and its SHA-256. Raises FleetError."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST + 1)
     except OSError as error:
         raise FleetError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > MOST:
+        raise FleetError(f"{path} is no file of `bundle.have`: it is longer than {MOST >> 20} MiB")
     try:
         data = json.loads(content)
         if data["schema"] != SCHEMA:
             raise FleetError(f"{path}: has schema {data['schema']}, and this fleet reads {SCHEMA}")
         hosts = {str(name): _holdings(held) for name, held in data["hosts"].items()}
         have = Have(str(data["made"]), str(data["by"]), frozenset(data["blobs"]), hosts, dict(data["failed"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FleetError(
             f"{path} is no file of `bundle.have`: {error}", hint="make it again: bundle.have -o FILE"
         ) from error

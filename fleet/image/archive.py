@@ -1,27 +1,24 @@
 """A tarball that somebody brought: docker-archive or OCI, plain or compressed, told apart by content alone."""
 
-import bz2
-import gzip
 import json
-import lzma
 import re
 import shutil
-import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from fleet.errors import FleetError
 from fleet.image.archive_judge import SMALL, TOP, Archive, judge
 from fleet.image.layout import OCI_INDEX
 from fleet.image.scratch import scratch
+from fleet.image.unpacked import PROBLEMS, Unpacked, members, most
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _BLOB = re.compile(r"blobs/sha256/[0-9a-f]{64}")
 _DOCUMENTS = 64 << 20  # bytes of JSON that are looked at in one archive
+_MEMBERS = 100_000  # of one archive: a layer is one
 _CHUNK = 1 << 20
+_AGAIN = "bring it again; compare checksums"
 
 
 def inspect(path: Path) -> Archive:
@@ -35,19 +32,21 @@ def inspect(path: Path) -> Archive:
 def readings(path: Path) -> tuple[Archive, ...]:
     """Every kind of archive that the file is, the better one first: what Docker saves since 25 is both."""
     documents: dict[str, bytes] = {}
-    members: set[str] = set()
+    names: set[str] = set()
     room = _DOCUMENTS
-    with _reading(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        for member in tar:
+    with _reading(path) as file:
+        for tar, member in members(file):
             name = member.name.removeprefix("./")
-            members.add(name)
+            names.add(name)
+            if len(names) > _MEMBERS:
+                raise FleetError(f"archive {path} has more than {_MEMBERS} members, and no image has", hint=_AGAIN)
             opened = tar.extractfile(member) if member.isfile() and member.size <= min(SMALL, room) else None
             if opened is not None and ((start := opened.read(1)) in (b"{", b"[") or name in TOP):
                 documents[name] = start + opened.read()
                 room -= member.size
         while file.read(_CHUNK):
             pass  # what is compressed has its checksum at the end
-    return judge(path, documents, frozenset(members))
+    return judge(path, documents, frozenset(names))
 
 
 @contextmanager
@@ -65,7 +64,7 @@ def opened(archive: Archive, folder: Path) -> Iterator[str]:
         plain = own / "plain.tar"
         plain.symlink_to(archive.path.absolute())
         with _reading(archive.path) as content:
-            if _is_packed(content):
+            if content.packed:
                 plain.unlink()
                 with plain.open("wb") as file:
                     shutil.copyfileobj(content, file, _CHUNK)
@@ -78,8 +77,8 @@ def _lay_out(archive: Archive, layout: Path) -> None:
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [archive.descriptor]}
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}', encoding="ascii")
     (layout / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    with _reading(archive.path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        for member in tar:
+    with _reading(archive.path) as file:
+        for tar, member in members(file):
             name = member.name.removeprefix("./")
             content = tar.extractfile(member) if member.isfile() and _BLOB.fullmatch(name) else None
             if content is not None:
@@ -88,21 +87,19 @@ def _lay_out(archive: Archive, layout: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
-    """The archive's tar, unpacked on the way. Raises FleetError for whatever is wrong with the file."""
+def _reading(path: Path) -> Iterator[Unpacked]:
+    """The archive's tar, unpacked on the way and within bounds. Raises FleetError for whatever is wrong with the file."""
     try:
         with path.open("rb") as raw:
-            head = raw.read(6)
-            raw.seek(0)
-            if head.startswith(_ZSTD):
+            if raw.read(len(_ZSTD)) == _ZSTD:
                 raise FleetError(f"archive {path} is compressed by zstd", hint="zstd -d, or gzip instead")
-            with _unpacking(raw, head) as file:
-                yield file
+            raw.seek(0)
+            yield Unpacked(raw, most(path.stat().st_size))
     except FileNotFoundError as error:
         raise FleetError(f"archive {path} is not there") from error
     except IsADirectoryError as error:
         raise FleetError(f"archive {path} is a directory", hint="a tar of it is wanted") from error
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+    except PROBLEMS as error:
         raise _damaged(path, error) from error
     except OSError as error:
         if error.errno is None:  # bz2 has no error of its own
@@ -110,18 +107,5 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
         raise FleetError(f"archive {path} cannot be read or unpacked: {error.strerror}") from error
 
 
-def _is_packed(content: IO[bytes]) -> bool:
-    return isinstance(content, gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile)
-
-
 def _damaged(path: Path, error: Exception) -> FleetError:
-    return FleetError(f"archive {path} is damaged or no tar: {error}", hint="bring it again; compare checksums")
-
-
-def _unpacking(raw: IO[bytes], head: bytes) -> IO[bytes]:
-    """The unpacked stream of a file whose first bytes are `head`."""
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
-    if head.startswith(b"BZh"):
-        return bz2.BZ2File(raw)
-    return lzma.LZMAFile(raw) if head.startswith(b"\xfd7zXZ\x00") else raw
+    return FleetError(f"archive {path} is damaged or no tar: {error}", hint=_AGAIN)

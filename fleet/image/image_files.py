@@ -1,17 +1,16 @@
 """Find a few small files of an image in the layers of its layout, from the top, without unpacking anything to disk."""
 
-import gzip
 import re
-import tarfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fleet.errors import FleetError
 from fleet.image.layout import LayoutImage, open_layer
+from fleet.image.unpacked import PROBLEMS, members
 
 _LIMIT = 1 << 20  # bytes of a file that are read
+_COVERS = 500_000
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"  # OCI image-spec, layer.md
 
 
@@ -36,15 +35,17 @@ def find(image: LayoutImage, wanted: Mapping[str, re.Pattern[str]]) -> dict[str,
         open_keys = {key: pattern for key, pattern in wanted.items() if key not in found}
         covers: set[str] = set()
         try:
-            with open_layer(image, layer) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-                for member in tar:
+            with open_layer(image, layer) as stream:
+                for tar, member in members(stream):
                     path = str(PurePosixPath(member.name.lstrip("/")))
                     covers |= _covered(path)
+                    if len(covers) > _COVERS:
+                        raise FleetError(f"{image.path}: layer {layer.digest} hides more than {_COVERS} files")
                     key = next((key for key, pattern in open_keys.items() if pattern.fullmatch(path)), None)
                     if key and member.isfile() and not _is_hidden(path, hidden):
                         file = tar.extractfile(member)
                         found[key] = Found(path, file.read(_LIMIT) if file else b"")
-        except (OSError, EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
+        except (OSError, *PROBLEMS) as error:
             raise FleetError(f"{image.path}: layer {layer.digest} is damaged: {error}") from error
         hidden |= covers
     return found

@@ -1,15 +1,15 @@
 """An OCI image layout on disk: one linux/amd64 image, read and verified. (OCI image-spec 1.1, image-layout.md)"""
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fleet.errors import FleetError
+from fleet.image.unpacked import PROBLEMS, Unpacked, most
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -17,6 +17,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
 PLATFORM = ("linux", "amd64")
+MOST = 8 << 20  # bytes of an index, a manifest or a config
 _CHUNK = 1 << 20
 
 
@@ -111,14 +112,14 @@ def verify(image: LayoutImage, *, on_bytes: Callable[[int], None] | None = None)
         _check(image, layer, diff_id, on_bytes)
 
 
-def open_layer(image: LayoutImage, layer: Blob) -> gzip.GzipFile | BinaryIO:
-    """A layer's tar stream, unpacked. Raises FleetError for compressions that Docker 20.10 could not load either."""
+@contextmanager
+def open_layer(image: LayoutImage, layer: Blob) -> Iterator[Unpacked]:
+    """A layer's tar stream, unpacked within bounds. Raises FleetError for compressions that Docker 20.10 could not load."""
     if "zstd" in layer.media_type:
         raise FleetError(f"layer {layer.digest} is compressed by zstd, which Docker 20.10 does not load")
     path = image.blob_path(layer)
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else path.open("rb")
+        yield Unpacked(file, most(path.stat().st_size))
 
 
 def pick_platform(manifests: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -155,9 +156,12 @@ def _blob(data: Mapping[str, Any]) -> Blob:
 
 def _json(layout: Path, path: Path, blob: Blob | None = None) -> dict[str, Any]:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST + 1)
     except OSError as error:
         raise FleetError(f"{layout}: {path.relative_to(layout)} cannot be read: {error.strerror}") from error
+    if len(content) > MOST:
+        raise FleetError(f"{layout}: {path.relative_to(layout)} is longer than {MOST >> 20} MiB, which no document is")
     if blob and f"sha256:{hashlib.sha256(content).hexdigest()}" != blob.digest:
         raise FleetError(f"{layout}: blob {blob.digest} is damaged")
     try:
@@ -170,41 +174,39 @@ def _json(layout: Path, path: Path, blob: Blob | None = None) -> dict[str, Any]:
 
 
 def _check(image: LayoutImage, blob: Blob, diff_id: str | None, on_bytes: Callable[[int], None] | None) -> None:
-    packed, unpacked = hashlib.sha256(), hashlib.sha256()
-    size = 0
-    inflate: zlib._Decompress | None = None
+    path = image.blob_path(blob)
+    unpacked = hashlib.sha256()
     try:
-        for chunk in _chunks(image.blob_path(blob)):
-            if diff_id and not size and chunk.startswith(b"\x1f\x8b"):
-                inflate = zlib.decompressobj(wbits=31)
-            size += len(chunk)
-            packed.update(chunk)
+        with path.open("rb") as file:
+            packed = _Hashed(file, on_bytes or (lambda _count: None))
             if diff_id:
-                inflate = _inflate(inflate, chunk, unpacked)
-            if on_bytes:
-                on_bytes(len(chunk))
-    except (OSError, zlib.error) as error:
+                content = Unpacked(packed, most(path.stat().st_size))
+                while chunk := content.read(_CHUNK):
+                    unpacked.update(chunk)
+            while packed.read(_CHUNK):
+                pass
+    except (OSError, *PROBLEMS) as error:
         raise FleetError(f"{image.path}: blob {blob.digest} is damaged: {error}") from error
-    if size != blob.size or f"sha256:{packed.hexdigest()}" != blob.digest:
-        raise FleetError(f"{image.path}: blob {blob.digest} is damaged ({size} bytes of {blob.size})")
+    if packed.size != blob.size or packed.digest != blob.digest:
+        raise FleetError(f"{image.path}: blob {blob.digest} is damaged ({packed.size} bytes of {blob.size})")
     if diff_id and f"sha256:{unpacked.hexdigest()}" != diff_id:
         raise FleetError(f"{image.path}: layer {blob.digest} does not unpack to {diff_id}")
 
 
-def _inflate(inflate: "zlib._Decompress | None", chunk: bytes, into: "hashlib._Hash") -> "zlib._Decompress | None":
-    """Feed one chunk of a layer; gzip streams may follow one another in a file (RFC 1952, 2.2)."""
-    if inflate is None:
-        into.update(chunk)
-        return None
-    while chunk:
-        into.update(inflate.decompress(chunk))
-        chunk = inflate.unused_data
-        if inflate.eof:
-            inflate = zlib.decompressobj(wbits=31)
-    return inflate
+class _Hashed:
+    """A file whose bytes are counted and hashed as they are read."""
 
+    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+        self._file, self._on_bytes, self._sum = file, on_bytes, hashlib.sha256()
+        self.size = 0
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(size)
+        self._sum.update(data)
+        self.size += len(data)
+        self._on_bytes(len(data))
+        return data
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._sum.hexdigest()}"

@@ -47,15 +47,22 @@ def bundle_create(
     have="Complete a delta from what the nodes hold by this fresh file of `bundle.have`.",
     allowed_signers=ALLOWED,
     unsigned=UNSIGNED,
+    layers="Look into the layers of a signed bundle too: what they unpack to, and where. It takes longer.",
 )  # fmt: skip
 def bundle_verify(
-    options: Options, folder: str, store: str = "", have: str = "", allowed_signers: str = "", unsigned: bool = False
+    options: Options,
+    folder: str,
+    store: str = "",
+    have: str = "",
+    allowed_signers: str = "",
+    unsigned: bool = False,
+    layers: bool = False,
 ) -> int:
     """Check signature, checksums and completeness; with an inventory, say whether that site could be deployed from it."""
     from fleet.verbs.bundle import verify_bundle
     from fleet.verbs.cargo import Trust
 
-    return verify_bundle(options, folder, store, have, Trust(allowed_signers, unsigned))
+    return verify_bundle(options, folder, store, have, Trust(allowed_signers, unsigned), layers=layers)
 
 
 @verb(

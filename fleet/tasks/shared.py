@@ -13,7 +13,7 @@ AGAIN = {
     "only_failed": "Only the hosts that failed or were not reached in the last run.",
 }
 ALLOWED = "Whose signature counts: an allowed_signers file of OpenSSH."
-UNSIGNED = "Ask for no signature; checksums are compared all the same."
+UNSIGNED = "Ask for no signature; checksums are compared all the same, and layers are looked into."
 STORE = "The site's blob store (default .fleet/store)."
 BUNDLE = {
     "bundle": "Take the releases from this bundle alone, after checking it whole: nothing is built and nothing looked up.",

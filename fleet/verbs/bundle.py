@@ -119,11 +119,11 @@ def _wants(hosts: tuple[Host, ...], stock: Stock) -> list[Want]:
     ]
 
 
-def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: Trust) -> int:
-    """Is every byte as it was signed, and could the site be deployed from it?"""
+def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: Trust, *, layers: bool) -> int:
+    """Is every byte as it was signed, and could the site be deployed from it? `layers`: look into them, signed or not."""
     trust.require()
     bundle = check.open_bundle(Path(folder), trust.allowed_signers)
-    wrong = damage(bundle, options)
+    wrong = damage(bundle, options, inside=layers or trust.unsigned)
     lacking: tuple[str, ...] = ()
     notes: list[str] = []
     if not wrong:
@@ -163,7 +163,7 @@ def load_bundle(options: Options, folder: str, store: str, trust: Trust) -> int:
     """Check everything, then put the blobs into the store; nothing is loaded when anything is wrong."""
     trust.require()
     bundle = check.open_bundle(Path(folder), trust.allowed_signers)
-    wrong = damage(bundle, options)
+    wrong = damage(bundle, options, inside=trust.unsigned)
     target = SiteStore(Path(store or ROOT / "store"))
     found = contents.records(bundle) if not wrong else ()
     lacking = contents.lacking(bundle.manifest, contents.distinct(found), target.digests(), nodes=True)

@@ -1,5 +1,6 @@
 """`--bundle`: a roll takes its releases from a bundle, which is checked whole before anything is touched."""
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from fleet.bundle import check, contents
 from fleet.bundle import load as loading
 from fleet.bundle.check import Bundle
 from fleet.bundle.contents import Record
+from fleet.bundle.inside import Looking
 from fleet.bundle.store import SiteStore
 from fleet.bundle.supply import moved, over_ssh, supply, wanted
 from fleet.cli import Options
@@ -88,7 +90,7 @@ def examine(cargo: Cargo, hosts: Sequence[Host], options: Options) -> Examined:
     cargo.trust.require()
     try:
         bundle = check.open_bundle(Path(cargo.folder), cargo.trust.allowed_signers)
-        wrong = damage(bundle, options)
+        wrong = damage(bundle, options, inside=cargo.trust.unsigned)
         records = contents.records(bundle) if not wrong else ()
         held = cargo.site_store.digests()
     except FleetError as error:
@@ -117,18 +119,23 @@ def missing(
     )
 
 
-def damage(bundle: Bundle, options: Options) -> tuple[str, ...]:
-    """Read every byte; all that is wrong, by name."""
-    with narrator(options).moving("bundle", f"read {bundle.path}", bundle.manifest.size) as at:
-        done = 0
+def damage(bundle: Bundle, options: Options, *, inside: bool) -> tuple[str, ...]:
+    """Read every byte, and what the layers unpack to (`inside`); all that is wrong, by name."""
+    done, guard = 0, threading.Lock()
 
-        def on_bytes(count: int) -> None:
-            nonlocal done
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        with guard:
             done += count
             at(done)
 
-        wrong = check.problems(bundle, on_bytes)
-    return wrong or contents.damaged(bundle)
+    looking = Looking(bundle, on_bytes) if inside else None
+    total = bundle.manifest.size + (looking.size if looking else 0)
+    with narrator(options).moving("bundle", f"read {bundle.path}", total) as at:
+        if looking:
+            looking.start()
+        wrong = check.problems(bundle, on_bytes) or contents.damaged(bundle)
+        return wrong or (looking.problems() if looking else ())
 
 
 def unload(cargo: Examined, inventory: Inventory, hosts: Sequence[Host], say: Teller, *, dry: bool) -> Stock:
