@@ -6,9 +6,12 @@ The tests of this module are one story and run in their order.
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,6 +171,68 @@ def test_a_site_that_is_cut_off_is_deployed_from_the_bundle_alone(site: Site, tr
     assert again["images"]["changed"] == []
     plain = json.loads(fleet(site, "deploy", "--json").stdout)  # the site knows its releases by now
     assert {name: host["changed"] for name, host in plain["hosts"].items()} == dict.fromkeys(SERVING, 0)
+    assert packets(site) == before
+
+
+@contextmanager
+def registries(folder: Path, address: str, *names: str) -> Iterator[tuple[str, ...]]:
+    """Of the connected side alone, over plain HTTP; yields the address and port of each."""
+    with ExitStack() as stack:
+        found = []
+        for name in names:
+            with socket.create_server((address, 0)) as free:
+                found.append(f"{address}:{free.getsockname()[1]}")
+            storage = {"filesystem": {"rootdirectory": str(folder / name)}}
+            (folder / f"{name}.yml").write_text(
+                json.dumps({"version": 0.1, "storage": storage, "http": {"addr": found[-1]}})
+            )
+            words = ("docker-registry", "serve", str(folder / f"{name}.yml"))
+            process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        yield tuple(found)
+
+
+def test_a_site_whose_images_come_from_several_registries_is_deployed_from_one_bundle(site: Site, trap: None) -> None:
+    folder, before = site.folder, packets(site)
+    with registries(folder, site.lab.topology.controller, "first", "second") as found:
+        places = {host: f"{place}/team/vllm:{host}" for host, place in zip(SERVING, found, strict=True)}
+        for host, place in places.items():
+            source = f"docker-archive:{standin_archive(folder / f'{host}.tar', mark=host)}"
+            words = ("skopeo", "copy", "-q", "--retry-times", "5", "--dest-tls-verify=false", source)
+            subprocess.run((*words, f"docker://{place}"), check=True)
+        image = {"source": None, "archive": None, "gfx": ["gfx90a", "gfx942"], "rocm": "6.4.3"}
+        several = {
+            "all": {"vars": {"fleet": {"registries": {one: {"insecure": True} for one in found}}}},
+            "gpu": {
+                "hosts": {
+                    host: {"fleet": {"image": {**image, "name": f"vllm-{number}", "prebuilt": place}}}
+                    for number, (host, place) in enumerate(places.items())
+                }
+            },
+        }
+        path = folder / "home/several.yaml"
+        path.write_text(json.dumps(several))
+        home = Controller(site.controller.directory, (*site.controller.inventories, path))
+        well(home, "bundle.create", "-o", "../several", "--sign-key", "../key", "--without-tool")
+    assert "this site could be deployed from it" in well(home, "bundle.verify", "../several", *SIGNED)
+    shutil.rmtree(folder / "site/inventories")
+    shutil.copytree(folder / "several/site/inventory", folder / "site/inventories")
+    sources = [word for one in home.inventories for word in ("-i", f"inventories/{one.name}")]
+
+    def ask(*words: str) -> dict[str, Any]:
+        done = inside(site, BASTION.name, "../venv/bin/fleet", words[0], *sources, *words[1:], "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    deploy = ("deploy", "--bundle", "../several", *SIGNED)
+    done = ask(*deploy)
+    assert all("Paris" in done["hosts"][host]["proofs"]["chat-0"]["answer"] for host in SERVING)
+    for number, host in enumerate(SERVING):
+        assert f"vllm-{number}:" in site.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0")
+        assert f"MARK={host}" in site.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")
+    assert {name: host["changed"] for name, host in ask(*deploy)["hosts"].items()} == dict.fromkeys(SERVING, 0)
     assert packets(site) == before
 
 
