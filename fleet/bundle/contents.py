@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet.bundle.check import Bundle
 from fleet.bundle.have import STORE, Have
 from fleet.bundle.images import disagreeing
-from fleet.bundle.manifest import Manifest, blob_entry_path
+from fleet.bundle.manifest import Manifest, blob_entry_path, model_entry_path, model_of
 from fleet.bundle.site import models_of
 from fleet.bundle.small import content
 from fleet.errors import FleetError, InputError
@@ -18,6 +18,7 @@ from fleet.image.lock import Lock
 from fleet.image.release import Release, loads
 from fleet.image.strategy import fingerprint
 from fleet.inventory.model import Host
+from fleet.models.content import File
 from fleet.models.names import of_service
 from fleet.report.units import size
 from fleet.rollout.relays import registry_images
@@ -135,6 +136,23 @@ def nodes_lack(manifest: Manifest, releases: Sequence[Release], store: Collectio
         for index, digest in enumerate(release.layer_digests):
             lacking_it = [host for host in hosts if digest in out and not have.holds(host, release.diff_ids, index)]
             found += [f"{release.local_name}: {host} lacks layer {digest}" for host in lacking_it]
+    return tuple(found)
+
+
+def models_lack(manifest: Manifest, hosts: Sequence[Host], have: Have | None) -> tuple[str, ...]:
+    """By name, the hosts that lack a file of a model which a delta leaves out. Pure.
+
+    By a fresh `have`, or else by the base's word: a host that serves the model now and was not asked then counts as lacking it.
+    """
+    found = []
+    for out in manifest.base.files if manifest.base else ():
+        model = model_of(manifest, out.path) or ""
+        file = File(out.path.removeprefix(model_entry_path(model, "")), out.size, out.sha256)
+        serves = [one.name for one in hosts if model in models_of([one])] if hosts else out.held_by
+        lacking_it = [name for name in serves if not (have.keeps(name, model, file) if have else name in out.held_by)]
+        found += [
+            f"model {model}: {host} lacks {file.path} of {size(file.size)}, which is left out" for host in lacking_it
+        ]
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 from fleet.bundle import plan, sign
 from fleet.bundle.contents import KEYS
@@ -89,11 +90,12 @@ def create(
     terms: Terms,
     *,
     inventory: Sequence[str] = (),
-    models: Sequence[str] = (),
+    models: Mapping[str, Sequence[str]] = MappingProxyType({}),
     packages: Sequence[str] = (),
     moving: Moving,
 ) -> Made:
-    """Write the bundle; what lies there already with the right size and hash stays. Raises FleetError.
+    """Write the bundle; what lies there already with the right size and hash stays. `models` go with the hosts that serve
+    them. Raises FleetError.
 
     A directory that holds something else than this bundle's files is refused before anything is written.
     """
@@ -103,6 +105,9 @@ def create(
     for blob, image in trip.blobs:
         path = blob_entry_path(blob.digest)
         pieces[path] = Piece(Entry(path, blob.size, blob.digest.removeprefix("sha256:")), image.blob_path(blob))
+    stays = plan.kept_files((piece.entry for piece in pieces.values()), models, have)
+    for out in stays:
+        del pieces[out.path]
     entries = plan.split((piece.entry for piece in pieces.values()), terms.volume_size)
     manifest = Manifest(
         created=now(),
@@ -114,7 +119,7 @@ def create(
         volumes=max((one.volume for one in entries), default=1),
         models=tuple(models),
         packages=tuple(packages),
-        base=Base(terms.since[1], terms.since[0].made, terms.since[0].by, trip.absent) if terms.since else None,
+        base=Base(terms.since[1], terms.since[0].made, terms.since[0].by, trip.absent, stays) if terms.since else None,
     )
     _clear(terms.target, manifest)
     written = 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from fleet.delivery.holdings import HeldImage, Holdings
 from fleet.errors import FleetError
+from fleet.models.content import File
 
 SCHEMA = 1
 MOST = 64 << 20  # bytes of a file of ours
@@ -17,13 +18,17 @@ STORE = "store"
 
 @dataclass(frozen=True)
 class Have:
-    """`blobs` are digests in the site's store; `hosts` what each node holds; `failed` nodes that did not answer, why."""
+    """`blobs` are digests in the site's store; `hosts` what each node holds of images; `failed` nodes that did not answer, why.
+
+    `models` are the files of the models that each node serves, by host and model, as the lists beside them tell.
+    """
 
     made: str
     by: str
     blobs: frozenset[str] = frozenset()
     hosts: Mapping[str, Holdings] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, frozenset[File]]] = field(default_factory=dict)
 
     def holders(self, digest: str, diff_ids: tuple[str, ...], index: int, hosts: Iterable[str]) -> tuple[str, ...]:
         """Who makes it needless to carry a layer: the store, or every one of `hosts`, else nobody.
@@ -34,6 +39,14 @@ class Have:
             return (STORE,)
         names = tuple(sorted(set(hosts)))
         return names if names and all(self.holds(name, diff_ids, index) for name in names) else ()
+
+    def keepers(self, model: str, file: File, hosts: Iterable[str]) -> tuple[str, ...]:
+        """Who makes it needless to carry a file of a model: every one of `hosts`, else nobody."""
+        names = tuple(sorted(set(hosts)))
+        return names if names and all(self.keeps(name, model, file) for name in names) else ()
+
+    def keeps(self, host: str, model: str, file: File) -> bool:
+        return file in self.models.get(host, {}).get(model, ())
 
     def holds(self, host: str, diff_ids: tuple[str, ...], index: int) -> bool:
         held = self.hosts.get(host)
@@ -61,6 +74,12 @@ def dumps(have: Have) -> bytes:
         "blobs": sorted(have.blobs),
         "hosts": hosts,
         "failed": dict(have.failed),
+        "models": {
+            host: {
+                name: [[one.path, one.size, one.sha256] for one in sorted(files)] for name, files in sorted(of.items())
+            }
+            for host, of in sorted(have.models.items())
+        },
     }
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
@@ -79,7 +98,8 @@ def read(path: Path) -> tuple[Have, str]:
         if data["schema"] != SCHEMA:
             raise FleetError(f"{path}: has schema {data['schema']}, and this fleet reads {SCHEMA}")
         hosts = {str(name): _holdings(held) for name, held in data["hosts"].items()}
-        have = Have(str(data["made"]), str(data["by"]), frozenset(data["blobs"]), hosts, dict(data["failed"]))
+        models = {str(name): _models(of) for name, of in data.get("models", {}).items()}  # an older fleet tells of none
+        have = Have(str(data["made"]), str(data["by"]), frozenset(data["blobs"]), hosts, dict(data["failed"]), models)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FleetError(
             f"{path} is no file of `bundle.have`: {error}", hint="make it again: bundle.have -o FILE"
@@ -93,3 +113,10 @@ def _holdings(data: Mapping[str, Any]) -> Holdings:
         for one in data["images"]
     )
     return Holdings(images, bool(data["containerd_store"]))
+
+
+def _models(data: Mapping[str, Any]) -> dict[str, frozenset[File]]:
+    return {
+        str(name): frozenset(File(str(path), int(size), str(sha256)) for path, size, sha256 in files)
+        for name, files in data.items()
+    }

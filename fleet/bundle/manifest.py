@@ -47,6 +47,16 @@ class Absent:
 
 
 @dataclass(frozen=True, order=True)
+class AbsentFile:
+    """A file of a model that a delta leaves out: `path` as it would be in the bundle, and the hosts that hold it."""
+
+    path: str
+    size: int
+    sha256: str
+    held_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, order=True)
 class Want:
     """One service of one host, the fingerprint of the image that its inventory asks for, and the release that it got."""
 
@@ -58,12 +68,13 @@ class Want:
 
 @dataclass(frozen=True)
 class Base:
-    """What a delta builds on: the have file's checksum, who made it and when, and the layers that were left out."""
+    """What a delta builds on: the have file's checksum, who made it and when, and the layers and files that were left out."""
 
     sha256: str
     made: str
     by: str
     absent: tuple[Absent, ...]
+    files: tuple[AbsentFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,13 +120,25 @@ def blob_entry_path(digest: str) -> str:
     return f"{LAYOUT}/blobs/{digest.replace(':', '/')}"
 
 
+def model_entry_path(model: str, inner: str) -> str:
+    return f"models/{model}/{inner}"
+
+
+def model_of(manifest: Manifest, path: str) -> str | None:
+    """The model of a bundle that a path belongs to."""
+    return next((one for one in manifest.models if path.startswith(model_entry_path(one, ""))), None)
+
+
 def dumps(manifest: Manifest) -> bytes:
     document = {"schema": SCHEMA, "id": manifest.id, **_document(manifest)}
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _document(manifest: Manifest) -> dict[str, Any]:
-    return asdict(replace(manifest, files=tuple(sorted(manifest.files))))
+    document = asdict(replace(manifest, files=tuple(sorted(manifest.files))))
+    if manifest.base and not manifest.base.files:
+        del document["base"]["files"]  # a delta from before there were any keeps its id
+    return document
 
 
 def loads(content: bytes, where: str) -> Manifest:
@@ -179,12 +202,22 @@ def _problems(manifest: Manifest) -> list[str]:
         folder, _, name = one.path.rpartition("/")
         if folder == f"{LAYOUT}/blobs/sha256" and name != one.sha256:
             found.append(f"{one.path}: a blob whose SHA-256 is {one.sha256}")
+    for out in manifest.base.files if manifest.base else ():
+        found += [problem] if (problem := path_problem(out.path)) else []
+        if out.path in seen:
+            found.append(f"{out.path} is named twice")
+        seen.add(out.path)
+        if model_of(manifest, out.path) is None:
+            found.append(f"{out.path} is left out, and of no model of the bundle")
+        if len(out.sha256) != 64 or not set(out.sha256) <= _HEX or out.size < 0:
+            found.append(f"{out.path}: size {out.size} or SHA-256 {out.sha256!r} cannot be")
     return found
 
 
 def _base(data: Mapping[str, Any]) -> Base:
     absent = tuple(_made(Absent, {**item, "held_by": _texts(item["held_by"])}) for item in data["absent"])
-    return Base(_text(data["sha256"]), _text(data["made"]), _text(data["by"]), absent)
+    files = tuple(_made(AbsentFile, {**item, "held_by": _texts(item["held_by"])}) for item in data.get("files", ()))
+    return Base(_text(data["sha256"]), _text(data["made"]), _text(data["by"]), absent, files)
 
 
 def _made(kind: type[T], item: Mapping[str, Any]) -> T:

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.bundle.have import Have
-from fleet.bundle.manifest import LAYOUT, MAX_VOLUMES, Absent, Entry
+from fleet.bundle.manifest import LAYOUT, MAX_VOLUMES, Absent, AbsentFile, Entry, model_entry_path
 from fleet.errors import UsageError
 from fleet.image import docker_archive, reference
 from fleet.image.layout import OCI_INDEX, Blob, LayoutImage
+from fleet.models.content import File
 from fleet.report.units import size
 
 RESERVE = 1 << 20  # bytes of each volume for its own VOLUME.json and the slack of file systems
@@ -48,6 +49,20 @@ def travel(carried: Sequence[Carried], have: Have | None) -> Travel:
                 blobs[layer.digest] = layer, image
     left = {digest: one for digest, one in absent.items() if digest not in blobs}
     return Travel(tuple(blobs[digest] for digest in sorted(blobs)), tuple(left[digest] for digest in sorted(left)))
+
+
+def kept_files(
+    entries: Iterable[Entry], models: Mapping[str, Sequence[str]], have: Have | None
+) -> tuple[AbsentFile, ...]:
+    """The files of models that stay away, because every host that serves the model has them; `models` go with their hosts."""
+    found = []
+    for entry in entries if have else ():
+        for model, hosts in models.items():
+            inner = entry.path.removeprefix(model_entry_path(model, ""))
+            held = have.keepers(model, File(inner, entry.size, entry.sha256), hosts) if have else ()
+            if inner != entry.path and held:
+                found.append(AbsentFile(entry.path, entry.size, entry.sha256, held))
+    return tuple(sorted(found))
 
 
 def documents(carried: Sequence[Carried]) -> Mapping[str, bytes]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fleet.bundle.manifest import model_entry_path
 from fleet.errors import FleetError, UsageError
 from fleet.inventory.model import Host, Inventory
 from fleet.models.names import of_service
@@ -52,7 +53,7 @@ def model_files(folder: Path, models: Iterable[str]) -> dict[str, Path]:
             hint = f"its files belong into {folder / model}, or into models--ORG--NAME of Hugging Face's cache"
             raise UsageError(f"--models {folder}: model {model} is not there", hint=hint)
         for inner, path in measure(root).items():
-            _add(found, f"models/{model}/{inner}", path)
+            _add(found, model_entry_path(model, inner), path)
     return found
 
 

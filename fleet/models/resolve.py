@@ -59,6 +59,20 @@ def lacking(plan: Plan, sources: Mapping[str, Source], ground: Ground) -> tuple[
     return (f"model {own[0].name}: {NO_CURL} ({HINT_CURL})",) if own and not ground.curl else ()
 
 
+def left_out(plan: Plan, sources: Mapping[str, Source], ground: Ground) -> tuple[str, ...]:
+    """What a host lacks that a bundle does not carry, because it counted on the host for it. Pure."""
+    found = []
+    for step in (one for one in plan.steps if isinstance(one, Bring)):
+        source = sources[step.name]
+        absent = [one.path for one in step.files if isinstance(source, Here) and one.path not in source.paths]
+        if absent and not all(ground.blobs.get(one.sha256) == one.size for one in step.files if one.path in absent):
+            found.append(
+                f"model {step.name}: the bundle leaves out {', '.join(absent)}, which this host held when the base of the "
+                "bundle was written and holds no longer; bring a full bundle, or one --since a fresh bundle.have"
+            )
+    return tuple(found)
+
+
 def _source(
     sender: Sender, models_dir: str, name: str, origin: Origin, *, everything: bool, relayed: bool
 ) -> Source | None:

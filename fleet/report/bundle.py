@@ -22,6 +22,8 @@ def show_made(target: Path, made: Made, *, signed: bool) -> None:
     if manifest.base:
         left = sum(one.size for one in manifest.base.absent)
         _line(f"a delta: {len(manifest.base.absent)} layers, {size(left)}, are left out")
+        if files := manifest.base.files:
+            _line(f"and {len(files)} files of models, {size(sum(one.size for one in files))}")
     _line("signed" if signed else "not signed: --sign-key FILE signs it, so that the site can tell whose it is")
 
 
@@ -44,6 +46,8 @@ def show_list(bundle: Bundle) -> None:
         _line(f"a delta on what {manifest.base.by} held on {manifest.base.made}; left out:")
         for absent in manifest.base.absent:
             _line(f"  layer {absent.digest}, {size(absent.size)}, held by {', '.join(absent.held_by)}")
+        for file in manifest.base.files:
+            _line(f"  {file.path}, {size(file.size)}, held by {', '.join(file.held_by)}")
 
 
 def show_verdict(

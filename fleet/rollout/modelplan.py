@@ -10,7 +10,7 @@ from fleet.models.content import Source
 from fleet.models.disk import There
 from fleet.models.look import compare
 from fleet.models.plan import Plan, plan_models
-from fleet.models.resolve import Origin, lacking, resolve
+from fleet.models.resolve import Origin, lacking, left_out, resolve
 from fleet.serving.observe import observe
 from fleet.transport import Session
 
@@ -44,7 +44,12 @@ def weigh(
         return any(source == path or source.startswith(f"{path}/") for source in sources)
 
     plan = plan_models(ground, found.sources, mounted)
-    problems = (*found.problems, *plan.problems, *lacking(plan, found.sources, ground))
+    problems = (
+        *found.problems,
+        *plan.problems,
+        *lacking(plan, found.sources, ground),
+        *left_out(plan, found.sources, ground),
+    )
     return Weighed(Plan(plan.steps, problems), found.sources, tuple(found.notes), ground.curl)
 
 

@@ -17,6 +17,7 @@ from fleet.cli import Options
 from fleet.delivery.holdings import Holdings
 from fleet.delivery.observe import observe
 from fleet.delivery.progress import STALL
+from fleet.delivery.send import Sender
 from fleet.engine import docker_client
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.facts.dockerd import image_store
@@ -27,6 +28,8 @@ from fleet.image.strategy import fingerprint
 from fleet.image.workshop import ensure_layout
 from fleet.inventory import load, select
 from fleet.inventory.model import Host
+from fleet.models.content import File
+from fleet.models.look import look
 from fleet.models.names import of_service
 from fleet.report import bundle as report
 from fleet.report import terminal
@@ -37,6 +40,7 @@ from fleet.transport import Session
 from fleet.verbs import secrets
 from fleet.verbs.cargo import Trust, damage, missing
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
+from fleet.verbs.weights import models_of
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,12 @@ def create_bundle(options: Options, wishes: Wishes) -> int:
     secrets.require(hosts, services=False)
     say = narrator(options, loud=terminal.err().is_terminal)
     files: dict[str, Path | bytes] = {}
-    models: tuple[str, ...] = ()
+    models: dict[str, list[str]] = {}
     if wishes.models:
         named = site.models_of(hosts)
-        models = tuple(one for one in named if of_service(one))
+        models = {
+            one: [host.name for host in hosts if one in site.models_of([host])] for one in named if of_service(one)
+        }
         files |= site.model_files(Path(wishes.models).expanduser(), models)
         for other in (one for one in named if one not in models):
             say.line(f"model {other} lies outside models_dir: it has to be on the hosts")
@@ -126,6 +132,8 @@ def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: 
     wrong = damage(bundle, options, inside=layers or trust.unsigned)
     lacking: tuple[str, ...] = ()
     notes: list[str] = []
+    asked = have.read(Path(fresh))[0] if fresh else None
+    hosts: tuple[Host, ...] = ()
     if not wrong:
         records = contents.records(bundle)
         releases = contents.distinct(records)
@@ -141,8 +149,9 @@ def verify_bundle(options: Options, folder: str, store: str, fresh: str, trust: 
         else:
             # With a fresh look at the nodes they are asked one by one; else the base's word counts unless the store is.
             lacking += contents.lacking(bundle.manifest, releases, held, nodes=bool(fresh) or not store)
-        if fresh:
-            lacking += contents.nodes_lack(bundle.manifest, releases, held, have.read(Path(fresh))[0])
+        lacking += contents.models_lack(bundle.manifest, hosts, asked)
+        if asked:
+            lacking += contents.nodes_lack(bundle.manifest, releases, held, asked)
     if options.json:
         terminal.show_json(report.verdict_document(bundle, wrong, lacking, notes))
     else:
@@ -208,21 +217,27 @@ def have_file(options: Options, output: str, store: str) -> int:
     hosts = serving(inventory_and_hosts(options)[1])
     names = {order.image.name for order in orders(hosts)}
 
-    def ask(session: Session) -> Holdings:
+    def ask(session: Session) -> tuple[Holdings, dict[str, frozenset[File]]]:
         client = docker_client(session, timeout=STALL)
         try:
             containerd = image_store(client.info()) == "containerd"
         except (DockerException, requests.RequestException, OSError) as error:
             raise HostError(session.host.name, f"the Docker engine does not answer: {error}") from error
-        return observe(client, session.host.name, names, (), containerd_store=containerd)
+        held = observe(client, session.host.name, names, (), containerd_store=containerd)
+        return held, _models(session)
 
     with connected(options) as connector:
         answers = each(hosts, connector, ask, forks=options.forks)
     failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
-    held = {name: one for name, one in answers.items() if isinstance(one, Holdings)}
+    held = {name: one for name, one in answers.items() if not isinstance(one, HostError)}
     place = SiteStore(Path(store or ROOT / "store"))
     known = have.Have(
-        create.now(), create.whoami(), place.digests(), held, {name: one.message for name, one in failed.items()}
+        create.now(),
+        create.whoami(),
+        place.digests(),
+        {name: images for name, (images, _) in held.items()},
+        {name: one.message for name, one in failed.items()},
+        {name: models for name, (_, models) in held.items() if models},
     )
     try:
         Path(output).write_bytes(have.dumps(known))
@@ -234,3 +249,15 @@ def have_file(options: Options, output: str, store: str) -> int:
         terminal.show_failures(failed)
         report.show_have(output, known)
     return 1 if failed else 0
+
+
+def _models(session: Session) -> dict[str, frozenset[File]]:
+    """The files of the models that a host serves, as far as the lists beside them tell; nothing is read for that."""
+    settings = session.host.settings
+    names = models_of(session.host)
+    ground = look(Sender.of(session), settings.models_dir, names) if names else None
+    return {
+        name: frozenset(File(path, one.sizes[path], sha256) for path, sha256 in one.sums.items())
+        for name, one in (ground.models.items() if ground else ())
+        if one.sums
+    }

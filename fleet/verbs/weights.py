@@ -157,11 +157,13 @@ def _carried(bundle: Bundle | None, model: str) -> Here | None:
         return None
     inside = f"models/{named[model].lstrip('/')}/"
     entries = [one for one in bundle.manifest.files if one.path.startswith(inside)]
-    paths = {one.path.removeprefix(inside): bundle.file(one) for one in entries}
-    odd = [problem for path in paths if (problem := path_problem(path))]
+    out = [one for one in bundle.manifest.base.files if one.path.startswith(inside)] if bundle.manifest.base else []
+    files = [File(one.path.removeprefix(inside), one.size, one.sha256) for one in entries]
+    files += [File(one.path.removeprefix(inside), one.size, one.sha256) for one in out]
+    odd = [problem for one in files if (problem := path_problem(one.path))]
     if odd:
         raise UsageError(f"model {model} of {bundle.path} cannot be brought to hosts: {'; '.join(odd)}")
-    files = [File(one.path.removeprefix(inside), one.size, one.sha256) for one in entries]
+    paths = {one.path.removeprefix(inside): bundle.file(one) for one in entries}
     return Here(Content.of(model, files), paths, str(bundle.path))
 
 
