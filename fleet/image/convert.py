@@ -6,7 +6,7 @@ one image two manifest digests; so it happens here and nowhere else. From `oci:`
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 from fleet.errors import FleetError
 from fleet.image import skopeo
 from fleet.image.describe import dropped_by_conversion
-from fleet.image.layout import PLATFORM, LayoutImage, read, verify
+from fleet.image.layout import PLATFORM, Blob, LayoutImage, read, verify
 from fleet.image.registry_words import LOGIN
 from fleet.image.scratch import scratch
+from fleet.image.unpacked import most
 from fleet.inventory.settings import Registry
 
 _PLATFORM_HINT = "MI250 and MI300 hosts run linux/amd64: bring an image for that"
@@ -52,7 +53,7 @@ def to_layout(
         _check_platform(called, image)
         if any("zstd" in layer.media_type for layer in image.layers):
             on_line("the layers are compressed by zstd, which Docker 20.10 does not load: packing them by gzip")
-            fresh = _gzipped(fresh, folder, on_line)
+            fresh = _gzipped(fresh, image.layers, folder, on_line)
             image = read(fresh)
         _read(fresh, called, whole=True)
         if layout.exists():
@@ -79,10 +80,11 @@ def _check_platform(called: str, image: LayoutImage) -> None:
         raise FleetError(f"{called} is for {'/'.join(said)}", hint=_PLATFORM_HINT)
 
 
-def _gzipped(layout: Path, folder: Path, on_line: Callable[[str], None]) -> Path:
+def _gzipped(layout: Path, layers: Sequence[Blob], folder: Path, on_line: Callable[[str], None]) -> Path:
     """Between layouts skopeo leaves a layer's compression alone, but it unpacks into a `dir:` and packs out of it."""
     plain, target = folder / "plain", folder / "gzipped"
-    skopeo.copy(f"oci:{layout}:image", f"dir:{plain}", "--dest-decompress", on_line=on_line)
+    bound = most(max(layer.size for layer in layers))
+    skopeo.copy(f"oci:{layout}:image", f"dir:{plain}", "--dest-decompress", on_line=on_line, most=bound)
     shutil.rmtree(layout)
     skopeo.copy(f"dir:{plain}", f"oci:{target}:image", on_line=on_line)
     shutil.rmtree(plain)

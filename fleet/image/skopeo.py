@@ -36,12 +36,14 @@ def output(*args: str) -> bytes:
     return again(once, pause=PAUSE)
 
 
-def copy(source: str, target: str, *flags: str, on_line: Callable[[str], None]) -> None:
+def copy(source: str, target: str, *flags: str, on_line: Callable[[str], None], most: int = 0) -> None:
     """`skopeo copy`, its lines handed on as they come. Raises FleetError with skopeo's reason.
 
-    Tried again where a registry or the line to it failed; what arrived in a layout is kept for that.
+    Tried again where a registry or the line to it failed; what arrived in a layout is kept for that. No file that it writes
+    gets longer than `most` bytes, where that is not 0.
     """
-    command = ("skopeo", *AMD64, "copy", *flags, source, target)
+    limit = ("prlimit", f"--fsize={most}") if most else ()
+    command = (*limit, "skopeo", *AMD64, "copy", *flags, source, target)
 
     def once() -> None:
         lines: list[str] = []

@@ -20,6 +20,7 @@ import pytest
 from fleet.bundle import have
 from fleet.errors import FleetError
 from fleet.image import archive, unpacked
+from fleet.image.convert import to_layout
 from fleet.image.image_files import find
 from fleet.image.layout import read, verify
 from tests.tools.test_bundle import MIB, controller, fleet, key
@@ -210,6 +211,17 @@ def test_a_layout_is_verified_and_searched_within_bounds(tmp_path: Path) -> None
     for look in (verify, lambda one: find(one, {"x": re.compile("nowhere")})):
         with pytest.raises(FleetError, match="unpacks to more than 8 MiB"):
             look(image)
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_layer_of_zstd_that_unpacks_without_end_fills_no_disk(tmp_path: Path) -> None:
+    plain = make(tmp_path / "layout", [{"zeros": "\0" * 16 * MIB}], plain=True)
+    words = ("skopeo", "copy", "-q", "--dest-compress-format", "zstd", f"oci:{plain}", f"oci:{tmp_path}/zstd:x")
+    subprocess.run(words, check=True)
+    assert "zstd" in read(tmp_path / "zstd").layers[0].media_type
+    with pytest.raises(FleetError, match="file too large"):
+        to_layout(f"oci:{tmp_path}/zstd:x", tmp_path / "made", on_line=lambda _line: None)
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_chunk_of_a_layer_takes_no_gigabyte_while_it_is_verified(tmp_path: Path) -> None:
