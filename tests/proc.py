@@ -21,3 +21,13 @@ def working_in(directory: Path) -> list[str]:
             if Path(f"/proc/{pid}/cwd").readlink() == directory:
                 found.append(words.replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+def living_in(temporary: str) -> list[str]:
+    """Command lines of the processes that were started with this $TMPDIR."""
+    found = []
+    for pid, words in command_lines():
+        with suppress(OSError):
+            if f"TMPDIR={temporary}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(words.replace(b"\0", b" ").decode(errors="replace"))
+    return found

@@ -4,12 +4,12 @@ import hashlib
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.image.scratch import temporary
 
 FOLDER = "tool/debs"
 
@@ -45,8 +45,7 @@ def deb_files(packages: Sequence[str], on_line: Callable[[str], None]) -> Iterat
     The packages are of this machine's Debian, from the archives that its apt is configured for, and apt has checked each by
     the archive's signature. Nothing is taken to be installed at the site. Raises FleetError.
     """
-    with tempfile.TemporaryDirectory(prefix="fleet-debs-") as name:
-        folder = Path(name)
+    with temporary("fleet-debs-") as folder:
         (folder / "partial").mkdir()
         on_line(f"download {', '.join(packages)} and what they need, for Debian {_codename()}")
         _run(

@@ -6,13 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from fleet.errors import FleetError, UsageError
+from fleet.image.scratch import temporary
 
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("openssh-client", "python3", "python3-venv", "skopeo")
@@ -56,8 +56,7 @@ def tool_files(python: str, on_line: Callable[[str], None]) -> Iterator[dict[str
             f"the tool's source and requirements.lock are not in {SOURCE}", hint="--without-tool, or run in a checkout"
         )
     pins = locked(lock.read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory(prefix="fleet-tool-") as name:
-        folder = Path(name)
+    with temporary("fleet-tool-") as folder:
         wheels = folder / "wheels"
         own = _own_wheel(folder, wheels)
         constraints = folder / "constraints.txt"

@@ -23,15 +23,10 @@ from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
 from fleet.report.units import size
 
-# $1 staging directory, $2 tag of the image in the builder's engine, $3 TELL. Prints where the layout is, on a line of its own.
-# What a killed controller left is swept as soon as it is two days old.
+# $1 directory to make the layout in, $2 tag of the image in the builder's engine, $3 TELL.
 MAKE = r"""
 umask 077
-find "$1" -maxdepth 1 -name 'build-*' -mtime +2 -exec rm -rf -- {} + 2>/dev/null
-mkdir -p -- "$1" && work=$(mktemp -d "$1/build-XXXXXX") || exit 1
-made=
-trap '[ -n "$made" ] || rm -rf -- "$work"' EXIT
-trap 'exit 129' HUP INT TERM PIPE
+work=$1
 export TMPDIR=$work
 # What the image shows in the end is what counts, so it is asked as a container. Not by `docker export`: Docker 26.1 never
 # lets go of the layers of a container that was exported, and neither prune nor a restart of the engine finds them.
@@ -42,8 +37,6 @@ docker save -o "$work/image.tar" "$2" || exit 1
 skopeo copy "docker-archive:$work/image.tar" "oci:$work/layout:image" || exit 1
 skopeo inspect --config --raw "docker-archive:$work/image.tar" > "$work/before.json" || exit 1
 rm -f -- "$work/image.tar"
-made=1
-echo "fleet-work $work"
 """
 # Run in the image: the files that tell of it, as a tar. An image without Python tells nothing.
 TELL = """
@@ -55,18 +48,16 @@ with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", dereference=True) as tar
     for path in filter(os.path.isfile, found):
         tar.add(path)
 """
-TOLD = "fleet-work "
 LARGEST = 1 << 20  # bytes of a file that are read
 REACH = ("timeout", "10", "bash", "-c", 'exec 3<>"/dev/tcp/$0/$1"')
 
 
 @dataclass(frozen=True)
 class Straight:
-    """The way from one builder to one registry. `staging` is a directory on the builder; `note` hears which way it went."""
+    """The way from one builder to one registry. `note` hears which way it went."""
 
     machine: Machine
     registry: Registry
-    staging: str
     on_line: Callable[[str], None]
     note: Callable[[str], None]
     moving: Moving = silent
@@ -126,15 +117,11 @@ class Straight:
         """A directory on the builder with `layout` and `before.json`, gone afterwards."""
         lines: list[str] = []
         self.on_line(f"making the layout of {tag} on {self.machine.name}")
-        code = self.machine.stream(("sh", "-c", MAKE, "sh", self.staging, tag, TELL), lines.append)
-        work = next((line.removeprefix(TOLD) for line in lines if line.startswith(TOLD)), "")
-        if code or not work:
-            said = lines[-1] if lines else "without a word"
-            raise FleetError(f"the layout could not be made on {self.machine.name}: {said}")
-        try:
+        with self.machine.bench() as work:
+            if self.machine.stream(("sh", "-c", MAKE, "sh", work, tag, TELL), lines.append):
+                said = lines[-1] if lines else "without a word"
+                raise FleetError(f"the layout could not be made on {self.machine.name}: {said}")
             yield work
-        finally:
-            self.machine.run(("rm", "-rf", "--", work))
 
     def _release(self, work: str, folder: Path, name: str, made: Made) -> Release:
         """From index, manifest and config, checked by their digests, and the files that a release is told by."""

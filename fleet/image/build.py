@@ -1,6 +1,5 @@
 """The effects of a build: ask the builder what it can do, build, keep the log, bring the image into a layout."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from fleet.image.describe import LABEL_KEY
 from fleet.image.dockerfile import Dockerfile
 from fleet.image.machine import Machine
 from fleet.image.reference import Reference
-from fleet.image.scratch import scratch
+from fleet.image.scratch import scratch, temporary
 from fleet.image.watch import StalledError, spoken
 from fleet.inventory.settings import Registry
 
@@ -97,7 +96,7 @@ def build(
         context = stack.enter_context(machine.place(tree))
         secret, dockerfile = "", ""
         if ca_file:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-ca-")))
+            folder = stack.enter_context(temporary("fleet-ca-"))
             secret = stack.enter_context(machine.place(build_ca.write_bundle(ca_file, folder)))
             made = build_ca.write_dockerfile(tree / plan.dockerfile, folder)
             dockerfile = f"{stack.enter_context(machine.place(made.parent))}/{made.name}"
@@ -146,8 +145,8 @@ def _login(machine: Machine, registries: Sequence[Registry]) -> Iterator[str]:
     if not words:
         yield ""
         return
-    with tempfile.TemporaryDirectory(prefix="fleet-login-") as folder:
-        path = Path(folder, "config.json")
+    with temporary("fleet-login-") as folder:
+        path = folder / "config.json"
         path.touch(mode=0o600)
         path.write_text(words, encoding="utf-8")
         with machine.place(path) as there:

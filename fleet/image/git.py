@@ -2,14 +2,14 @@
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.image.watch import StalledError, judged, watched
+from fleet.image.scratch import temporary
+from fleet.image.watch import StalledError, judged, waiting, watched
 from fleet.inventory.settings import Source
 
 NOT_FOUND = 127  # POSIX sh
@@ -49,12 +49,21 @@ class Git:
         """One git command, whatever its exit code. Raises FleetError only when git is not installed, and StalledError after
         `stall` seconds without a word from it (0: never).
         """
-        command = watched(("git", "-c", "credential.helper=", "-c", "gc.auto=0", *args), stall, session=False)
+        command: tuple[str, ...] = ("git", "-c", "credential.helper=", "-c", "gc.auto=0", *args)
         environment = {**self._environment, **(extra or {})}
         try:
-            done = subprocess.run(
-                command, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace", check=False
-            )
+            with ExitStack() as stack:
+                stdin = stack.enter_context(waiting()) if stall else None
+                done = subprocess.run(
+                    watched(command, stall, session=False) if stall else command,
+                    stdin=stdin,
+                    cwd=cwd,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    check=False,
+                )
         except FileNotFoundError as error:
             raise FleetError("git is not installed here", hint="apt-get install git") from error
         if stall and done.returncode == NOT_FOUND:
@@ -77,8 +86,8 @@ class Git:
 @contextmanager
 def git_for(source: Source) -> Iterator[Git]:
     """Git as this source needs it; the askpass helper (which holds no secret) is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="fleet-git-") as folder:
-        helper = Path(folder, "askpass")
+    with temporary("fleet-git-") as folder:
+        helper = folder / "askpass"
         helper.write_text(_ASKPASS, encoding="utf-8")
         helper.chmod(0o700)
         yield Git(_environment(source, str(helper)))

@@ -15,15 +15,14 @@ choices:  # of `image.strategy: auto`
   vllm-rocm <20 hexadecimal digits of what the inventory asks for> gfx90a,gfx942: prebuilt
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
+from fleet import whole
 from fleet.errors import FleetError, InputError, Problem
 
 SCHEMA = 1
@@ -148,14 +147,7 @@ def write(path: Path, lock: Lock) -> bool:
     try:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return False
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        whole.write(path, text, mode=0o644)
     except OSError as error:
         raise FleetError(f"{path} cannot be written: {error.strerror}") from error
     return True

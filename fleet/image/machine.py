@@ -7,19 +7,19 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Protocol
 
 from fleet.errors import FleetError, HostError
-from fleet.image.watch import judged, watched
+from fleet.image.bench import bench
+from fleet.image.scratch import temporary
+from fleet.image.watch import judged, waiting, watched
 from fleet.transport import Output, Session
 
 _CHUNK = 1 << 18
 NOTHING: Mapping[str, str] = MappingProxyType({})
-# What a killed controller left; nobody builds for two days.
-_SWEEP = """find "$1" -maxdepth 1 -name 'build-*' -mtime +2 -exec rm -rf -- {} + 2>/dev/null"""
 
 
 class Machine(Protocol):
@@ -32,7 +32,7 @@ class Machine(Protocol):
     def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
         """A command's output, whatever its exit code; 127 where there is no such command.
 
-        `stall` as in `stream`.
+        With `stall` it is ended as in `stream`.
         """
 
     def stream(
@@ -47,14 +47,18 @@ class Machine(Protocol):
         """Run a command, every line of its stdout and stderr handed on; gives its exit code.
 
         `environment` is added to the command's own and shows in no argv; it and `stdin` exclude each other. After `stall`
-        seconds without a byte (0: never) it is ended, with its children, and StalledError raised; it gets no `stdin` then.
+        seconds without a byte (0: never) it is ended, with its children, and StalledError raised; so it is when we end,
+        whatever ends us. A command with a `stdin` sees to that itself.
         """
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         """A command's stdout as a file here. Raises FleetError when it fails."""
 
     def place(self, path: Path) -> AbstractContextManager[str]:
-        """A local file or tree at a path of the machine, gone afterwards."""
+        """A local file or tree at a path of the machine, gone afterwards, also when we are killed."""
+
+    def bench(self) -> AbstractContextManager[str]:
+        """A directory of the machine's own to work in, gone afterwards, also when we are killed."""
 
 
 class Here:
@@ -63,11 +67,13 @@ class Here:
     name = "this machine"
 
     def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
-        asked = watched(argv, stall)
-        try:
-            done = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False)
-        except OSError as error:
-            return Output(127, "", f"{argv[0]}: {error.strerror}")
+        asked = watched(argv, stall) if stall else tuple(argv)
+        with ExitStack() as stack:
+            stdin = stack.enter_context(waiting()) if stall else None
+            try:
+                done = subprocess.run(asked, stdin=stdin, capture_output=True, text=True, errors="replace", check=False)
+            except OSError as error:
+                return Output(127, "", f"{argv[0]}: {error.strerror}")
         return Output(judged(done.returncode, stall, argv[0]), done.stdout, done.stderr)
 
     def stream(
@@ -80,9 +86,9 @@ class Here:
         stall: float = 0,
     ) -> int:
         with (
-            _file_of(stdin) as source,
+            _file_of(stdin) if stdin else waiting() as source,
             subprocess.Popen(
-                watched(argv, stall),
+                argv if stdin else watched(argv, stall),
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -108,6 +114,11 @@ class Here:
     def place(self, path: Path) -> AbstractContextManager[str]:
         return nullcontext(str(path.absolute()))
 
+    @contextmanager
+    def bench(self) -> Iterator[str]:
+        with temporary("fleet-bench-") as folder:
+            yield str(folder)
+
 
 class There:
     """A builder host. Docker is called through sudo where `become` is set; `staging` is a directory on it."""
@@ -115,13 +126,16 @@ class There:
     def __init__(self, session: Session, staging: str) -> None:
         self._session = session
         self._staging = staging
+        self._bench = ""
 
     @property
     def name(self) -> str:
         return self._session.host.name
 
     def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
-        done = self._session.run(watched(argv, stall), sudo=True, check=False)
+        if not stall:
+            return self._session.run(argv, sudo=True, check=False)
+        done = self._session.run(watched(argv, stall), sudo=True, check=False, waited_for=True)
         judged(done.exit_code, stall, f"{argv[0]} on {self.name}")
         return done
 
@@ -134,16 +148,17 @@ class There:
         stdin: bytes = b"",
         stall: float = 0,
     ) -> int:
+        if stdin:
+            return self._session.stream(argv, sudo=True, on_line=on_line, stdin=stdin)
         what = f"{argv[0]} on {self.name}"
         argv = watched(argv, stall)
-        if not environment:
-            return judged(self._session.stream(argv, sudo=True, on_line=on_line, stdin=stdin), stall, what)
-        # sshd takes no variables and sudo drops them, but a shell reads its script from stdin, where nobody looks.
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
-        script = "\n".join((*lines, f"exec {shlex.join(argv)} </dev/null\n"))
-        return judged(
-            self._session.stream(("sh", "-s"), sudo=True, on_line=on_line, stdin=script.encode()), stall, what
-        )
+        if environment:
+            # sshd takes no variables and sudo drops them, but a shell reads its script from stdin, where nobody looks.
+            lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
+            stdin = "\n".join((*lines, f"exec {shlex.join(argv)}\n")).encode()
+            argv = ("sh", "-s")
+        code = self._session.stream(argv, sudo=True, on_line=on_line, stdin=stdin, waited_for=True)
+        return judged(code, stall, what)
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         with self._session.open_process(argv, sudo=True) as channel, into.open("wb") as file:
@@ -157,19 +172,31 @@ class There:
 
     @contextmanager
     def place(self, path: Path) -> Iterator[str]:
-        target = f"{self._staging}/build-{secrets.token_hex(6)}"
-        self._session.script(_SWEEP, args=(self._staging,), sudo=True, check=False)
-        try:
-            self._session.run(("mkdir", "-p", target), sudo=True)
-            if path.is_dir():
-                self._unpack(path, target)
-                yield target
-            else:
-                with path.open("rb") as file:
-                    self._session.upload(file, f"{target}/{path.name}", mode=0o600, sudo=True)
-                yield f"{target}/{path.name}"
-        finally:
-            self._session.run(("rm", "-rf", "--", target), sudo=True, check=False)
+        with self.bench() as bench:
+            target = f"{bench}/{secrets.token_hex(6)}"
+            self._session.run(("mkdir", target), sudo=True)
+            try:
+                if path.is_dir():
+                    self._unpack(path, target)
+                    yield target
+                else:
+                    with path.open("rb") as file:
+                        self._session.upload(file, f"{target}/{path.name}", mode=0o600, sudo=True)
+                    yield f"{target}/{path.name}"
+            finally:
+                self._session.run(("rm", "-rf", "--", target), sudo=True, check=False)
+
+    @contextmanager
+    def bench(self) -> Iterator[str]:
+        if self._bench:  # one for all that is placed together: each takes a channel of the connection
+            yield self._bench
+            return
+        with bench(self._session, self._staging) as made:
+            self._bench = made
+            try:
+                yield made
+            finally:
+                self._bench = ""
 
     def _unpack(self, tree: Path, target: str) -> None:
         archive = f"{target}.tar"

@@ -1,6 +1,7 @@
 """Working directories that do not outlive their process: what a killed one left is swept by the next."""
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 _PREFIX = ".scratch-"
+_LOCK = ".fleet-lock"
 
 
 @contextmanager
@@ -26,6 +28,24 @@ def scratch(parent: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
+
+
+@contextmanager
+def temporary(prefix: str) -> Iterator[Path]:
+    """A fresh directory for this user alone where temporary files belong ($TMPDIR), gone afterwards.
+
+    What killed processes of this user left, which may hold credentials, goes as well. The name begins with `prefix`, `fleet-…`.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"fleet-*/{_LOCK}"):
+        _clear(folder.parent)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        with (folder / f"{_LOCK}-new").open("w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / f"{_LOCK}-new").rename(folder / _LOCK)  # nobody sees it before it is locked
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def left(parent: Path) -> tuple[Path, ...]:
@@ -54,6 +74,17 @@ def _sweep(parent: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             continue  # another process took it away, or it is not ours to remove
+
+
+def _clear(folder: Path) -> None:
+    try:
+        if folder.lstat().st_uid != os.getuid():
+            return
+        with (folder / _LOCK).open("r", encoding="ascii") as lock:
+            if _is_free(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # another process took it away
 
 
 def _is_free(lock: IO[str]) -> bool:

@@ -7,7 +7,6 @@ import base64
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,12 @@ from pathlib import Path
 from fleet.errors import FleetError
 from fleet.image import proxy
 from fleet.image.again import TransientError, again, is_transient
+from fleet.image.scratch import temporary
+from fleet.image.watch import waiting, watched
 from fleet.inventory.settings import Registry
 
 PAUSE = 1.0  # seconds before a second try, doubled each time
+NOT_FOUND = 127  # POSIX sh
 AMD64 = ("--override-os", "linux", "--override-arch", "amd64")
 
 
@@ -47,13 +49,17 @@ def copy(source: str, target: str, *flags: str, on_line: Callable[[str], None], 
 
     def once() -> None:
         lines: list[str] = []
-        try:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-            )
-        except FileNotFoundError as error:
-            raise _missing() from error
-        with process:
+        with (
+            waiting() as stdin,
+            subprocess.Popen(
+                watched(command, 0),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            ) as process,
+        ):
             try:
                 for line in process.stdout or ():
                     lines.append(line.rstrip())
@@ -61,6 +67,8 @@ def copy(source: str, target: str, *flags: str, on_line: Callable[[str], None], 
             except BaseException:
                 process.terminate()
                 raise
+        if process.returncode == NOT_FOUND:
+            raise _missing()
         if process.returncode:
             raise failure(reason(lines), source, target)
 
@@ -83,14 +91,14 @@ def access(registry: Registry | None, side: str = "src") -> Iterator[tuple[str, 
         yield ()
         return
     flags: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="fleet-skopeo-") as folder:
+    with temporary("fleet-skopeo-") as folder:
         if registry.username and registry.password:
-            authfile = Path(folder, "auth.json")
+            authfile = folder / "auth.json"
             authfile.touch(mode=0o600)
             authfile.write_text(auth_json(registry), encoding="utf-8")
             flags += [f"{prefix}authfile", str(authfile)]
         if registry.ca_file:
-            certificates = Path(folder, "certs")
+            certificates = folder / "certs"
             certificates.mkdir()
             try:
                 shutil.copy(Path(registry.ca_file).expanduser(), certificates / "ca.crt")

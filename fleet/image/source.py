@@ -142,10 +142,10 @@ def _mirror(git: Git, source: Source, commit: str, cache: Path, *, tags: bool) -
     path = cache.absolute() / "git" / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.with_suffix(".lock")):
-        if not (path / "HEAD").exists():
-            git.run(f"making the mirror {path}", "init", "--quiet", "--bare", str(path))
+        git.run(f"making the mirror {path}", "init", "--quiet", "--bare", str(path))  # nothing, where it is whole
         if git.try_run("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).exit_code or not _has_tags(git, path):
             doing = f"fetching {source.repository}"
+            _mend(path)
             git.run(doing, "fetch", "--progress", "--prune", "--", location, *_REFSPECS, cwd=path, stall=STALL)
         elif tags:
             git.try_run("fetch", "--progress", "--prune", "--", location, _TAGS, cwd=path, stall=STALL)
@@ -155,6 +155,13 @@ def _mirror(git: Git, source: Source, commit: str, cache: Path, *, tags: bool) -
                 cwd=path, stall=STALL,
             )  # fmt: skip
     return path
+
+
+def _mend(mirror: Path) -> None:
+    """Remove what a git that was killed has left: its locks, which refuse every other one, and half packs. We alone write."""
+    for left in (*mirror.rglob("*.lock"), *mirror.glob("objects/**/tmp_*")):
+        if left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def _has_tags(git: Git, mirror: Path) -> bool:

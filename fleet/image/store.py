@@ -6,12 +6,11 @@
 .fleet/logs/, .fleet/git/      build logs, mirrors
 """
 
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet import whole
 from fleet.errors import FleetError
 from fleet.image.layout import LayoutImage, read
 from fleet.image.release import Release, dumps, loads
@@ -90,8 +89,4 @@ class Store:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+    whole.write(path, text)

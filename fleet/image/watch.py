@@ -1,23 +1,34 @@
-"""Commands that may take hours are ended when they say nothing for too long, on the machine where they run."""
+"""Commands that may take hours are ended when they say nothing for too long, on the machine where they run.
 
-from collections.abc import Sequence
+So they are when nobody waits for them any more: after Ctrl-C, after kill -9 of the controller, when its connection breaks.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from fleet.errors import FleetError
 
 STALLED = 75  # sysexits.h, EX_TEMPFAIL
 GRACE = 10  # seconds between SIGTERM and SIGKILL
 
-# $1 seconds without a byte on stdout or stderr, $2 `setsid` where the command is to run in a session of its own, so that its
-# children end with it (they cannot ask a person then), then the command. A look every tenth of a second at first, so that what is quick stays quick.
+# $1 seconds without a byte on stdout or stderr (0: it may be silent for ever), $2 `setsid` where the command is to run in a
+# session of its own, so that its children end with it (they cannot ask a person then), then the command. Nobody writes to
+# stdin; it ends with whoever waits for the command. A look every tenth of a second at first, so that what is quick stays quick.
 SCRIPT = rf"""
 limit=$1 own=$2
 shift 2
+exec 3<&0
 work=$(mktemp -d "${{TMPDIR:-/tmp}}/fleet-watch-XXXXXX") || exit 1
-child= out=0 err=0 still=0 rounds=0
+child= waits= out=0 err=0 still=0 rounds=0
 end() {{ kill -s "$1" -- "-$child" 2>/dev/null || kill -s "$1" "$child" 2>/dev/null; }}
-finish() {{ [ -z "$child" ] || end KILL; rm -rf -- "$work"; }}
+gently() {{
+  end TERM
+  for _ in $(seq {GRACE}); do kill -0 "$child" 2>/dev/null || break; sleep 1; done
+}}
+finish() {{ [ -z "$waits" ] || kill "$waits" 2>/dev/null; [ -z "$child" ] || end KILL; rm -rf -- "$work"; }}
 trap finish EXIT
-trap 'end TERM; sleep 1; exit 129' HUP INT TERM PIPE
+trap 'trap "" HUP INT TERM PIPE; gently; exit 129' HUP INT TERM PIPE
 tell() {{
   new=$(($(wc -c <"$work/out")))
   [ "$new" -eq "$out" ] || {{ tail -c "+$((out + 1))" "$work/out" | head -c "$((new - out))"; out=$new still=0; }}
@@ -25,15 +36,16 @@ tell() {{
   [ "$new" -eq "$err" ] || {{ tail -c "+$((err + 1))" "$work/err" | head -c "$((new - err))" >&2; err=$new still=0; }}
 }}
 command -v setsid >/dev/null || own=
-$own "$@" </dev/null >"$work/out" 2>"$work/err" &
+$own "$@" </dev/null >"$work/out" 2>"$work/err" 3<&- &
 child=$!
+{{ read -r _ <&3; kill $$ || end TERM; }} >/dev/null 2>&1 &
+waits=$!
 while kill -0 "$child" 2>/dev/null; do
   rounds=$((rounds + 1))
   if [ "$rounds" -lt 20 ]; then sleep 0.1; still=$((still + 1)); else sleep 0.5; still=$((still + 5)); fi
   tell
-  if [ "$still" -ge $((limit * 10)) ]; then
-    end TERM
-    for _ in $(seq {GRACE}); do kill -0 "$child" 2>/dev/null || break; sleep 1; done
+  if [ "$limit" -gt 0 ] && [ "$still" -ge $((limit * 10)) ]; then
+    gently
     end KILL
     child=
     exit {STALLED}
@@ -56,9 +68,22 @@ class StalledError(FleetError):
 
 
 def watched(argv: Sequence[str], stall: float, *, session: bool = True) -> tuple[str, ...]:
-    """The command that ends `argv` when it stalls, with STALLED; `argv` itself for 0. Its stdin is empty."""
-    own = "setsid" if session else ""
-    return ("sh", "-c", SCRIPT, "sh", str(max(int(stall), 1)), own, *argv) if stall else tuple(argv)
+    """The command that ends `argv`, whose stdin is empty, when it stalls, with STALLED (`stall` 0: never), and when its own
+    stdin ends: that has to stay open for as long as somebody waits for it.
+    """
+    limit = max(int(stall), 1) if stall else 0
+    return ("sh", "-c", SCRIPT, "sh", str(limit), "setsid" if session else "", *argv)
+
+
+@contextmanager
+def waiting() -> Iterator[int]:
+    """A stdin, as a file descriptor, for a watched command of this machine. It ends with the block, and with this process."""
+    reads, writes = os.pipe()
+    try:
+        yield reads
+    finally:
+        os.close(reads)
+        os.close(writes)
 
 
 def judged(code: int, stall: float, what: str) -> int:

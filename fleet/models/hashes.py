@@ -2,10 +2,10 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from fleet import whole
 from fleet.errors import FleetError
 
 
@@ -37,9 +37,7 @@ class Hashes:
         kept = {path: entry for path, entry in self._known.items() if Path(path).exists()}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False, encoding="utf-8") as part:
-                json.dump(kept, part, indent=0)
-            Path(part.name).replace(self._path)
+            whole.write(self._path, json.dumps(kept, indent=0))
         except OSError as error:
             raise FleetError(f"{self._path} could not be written: {error.strerror}") from error
 

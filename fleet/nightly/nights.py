@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from fleet import calendar
+from fleet import calendar, whole
 from fleet.errors import FleetError
 from fleet.journal.header import SCHEMA, check_schema, iso, run_id, seconds_of
 
@@ -221,10 +220,6 @@ def keep(folder: Path, inventory: str, number: int) -> tuple[str, ...]:
 def write(path: Path, document: Mapping[str, Any], redact: Callable[[str], str] = str) -> None:
     """Replace a JSON file in one step, secrets taken out of it. Raises FleetError."""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
-            file.write(redact(json.dumps(document, indent=2, ensure_ascii=False)))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
+        whole.write(path, redact(json.dumps(document, indent=2, ensure_ascii=False)))
     except OSError as error:
         raise FleetError(f"{path} cannot be written: {error.strerror}") from error

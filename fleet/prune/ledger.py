@@ -9,14 +9,13 @@ inventory had made is its own to remove. A host that cannot be asked still needs
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fleet import calendar
+from fleet import calendar, whole
 from fleet.errors import FleetError
 from fleet.image.release import Release, from_json, to_json
 from fleet.inventory.model import Inventory
@@ -104,9 +103,7 @@ class Ledger:
         folder = self.folder / "needed"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as file:
-                json.dump(document, file)
-            Path(file.name).replace(folder / f"{host}.json")
+            whole.write(folder / f"{host}.json", json.dumps(document))
         except OSError as error:
             raise FleetError(f"what {host} needs could not be written down in {folder}: {error.strerror}") from error
 

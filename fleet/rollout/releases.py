@@ -175,7 +175,7 @@ def obtain(
             stock.notes.append(f"{image.name}: {why}")
         straight = None
         if publish and order.registry is not None and order.published and order.builder:
-            straight = Straight(machine, order.registry, order.staging, say, stock.notes.append, moving)
+            straight = Straight(machine, order.registry, say, stock.notes.append, moving)
         workshop = replace(
             bare,
             straight=_bring(straight, stock.store),

@@ -39,8 +39,10 @@ def converse(
     stderr: Sink,
     timeout: float | None,
     on_sent: Callable[[int], None] | None = None,
+    hold: bool = False,
 ) -> int:
-    """Run the conversation to its end and return the exit code (-1: ended by a signal, or the link died).
+    """Run the conversation to its end and return the exit code (-1: ended by a signal, or the link died). `hold`: the
+    process's stdin does not end before that.
 
     `timeout` is in seconds without progress, not in all. Raises Stalled, or what reading `stdin` raised.
     """
@@ -51,8 +53,9 @@ def converse(
         threading.Thread(target=_read, args=(channel.recv_stderr, stderr, progress, failures, channel), daemon=True)
     ]
     if stdin is not None:
-        others.append(threading.Thread(target=_write, args=(channel, stdin, progress, failures, on_sent), daemon=True))
-    else:
+        write = (channel, stdin, progress, failures, on_sent, hold)
+        others.append(threading.Thread(target=_write, args=write, daemon=True))
+    elif not hold:
         channel.shutdown_write()
     for thread in others:
         thread.start()
@@ -108,6 +111,7 @@ def _write(
     progress: Progress,
     failures: list[BaseException],
     on_sent: Callable[[int], None] | None,
+    hold: bool,
 ) -> None:
     try:
         while data := stdin.read(PIECE):
@@ -120,7 +124,8 @@ def _write(
         failures.append(error)
         channel.close()
         return
-    channel.shutdown_write()
+    if not hold:
+        channel.shutdown_write()
 
 
 def _send(channel: Channel, data: bytes, progress: Progress) -> None:

@@ -74,9 +74,14 @@ class Session:
         stdin: bytes | None = None,
         timeout: float | None = None,
         check: bool = True,
+        waited_for: bool = False,
     ) -> Output:
-        """Run a command to its end. `timeout` is in seconds without progress. `check` raises for exit codes but 0."""
-        return self._run(argv, sudo, io.BytesIO(stdin) if stdin else None, timeout, check, describe(argv))
+        """Run a command to its end. `timeout` is in seconds without progress. `check` raises for exit codes but 0.
+
+        `waited_for`: its stdin stays open until it has ended, so that it can tell when we, or the connection, are gone.
+        """
+        what = describe(argv)
+        return self._run(argv, sudo, io.BytesIO(stdin) if stdin else None, timeout, check, what, hold=waited_for)
 
     def script(
         self,
@@ -93,14 +98,24 @@ class Session:
         return self._run(argv, sudo, io.BytesIO(body), timeout, check, "a script")
 
     def stream(
-        self, argv: Sequence[str], *, sudo: bool = False, on_line: Callable[[str], None], stdin: bytes | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        sudo: bool = False,
+        on_line: Callable[[str], None],
+        stdin: bytes | None = None,
+        waited_for: bool = False,
     ) -> int:
-        """Run a command and hand over every line of stdout and stderr as it comes; returns the exit code."""
+        """Run a command and hand over every line of stdout and stderr as it comes; returns the exit code.
+
+        `waited_for` as in `run`.
+        """
         lock = threading.Lock()
         out, err = Lines(on_line, lock), Lines(on_line, lock)
         what = describe(argv)
         with self._starter.start(argv, sudo) as channel:
-            code = self._converse(channel, what, io.BytesIO(stdin) if stdin else None, out, err, None)
+            given = io.BytesIO(stdin) if stdin else None
+            code = self._converse(channel, what, given, out, err, None, hold=waited_for)
         out.end()
         err.end()
         return code
@@ -208,10 +223,12 @@ class Session:
         check: bool,
         what: str,
         on_sent: Callable[[int], None] | None = None,
+        *,
+        hold: bool = False,
     ) -> Output:
         out, err = bytearray(), bytearray()
         with self._starter.start(argv, sudo) as channel:
-            code = self._converse(channel, what, stdin, out.extend, err.extend, timeout, on_sent)
+            code = self._converse(channel, what, stdin, out.extend, err.extend, timeout, on_sent, hold=hold)
         output = Output(code, out.decode(errors="replace"), err.decode(errors="replace"))
         if code and sudo and self._starter.becomes:
             self._check_sudo(output)
@@ -229,9 +246,13 @@ class Session:
         stderr: Sink,
         timeout: float | None,
         on_sent: Callable[[int], None] | None = None,
+        *,
+        hold: bool = False,
     ) -> int:
         try:
-            code = converse(channel, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, on_sent=on_sent)
+            code = converse(
+                channel, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, on_sent=on_sent, hold=hold
+            )
         except Stalled as error:
             raise HostError(self.host.name, f"{what}: {error}", hint="it was left running on the host") from error
         if code < 0 and not self._transport.is_active():

@@ -1,6 +1,5 @@
 """The images of a night: what is asked for, what has to be made, and the names that it gets in the registry."""
 
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from fleet.image import lock as locks
 from fleet.image.build_log import stage_seconds
 from fleet.image.machine import Machine
 from fleet.image.registry_api import RegistryClient
+from fleet.image.scratch import temporary
 from fleet.image.smoke import Said, smoke
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Image
@@ -66,8 +66,8 @@ def look(
         stock = ask(update=True, avoid=avoid)
         spared = {name: one.avoided for name, one in named(stock.found) if one.avoided}
         if spared:
-            with tempfile.TemporaryDirectory(prefix="fleet-night-") as folder:
-                tried = Path(folder, "lock.yaml")
+            with temporary("fleet-night-") as folder:
+                tried = folder / "lock.yaml"
                 locks.write(tried, stock.lock)
                 mixed = keys_of(ask(update=False, by=tried).found)
             if mixed != keys_of(stock.found):  # two images of one ref: the lock cannot mean one commit to each

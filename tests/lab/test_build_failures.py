@@ -1,16 +1,34 @@
 """Builds that cannot be: a clear message, the right exit code, and a builder and hosts that are as they were."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fleet.lab import Lab, NodeSpec
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI300X, lab_name
+from tests.lab.kill_driver import REACHED
+from tests.lab.rolls import within
+from tests.lab.standin_image import image_text, standin_archive
 
 pytestmark = pytest.mark.lab
 
+ROOT = Path(__file__).parents[2]
+SLOW = """\
+--- a/docker/Dockerfile.rocm
++++ b/docker/Dockerfile.rocm
+@@ -8,4 +8,5 @@
+ FROM ${BASE_IMAGE} AS base
++RUN sleep 600
+ ARG ARG_PYTORCH_ROCM_ARCH
+ ENV PYTORCH_ROCM_ARCH=${ARG_PYTORCH_ROCM_ARCH:-${PYTORCH_ROCM_ARCH}}
+ ARG COMMON_WORKDIR
+"""
 BUILDER = NodeSpec("builder", role="builder", base="trixie")
 PLUGIN = "/usr/libexec/docker/cli-plugins/docker-buildx"
 
@@ -97,3 +115,44 @@ def test_a_disk_that_is_full_while_building_is_told_and_the_next_build_is_whole(
     assert on(lab, BUILDER.name, "ls -A /var/tmp/fleet 2>/dev/null || true") == ""
     again = controller.run("build")
     assert again.returncode == 0, again.stderr
+
+
+def ended(controller: Controller, point: str, moment: str, sign: str) -> None:
+    """A build that is ended at the first call of a function."""
+    words = controller.argv("build")[1:]
+    argv = (sys.executable, "-m", "tests.lab.kill_driver", point, "1", moment, sign, *words)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        argv, cwd=controller.directory, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert REACHED in done.stderr, done.stderr
+    assert done.returncode == (-9 if sign == "KILL" else 130), done.stderr
+
+
+@pytest.mark.parametrize("sign", ["KILL", "INT"])
+def test_a_build_whose_controller_ends_does_not_go_on_and_leaves_nothing_on_the_builder(
+    lab: Lab, controller: Controller, tmp_path: Path, sign: str
+) -> None:
+    patch = tmp_path / "slow.patch"
+    patch.write_text(SLOW)
+    on(lab, BUILDER.name, "mkdir -p /var/tmp/fleet")
+    before = state(lab)
+    ended(over_source(controller, patches=[str(patch)]), "fleet.image.build:build", "2.0", sign)
+    # Not the RUN step's own process: BuildKit ends it, but for now and then (moby/buildkit#2855).
+    runs = "grep -laE 'buildx[^]]build|fleet-watc[h]' /proc/[0-9]*/cmdline; true"
+    assert within(20, lambda: on(lab, BUILDER.name, runs) == ""), on(lab, BUILDER.name, "ps -ef")
+    assert within(20, lambda: state(lab)[1:] == before[1:]), state(lab)
+
+
+def test_an_import_that_was_killed_is_done_by_the_next_build(lab: Lab, controller: Controller, tmp_path: Path) -> None:
+    assert lab.registry == ""
+    path = tmp_path / "image.yaml"
+    path.write_text(image_text(standin_archive(tmp_path / "brought.tar"), registry=False))
+    brought = controller.over(path)
+    ended(brought, "fleet.image.skopeo:copy", "0.2", "KILL")
+    code, document = brought.ask("build")
+    assert (code, len(document["changed"])) == (0, 1)
+    assert [one.name for one in (controller.directory / ".fleet/layouts").iterdir() if "-" in one.name] == [
+        ".scratch-lock"
+    ]
+    assert brought.ask("build")[1]["changed"] == []

@@ -68,6 +68,23 @@ def test_a_moved_branch_is_fetched_into_the_same_mirror(origin: Path, tmp_path: 
         assert (tree.path / "hello.txt").read_text() == "three\n"
 
 
+def test_a_mirror_whose_git_was_killed_is_mended(origin: Path, tmp_path: Path) -> None:
+    source = Source(ref="main", repository=str(origin))
+    with sources.checkout(source, sources.resolve(source), tmp_path / "cache"):
+        pass
+    (mirror,) = (tmp_path / "cache/git").glob("*.git")
+    (mirror / "config").unlink()  # and one that was killed while it was made
+    locks = [mirror / name for name in ("packed-refs.lock", "refs/heads/main.lock", "shallow.lock")]
+    half = mirror / "objects/pack/tmp_pack_Ab12Cd"
+    for file in (*locks, half):
+        file.touch()
+    (origin / "hello.txt").write_text("three\n")
+    git(origin, "commit", "--quiet", "-am", "three")
+    with sources.checkout(source, sources.resolve(source), tmp_path / "cache") as tree:
+        assert (tree.path / "hello.txt").read_text() == "three\n"
+    assert [file for file in (*locks, half) if file.exists()] == []
+
+
 def test_a_tag_that_moved_to_a_commit_of_the_mirror_gives_its_version(origin: Path, tmp_path: Path) -> None:
     git(origin, "tag", "v1.0.0", "v0.11.0^{}")
     git(origin, "tag", "--delete", "v0.11.0")

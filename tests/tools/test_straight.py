@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -62,6 +63,9 @@ class Builder:
     def place(self, path: Path) -> AbstractContextManager[str]:
         return self.here.place(path)
 
+    def bench(self) -> AbstractContextManager[str]:
+        return self.here.bench()
+
 
 @pytest.fixture
 def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -78,11 +82,14 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SAVED", str(docker_save(tmp_path / "saved.tar", {"Env": ["PYTORCH_ROCM_ARCH=gfx942"]})))
     monkeypatch.setenv("EXPORTED", str(exported))
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
-    return tmp_path / "staging"
+    place = tmp_path / "staging"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
 
 
-def straight(builder: Builder, staging: Path, notes: list[str]) -> Straight:
-    return Straight(builder, CLOSED, str(staging), lambda _line: None, notes.append)
+def straight(builder: Builder, notes: list[str]) -> Straight:
+    return Straight(builder, CLOSED, lambda _line: None, notes.append)
 
 
 @pytest.mark.parametrize(
@@ -96,16 +103,16 @@ def test_what_does_not_work_goes_through_the_controller_and_is_said(
     staging: Path, tmp_path: Path, builder: Builder, why: str
 ) -> None:
     notes: list[str] = []
-    way = straight(builder, staging, notes)
+    way = straight(builder, notes)
     assert way.words() == f"it would go to 127.0.0.1:9 through this controller: {why}"
     assert way.bring("vllm:build-1", "vllm", MADE, tmp_path / "layouts") is None
     assert notes == [f"vllm goes to 127.0.0.1:9 through this controller: {why}"]
-    assert not staging.exists()
+    assert list(staging.iterdir()) == []
 
 
 def test_a_push_that_fails_leaves_nothing_on_the_builder(staging: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    assert straight(Builder(), staging, notes).bring("vllm:build-1", "vllm", MADE, tmp_path / "layouts") is None
+    assert straight(Builder(), notes).bring("vllm:build-1", "vllm", MADE, tmp_path / "layouts") is None
     assert "could not push vllm:" in notes[0]
     assert list(staging.iterdir()) == []
     assert (tmp_path / "ran").read_text().startswith("run --rm --network none --entrypoint python3 vllm:build-1 -c")
@@ -117,7 +124,7 @@ def test_a_release_is_told_by_the_images_own_files(
     pushed: list[str] = []
     monkeypatch.setattr("fleet.delivery.straight.push", lambda layout, *_args, **_more: pushed.append(str(layout)))
     notes: list[str] = []
-    release = straight(Builder(), staging, notes).bring("vllm:build-1", "vllm", MADE, tmp_path / "layouts")
+    release = straight(Builder(), notes).bring("vllm:build-1", "vllm", MADE, tmp_path / "layouts")
     assert release is not None
     assert (release.rocm, release.gfx) == ("7.2.3", ("gfx942",))
     assert len(release.diff_ids) == len(release.layer_sizes)

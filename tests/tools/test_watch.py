@@ -1,6 +1,9 @@
 """What hangs is ended with its children, on the machine where it runs; what says something may take as long as it likes."""
 
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +67,25 @@ def test_what_is_interrupted_ends_on_the_machine_and_leaves_nothing(
     while (alive(seen[0]) or list(tmp_path.iterdir())) and time.monotonic() < until:
         time.sleep(0.1)
     assert not alive(seen[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stall", [0, 60])
+def test_what_a_killed_process_waited_for_ends_with_it(tmp_path: Path, stall: float) -> None:
+    script = f"""
+from fleet.image.machine import Here
+Here().stream(("sh", "-c", "echo $$; exec sleep 300"), lambda line: print(line, flush=True), stall={stall})
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen((sys.executable, "-c", script), stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert alive(pid)
+        process.kill()
+    until = time.monotonic() + 10
+    while (alive(pid) or list(tmp_path.iterdir())) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not alive(pid)
     assert list(tmp_path.iterdir()) == []
 
 

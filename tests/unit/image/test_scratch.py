@@ -1,10 +1,11 @@
 """Working directories vanish with their user, and a killed one's are swept."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from fleet.image.scratch import left, scratch
+from fleet.image.scratch import left, scratch, temporary
 
 
 def test_a_directory_is_gone_afterwards_and_after_an_error_too(tmp_path: Path) -> None:
@@ -45,3 +46,19 @@ def test_what_was_left_is_told_without_being_touched(tmp_path: Path) -> None:
         assert used.is_dir()
         assert dead.is_dir()
         assert not (half / "lock").exists()
+
+
+def test_a_temporary_directory_goes_and_so_does_what_a_killed_process_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, foreign = tmp_path / "fleet-skopeo-dead", tmp_path / "fleet-of-somebody"
+    dead.mkdir()
+    (dead / ".fleet-lock").touch()
+    (dead / "auth.json").write_text("secret")
+    foreign.mkdir()
+    with temporary("fleet-skopeo-") as first, temporary("fleet-git-") as second:
+        assert not dead.exists()
+        assert (first.is_dir(), second.is_dir()) == (True, True)
+        assert first.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == [foreign]
