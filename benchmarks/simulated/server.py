@@ -7,6 +7,7 @@ and what becomes of it: `cut` ends its connections, `away` takes no new ones unt
 `break` lets those that are started end at once until `mend`. Ends with its input.
 """
 
+import base64
 import contextlib
 import json
 import shlex
@@ -25,6 +26,7 @@ from benchmarks.simulated.engine import Answer, EngineAnswer
 from benchmarks.simulated.machine import Delays, Machine, SimulatedImage
 from benchmarks.simulated.vllm import VllmAnswer
 from fleet.locks.program import BOOT
+from fleet.transport.loginshell import BEGIN, DECODE
 
 SETTLED = 0.003  # seconds until paramiko has surely confirmed a request, after its handler returned
 
@@ -74,7 +76,7 @@ class Front(paramiko.ServerInterface):
     def _execute(self, channel: paramiko.Channel, command: str) -> None:
         time.sleep(SETTLED)
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            match shlex.split(command):
+            match _begun(channel, shlex.split(command)):
                 case ["docker", "system", "dial-stdio"]:
                     _serve(EngineAnswer, channel, self.machine)
                     code = 0
@@ -91,6 +93,19 @@ class Front(paramiko.ServerInterface):
                     channel.sendall_stderr(said.encode())
             channel.send_exit_status(code)
             channel.close()
+
+
+def _begun(channel: paramiko.Channel, words: list[str]) -> list[str]:
+    """The command itself, after the first words of a quiet POSIX shell (fleet.transport.loginshell)."""
+    match words:
+        case ["sh", "-c", program, "sh", *letters] if program == DECODE:
+            line = base64.b64decode("".join(letters)).decode()
+            return _begun(channel, shlex.split(line.removeprefix("exec ")))
+        case ["sh", "-c", program, mark, *command] if program == BEGIN:
+            channel.sendall(f"{mark}/bin/sh\n".encode())
+            channel.sendall_stderr(f"{mark}\n".encode())
+            return command
+    return words
 
 
 def _all_of(channel: paramiko.Channel) -> str:

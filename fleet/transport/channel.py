@@ -8,18 +8,23 @@ from typing import Any, Self
 
 import paramiko
 
+from fleet.transport.loginshell import Heard, LoginShell
+
 PIECE = 1 << 16  # bytes per write; paramiko copies what is left after every packet
 
 
 class Channel:
     """A raw duplex channel: a remote process or a forwarded TCP connection. Reads and writes may be in two threads."""
 
-    def __init__(self, raw: paramiko.Channel, release: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, raw: paramiko.Channel, release: Callable[[], None] = lambda: None, shell: LoginShell | None = None
+    ) -> None:
+        """`shell` is the login shell whose command marks where it begins, None where nothing is marked."""
         self._raw = raw
+        self._out, self._err = Heard(raw.recv, "out", shell), Heard(raw.recv_stderr, "err", shell)
         self._release = release
         self._lock = threading.Lock()
         self._open = True
-        self._stderr_head = b""
 
     @property
     def raw(self) -> paramiko.Channel:
@@ -54,22 +59,19 @@ class Channel:
             offset += sent
 
     def recv(self, size: int) -> bytes:
-        return self._raw.recv(size)
+        return self._out.read(size)
 
     def recv_into(self, buffer: Any) -> int:
-        data = self._raw.recv(len(buffer))
+        data = self._out.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def recv_stderr(self, size: int) -> bytes:
-        if self._stderr_head:
-            head, self._stderr_head = self._stderr_head[:size], self._stderr_head[size:]
-            return head
-        return self._raw.recv_stderr(size)
+        return self._err.read(size)
 
     def unread_stderr(self, data: bytes) -> None:
         """Give back what was read too far."""
-        self._stderr_head = data + self._stderr_head
+        self._err.unread(data)
 
     def settimeout(self, seconds: float | None) -> None:
         self._raw.settimeout(seconds)
@@ -89,7 +91,8 @@ class Channel:
     @property
     def ended(self) -> bool:
         """Whether the other end has closed or said EOF and everything was read."""
-        return bool(self._raw.closed or (self._raw.eof_received and not self._raw.recv_ready()))
+        read = not (self._raw.recv_ready() or self._out.kept)
+        return bool(self._raw.closed or (self._raw.eof_received and read))
 
     @property
     def closed(self) -> bool:

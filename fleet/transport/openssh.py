@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import select
-import shlex
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import IO, BinaryIO
 
 from fleet.inventory.model import Connection
 from fleet.transport import sudo as become
+from fleet.transport.loginshell import portable
 from fleet.transport.process import Progress, Stalled
 from fleet.transport.target import query
 
@@ -53,7 +53,7 @@ class Bulk:
     def argv(self, command: Sequence[str]) -> tuple[str, ...]:
         """The client's whole command line for a command on the host."""
         there = become.without_password(command, self.sudo_user) if self.sudo_user else tuple(command)
-        return (*self.words, shlex.join(there))
+        return (*self.words, portable(there))
 
 
 def bulk(connection: Connection, user: str) -> Bulk | str:

@@ -129,7 +129,7 @@ class Session:
         with (
             self._starter.execute((*by_sudo, *argv), argv, terminal=True)
             if terminal
-            else self._starter.start(argv, sudo) as channel
+            else self._starter.start(argv, sudo, raw=True) as channel
         ):
             join(channel.raw)
             code = channel.exit_code(OPEN_TIMEOUT)

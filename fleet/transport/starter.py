@@ -13,6 +13,7 @@ from fleet.errors import HostError
 from fleet.inventory.model import Become
 from fleet.transport import sudo as sudo_words
 from fleet.transport.channel import Channel
+from fleet.transport.loginshell import LoginShell, portable
 from fleet.transport.slots import Slots
 from fleet.transport.terminal import open_terminal
 
@@ -41,6 +42,7 @@ class Starter:
     become: Become
     transport: paramiko.Transport
     slots: Slots = field(default_factory=Slots)
+    shell: LoginShell = field(default_factory=LoginShell)
     reason: str = ""  # why the connection is no more, where we know better than the library
 
     @property
@@ -48,15 +50,15 @@ class Starter:
         """Is sudo needed to be who we want to be?"""
         return self.become.enabled and self.become.user != self.user
 
-    def start(self, argv: Sequence[str], sudo: bool) -> Channel:
-        """The command's channel, past sudo's question."""
+    def start(self, argv: Sequence[str], sudo: bool, *, raw: bool = False) -> Channel:
+        """The command's channel, past sudo's question and what the login shell says. `raw`: not past the latter."""
         if not (sudo and self.becomes):
-            return self.execute(argv, argv)
+            return self.execute(argv, argv, raw=raw)
         wanted = self.become
         if wanted.password is None:
-            return self.execute(sudo_words.without_password(argv, wanted.user), argv)
+            return self.execute(sudo_words.without_password(argv, wanted.user), argv, raw=raw)
         marks = sudo_words.Marks()
-        channel = self.execute(sudo_words.with_password(argv, wanted.user, marks), argv)
+        channel = self.execute(sudo_words.with_password(argv, wanted.user, marks), argv, raw=raw)
         try:
             self._answer_sudo(channel, marks, wanted.password.reveal())
         except BaseException:
@@ -64,22 +66,25 @@ class Starter:
             raise
         return channel
 
-    def execute(self, command: Sequence[str], argv: Sequence[str], *, terminal: bool = False) -> Channel:
+    def execute(
+        self, command: Sequence[str], argv: Sequence[str], *, terminal: bool = False, raw: bool = False
+    ) -> Channel:
         what = describe(argv)
-        raw = self._open_session(what)
-        raw.event = _Patient()
+        channel = self._open_session(what)
+        channel.event = _Patient()
+        line, marked = (portable(command), False) if terminal or raw else self.shell.line(command)
         try:
             if terminal:
-                open_terminal(raw)
-            raw.exec_command(shlex.join(command))
+                open_terminal(channel)
+            channel.exec_command(line)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raw.close()
+            channel.close()
             self.slots.release()
             if self.transport.is_active():
                 message = f"the server refused to run {what}"
                 raise HostError(self.name, message, hint="a ForceCommand or a restricted key?") from error
             self.lost(what, error)
-        return Channel(raw, self.slots.release)
+        return Channel(channel, self.slots.release, self.shell if marked else None)
 
     def _open_session(self, what: str) -> paramiko.Channel:
         while True:

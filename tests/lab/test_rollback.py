@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import MI250, MI300X, REGISTRY
+from tests.lab.logins import make_loud
 from tests.lab.rolls import PORT, Fleet, answers, fleet_of
 
 pytestmark = pytest.mark.lab
@@ -21,8 +22,10 @@ MOVED = PORT + 100
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Release `a` serves on the usual port and with an environment of its own."""
+    """Release `a` serves on the usual port and with an environment of its own. Who logs in is greeted, and has tcsh on one."""
     with fleet_of("back", tmp_path_factory.mktemp("rollback"), REGISTRY, MI300X, MI250) as made:
+        make_loud(made.lab.node(ONE), "bash")
+        make_loud(made.lab.node(TWO), "tcsh")
         assert made.wants("a", env={"ROUND": "first"}).run("deploy").returncode == 0
         yield made
 

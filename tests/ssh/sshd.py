@@ -1,8 +1,10 @@
 """An SSH server inside the test process. It runs real local commands and misbehaves on request."""
 
+import base64
 import contextlib
 import io
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,8 +21,10 @@ from paramiko.server import InteractiveQuery
 from fleet.inventory.model import Become, Connection, Host
 from fleet.inventory.settings import Settings
 from fleet.secret import Secret
+from fleet.transport.loginshell import BEGIN, DECODE
 
 USER = "ops"
+SH = "/bin/sh"
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Behaviour:
     max_sessions: int = 10
     forwarding: bool = True
     path: str = ""  # a directory in front of PATH: fake sudo, fake docker
+    shell: str = SH  # the login's
+    home: str = ""  # where its start files are; "" = none are read
 
 
 @dataclass
@@ -178,15 +184,18 @@ class _Server(paramiko.ServerInterface):
         return common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        self.sshd.commands.append(command.decode())
+        self.sshd.commands.append(asked_for(command.decode()))
         # paramiko answers the request after this returns; a command that ends sooner would close the channel first.
         threading.Timer(0.01, self._execute, (channel, command.decode())).start()
         return True
 
     def _execute(self, channel: paramiko.Channel, command: str) -> None:
-        environment = {**os.environ, "PATH": f"{self.behaviour.path}:{os.environ['PATH']}"}
+        shell = self.behaviour.shell
+        environment = {**os.environ, "SHELL": shell, "PATH": f"{self.behaviour.path}:{os.environ['PATH']}"}
+        if self.behaviour.home:  # bash takes the word of these two that sshd has started it
+            environment |= {"HOME": self.behaviour.home, "SSH_CLIENT": "127.0.0.1 9 22", "SHLVL": "0"}
         child = subprocess.Popen(
-            ("/bin/sh", "-c", f"exec {command}"),
+            (shell, "-c", f"exec {command}" if shell == SH else command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -215,6 +224,16 @@ class _Server(paramiko.ServerInterface):
             elif code == -signal.SIGKILL:
                 channel.shutdown_write()  # exit-signal: paramiko's server has no such message, silence is close to it
             channel.close()
+
+
+def asked_for(line: str) -> str:
+    """A command without the words by which it tells where it begins (fleet.transport.loginshell)."""
+    match shlex.split(line):
+        case ["sh", "-c", program, "sh", *letters] if program == DECODE:
+            return asked_for(base64.b64decode("".join(letters)).decode().removeprefix("exec "))
+        case ["sh", "-c", program, _mark, *words] if program == BEGIN:
+            return shlex.join(words)
+    return line
 
 
 def _pump(source: Any, send: Any) -> None:
