@@ -91,10 +91,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         yield made
 
 
-def under_way(story: Story, host: str, share: float, release: str = "a") -> subprocess.Popen[str]:
-    """A sideload of which so much has arrived."""
+def under_way(
+    story: Story, host: str, share: float, release: str = "a", said: list[str] | None = None
+) -> subprocess.Popen[str]:
+    """A sideload of which so much has arrived; what it says goes into `said`."""
     process = story.wants(release).start("sideload", "--limit", host)
-    threading.Thread(target=lambda: process.stderr and process.stderr.read(), daemon=True).start()
+    lines = [] if said is None else said
+    threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True).start()
     wanted = share * story.sizes[release]
     assert within(60, lambda: process.poll() is not None or story.staged(host) >= wanted, every=0.02)
     assert process.poll() is None, "it ended before it was broken"
@@ -151,6 +154,36 @@ def test_a_cut_link_that_comes_back_is_gone_on_over_by_the_same_command(story: S
     assert "going on over a new connection" in said
     assert "OpenSSH's client" not in said  # it was let in, through the bastion too, and carried the bytes
     assert story.wire(HOST) - before <= story.sizes["a"] * 1.02 + TWICE + TALK
+    story.settled(HOST)
+
+
+DROPS = {
+    "nothing comes in": ("iptables -I INPUT -p tcp --dport 22 -j DROP", "iptables -D INPUT -p tcp --dport 22 -j DROP"),
+    "nothing goes out": (
+        "iptables -I OUTPUT -p tcp --sport 22 -j DROP",
+        "iptables -D OUTPUT -p tcp --sport 22 -j DROP",
+    ),
+}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("how", DROPS)
+def test_a_link_that_goes_silent_is_noticed_by_lack_of_progress_and_gone_on_over(story: Story, how: str) -> None:
+    """No connection is reset: packets go nowhere for a while."""
+    begin, end = DROPS[how]
+    story.take_away(HOST)
+    before, said = story.wire(HOST), list[str]()
+    process = under_way(story, HOST, 0.6, said=said)
+    story.fleet.sh(HOST, begin)
+    try:
+        assert within(60, lambda: "going on over a new connection" in "".join(said))
+        time.sleep(5)
+    finally:
+        story.fleet.sh(HOST, end)
+    assert process.wait(timeout=200) == 0, "".join(said)
+    assert "nothing moved for" in "".join(said)
+    sent = story.wire(HOST) - before
+    assert sent <= story.sizes["a"] * 1.02 + TWICE + TALK
     story.settled(HOST)
 
 
