@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-ROW, LEFT, WIDTH, RIGHT = 30, 330, 300, 150  # pixels
+ROW, LEFT, WIDTH, RIGHT = 30, 390, 300, 150  # pixels
 GOOD, BAD, INK = "#1a7f37", "#c0392b", "#24292f"
 
 
