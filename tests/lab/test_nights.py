@@ -1,5 +1,5 @@
 """Ten nights of a small fleet, a day apart, with all that happens to one: a real git repository, real builds of the stand-in,
-a registry and two hosts; the calendar alone is pretended. Then two ways to an image that those nights do not take.
+a registry and two hosts; the calendar alone is pretended.
 
 The tests of this module are one story and run in their order.
 """
@@ -7,12 +7,9 @@ The tests of this module are one story and run in their order.
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from fleet.image.registry_api import RegistryClient
-from fleet.inventory import load
 from tests.lab import night_events as events
 from tests.lab.night_events import Story, killed
 from tests.lab.night_promise import assert_bounded, assert_kept, assert_told
@@ -183,53 +180,3 @@ def test_after_ten_nights_there_is_a_report_of_every_one_and_a_page(story: Story
 
 def test_after_ten_nights_disks_hold_no_more_than_after_five(story: Story) -> None:
     assert_bounded(story, 5)
-
-
-def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(story: Story) -> None:
-    site = story.site
-    site.day(0)
-    made = [one["images"][0] for one in site.reports() if one["result"] == "promoted"]
-    first, second = made[-2:]  # earlier ones are pruned
-    registry = load([str(path) for path in site.controller.inventories]).hosts[CANARY].settings.registry
-    assert registry is not None
-    with RegistryClient(registry) as client:
-        client.tag("vllm-rocm", client.digest("vllm-rocm", first["tag"]), "team")
-    image = {"source": None, "prebuilt": f"{registry.host}/vllm-rocm:team"}
-    brought = site.over(json.dumps({"all": {"vars": {"fleet": {"image": image}}}}))
-    done = brought.run("deploy")
-    assert done.returncode == 0, done.stderr
-    assert site.running() == [first["commit"], first["commit"]]
-    with RegistryClient(registry) as client:
-        client.tag("vllm-rocm", client.digest("vllm-rocm", second["tag"]), "team", move=True)
-    assert brought.run("deploy").returncode == 0
-    assert site.running() == [first["commit"], first["commit"]]  # what runs is what the lock says
-    for result, tried in (("promoted", ["6.4.3-128"]), ("kept", [])):
-        done = brought.run("nightly")
-        report = site.reports()[-1]
-        assert (done.returncode, report["result"]) == (0, result), done.stderr
-        assert [one["rocm"] for one in report.get("smoke", [])] == tried
-        assert "vllm-rocm:smoke-" not in site.docker("builder", "images", "--format", "{{.Repository}}:{{.Tag}}")
-        assert site.running() == [second["commit"], second["commit"]]
-
-
-def test_an_own_base_goes_into_the_registry_once_and_serves_the_next_commit(story: Story) -> None:
-    site = story.site
-    base = {"args": {"BASE_IMAGE": "rocm/vllm-dev:base"}}
-    own = site.over(json.dumps({"all": {"vars": {"fleet": {"image": {"source": {"base": base}}}}}}))
-    _, told = own.ask("build", "--check")
-    assert "build vllm-rocm-base:build-" in str(told["notes"]), told
-    assert not site.docker("builder", "images", "--quiet", "vllm-rocm-base")
-    code, told = own.ask("push")
-    assert code == 0, told
-    (pushed,) = [line for line in told["changed"] if line.startswith("pushed vllm-rocm-base:build-")]
-    assert own.ask("push")[1]["changed"] == []
-
-    site.commit("with no part in the base")
-    site.docker("builder", "image", "rm", "--force", pushed.split()[1])
-    second = replace(own, directory=site.folder / "second")
-    second.directory.mkdir()
-    _, told = second.ask("build", "--update", "--check")
-    assert "its base is unchanged" in str(told["notes"]), told
-    code, told = second.ask("build", "--update")
-    assert (code, len(told["changed"])) == (0, 1), told
-    assert not site.docker("builder", "images", "--quiet", "vllm-rocm-base")

@@ -1,0 +1,135 @@
+"""Ways to an image that the ten nights do not take, and nights that are stopped: by SIGTERM, as `systemctl stop` does it.
+
+The tests of this module are one story and run in their order.
+"""
+
+import json
+import random
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from fleet.image.registry_api import RegistryClient
+from fleet.inventory import load
+from fleet.inventory.settings import Registry
+from tests.lab import night_events as events
+from tests.lab.night_events import Story
+from tests.lab.nights import BUILDER, CANARY, NIGHTLY, OTHER, Nights, night_site
+from tests.lab.rolls import within
+from tests.proc import working_in
+
+pytestmark = pytest.mark.lab
+
+# A new container has to stay well for ten minutes, so the roll is caught in the middle of its second host.
+HELD = NIGHTLY.replace("100%, min_healthy_time: 1s", "100%, min_healthy_time: 10m")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with night_site("ways", tmp_path_factory.mktemp("ways")) as site:
+        made = Story(site, 10, random.Random(1))  # noqa: S311  nothing is drawn
+        made.play(events.new_commit)
+        yield made
+
+
+def registry_of(site: Nights) -> Registry:
+    found = load([str(path) for path in site.controller.inventories]).hosts[CANARY].settings.registry
+    assert found is not None
+    return found
+
+
+def last_good(site: Nights) -> str:
+    with RegistryClient(registry_of(site)) as client:
+        return client.digest("vllm-rocm", "last-good")
+
+
+def busy(site: Nights) -> str:
+    """What a night has left running on the builder."""
+    return site.sh(BUILDER.name, "grep -lasE 'skope[o]|docker.buil[d]' /proc/[0-9]*/cmdline || true")
+
+
+def test_a_night_that_is_stopped_while_it_promotes_leaves_all_as_it_was_and_the_next_one_begins_cleanly(
+    story: Story,
+) -> None:
+    site, count = story.site, len(story.site.nights)
+    other, lock, good = site.state_of(OTHER), site.lock, last_good(site)
+    new = story.commit()
+    playbook = site.controller.directory / "playbooks/nightly.yaml"
+    playbook.write_text(HELD)
+    process = site.controller.start("nightly")
+
+    def there() -> bool:
+        begun = "chat-0-new" in site.docker(OTHER, "ps", "--format", "{{.Names}}").split()
+        return (len(site.nights) > count and begun) or process.poll() is not None
+
+    try:
+        assert within(250, there, every=0.05)
+        process.send_signal(signal.SIGTERM)
+        said = "".join(process.communicate(timeout=250))
+    finally:
+        process.kill()
+    playbook.write_text(NIGHTLY)
+
+    report = site.reports()[-1]
+    assert (process.returncode, report["result"], report["not_back"]) == (130, "interrupted", []), said
+    assert "Traceback" not in said
+    assert "interrupted" in (site.nights[-1] / "report.html").read_text()
+    assert (site.lock, last_good(site)) == (lock, good)
+    assert site.running() == [story.good, story.good]
+    assert [site.answers_on(host) for host in (CANARY, OTHER)] == [True, True]
+    assert site.state_of(OTHER) == other
+    assert within(20, lambda: not busy(site)), busy(site)
+    assert working_in(site.controller.directory) == []
+    story.good = new
+    assert story.expect(0, "promoted")["continues"] == ""  # there is nothing to go on with
+
+
+def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(story: Story) -> None:
+    site = story.site
+    site.day(0)
+    made = [one["images"][0] for one in site.reports() if one["result"] == "promoted"]
+    first, second = made[-2:]  # earlier ones are pruned
+    registry = registry_of(site)
+    with RegistryClient(registry) as client:
+        client.tag("vllm-rocm", client.digest("vllm-rocm", first["tag"]), "team")
+    image = {"source": None, "prebuilt": f"{registry.host}/vllm-rocm:team"}
+    brought = site.over(json.dumps({"all": {"vars": {"fleet": {"image": image}}}}))
+    done = brought.run("deploy")
+    assert done.returncode == 0, done.stderr
+    assert site.running() == [first["commit"], first["commit"]]
+    with RegistryClient(registry) as client:
+        client.tag("vllm-rocm", client.digest("vllm-rocm", second["tag"]), "team", move=True)
+    assert brought.run("deploy").returncode == 0
+    assert site.running() == [first["commit"], first["commit"]]  # what runs is what the lock says
+    for result, tried in (("promoted", ["6.4.3-128"]), ("kept", [])):
+        done = brought.run("nightly")
+        report = site.reports()[-1]
+        assert (done.returncode, report["result"]) == (0, result), done.stderr
+        assert [one["rocm"] for one in report.get("smoke", [])] == tried
+        assert "vllm-rocm:smoke-" not in site.docker("builder", "images", "--format", "{{.Repository}}:{{.Tag}}")
+        assert site.running() == [second["commit"], second["commit"]]
+
+
+def test_an_own_base_goes_into_the_registry_once_and_serves_the_next_commit(story: Story) -> None:
+    site = story.site
+    base = {"args": {"BASE_IMAGE": "rocm/vllm-dev:base"}}
+    own = site.over(json.dumps({"all": {"vars": {"fleet": {"image": {"source": {"base": base}}}}}}))
+    _, told = own.ask("build", "--check")
+    assert "build vllm-rocm-base:build-" in str(told["notes"]), told
+    assert not site.docker("builder", "images", "--quiet", "vllm-rocm-base")
+    code, told = own.ask("push")
+    assert code == 0, told
+    (pushed,) = [line for line in told["changed"] if line.startswith("pushed vllm-rocm-base:build-")]
+    assert own.ask("push")[1]["changed"] == []
+
+    site.commit("with no part in the base")
+    site.docker("builder", "image", "rm", "--force", pushed.split()[1])
+    second = replace(own, directory=site.folder / "second")
+    second.directory.mkdir()
+    _, told = second.ask("build", "--update", "--check")
+    assert "its base is unchanged" in str(told["notes"]), told
+    code, told = second.ask("build", "--update")
+    assert (code, len(told["changed"])) == (0, 1), told
+    assert not site.docker("builder", "images", "--quiet", "vllm-rocm-base")
