@@ -21,7 +21,7 @@ vllm: setup
 # A roll killed before and after, and cut off during, every step of its plan, builds and imports at every point, sideloads at every
 # share, and relays whose host is lost: two hours.
 matrix: setup
-	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_killed_builds.py tests/lab/test_resume.py tests/lab/test_relays.py -m matrix
+	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_killed_builds.py tests/lab/test_resume.py tests/lab/test_relays.py tests/lab/test_night_ways.py -m matrix
 
 # Thirty nights, with all that happens in a month, and what has piled up afterwards: half an hour. FLEET_MONTH_SEED draws others.
 month: setup

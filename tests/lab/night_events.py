@@ -55,7 +55,12 @@ class Story:
 
     def expect(self, code: int, result: str, *words: str, away: bool = False) -> dict[str, Any]:
         """One night, how it ends, and what the hosts run then; `away`: nobody can bring anything to the second one."""
-        found, report = self.site.night(*words)
+        found, _ = self.site.night(*words)
+        return self.ended(found, code, result, away=away)
+
+    def ended(self, found: int, code: int, result: str, *, away: bool = False) -> dict[str, Any]:
+        """The same of a night that is over."""
+        report = self.site.reports()[-1]
         self.told.append(f"{report['id']}: {report['result']}: {report['said']}")
         assert (found, report["result"]) == (code, result), report
         self.settled(behind=away or code != 0)
@@ -126,6 +131,22 @@ def registry_down(story: Story) -> None:
         node.start_service("registry")
 
 
+def registry_dies(story: Story) -> None:
+    """In the middle of the push: no fault of the commit either, and what came in part is in nobody's way."""
+    site, node = story.site, story.site.lab.node("registry")
+    story.news, story.held = story.commit(), False
+    with site.slow_registry():
+        process = site.controller.start("nightly")
+        try:
+            assert within(250, lambda: site.uploads() or process.poll() is not None, every=0.05)
+            assert process.poll() is None, site.reports()[-1]
+            node.stop_service("registry")
+            process.communicate(timeout=300)
+        finally:
+            node.start_service("registry")
+    assert story.ended(process.returncode, 1, "failed")["phases"][1]["name"] == "build"
+
+
 def node_down(story: Story) -> None:
     """In a night that brings something, and in one in which nothing is new."""
     _without_other(story, "sshd-down", ("promoted", "kept"))
@@ -176,5 +197,6 @@ def killed(story: Story, phase: str, ready: Callable[[], bool] = lambda: True) -
 
 
 EVENTS: Sequence[Event] = (
-    new_commit, no_commit, base_changed, broken_build, garbage, slow, registry_down, disk_full, node_down, killed_twice,
+    new_commit, no_commit, base_changed, broken_build, garbage, slow, registry_down, registry_dies, disk_full, node_down,
+    killed_twice,
 )  # fmt: skip

@@ -136,6 +136,26 @@ class Nights(Site):
             tags = [tag for tag in client.tags("vllm-rocm") if not tag.startswith("fleet-")]
             return {client.digest("vllm-rocm", tag) for tag in tags}
 
+    def uploads(self) -> bool:
+        """Has more than a megabyte of a layer come to the registry, and not all of it?"""
+        uploads = "/var/lib/registry/docker/registry/v2/repositories/vllm-rocm/_uploads"
+        return bool(self.sh("registry", f"find {uploads} -name data -size +1M 2>/dev/null || true"))
+
+    @contextmanager
+    def slow_registry(self, *, slow: bool = True) -> Iterator[None]:
+        """What the builder sends takes its time: a build's own megabytes some ten seconds. Uploads that were broken off go, as
+        the registry itself lets them go after a week of real days.
+        """
+        link = "tc qdisc {} dev eth0 root"
+        if slow:
+            self.sh(BUILDER.name, f"{link.format('replace')} tbf rate 8mbit burst 32kb latency 400ms")
+        try:
+            yield
+        finally:
+            if slow:
+                self.sh(BUILDER.name, link.format("del"))
+                self.sh("registry", "rm -rf /var/lib/registry/docker/registry/v2/repositories/*/_uploads/*")
+
     def disk(self) -> dict[str, int]:
         """Bytes of Docker's file systems, of the registry and of the controller's `.fleet`."""
         used = {}

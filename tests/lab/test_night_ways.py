@@ -6,7 +6,7 @@ The tests of this module are one story and run in their order.
 import json
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -22,8 +22,12 @@ from tests.proc import working_in
 
 pytestmark = pytest.mark.lab
 
-# A new container has to stay well for ten minutes, so the roll is caught in the middle of its second host.
-HELD = NIGHTLY.replace("100%, min_healthy_time: 1s", "100%, min_healthy_time: 10m")
+# Where a new container has to stay well for ten minutes, the roll is caught in the middle: on the canary, or on the other host.
+CANARY_FIRST = NIGHTLY.replace("min_healthy_time: 1s", "min_healthy_time: 10m", 1)
+PLAYBOOKS = {
+    "canary": CANARY_FIRST,
+    "promote": NIGHTLY.replace("100%, min_healthy_time: 1s", "100%, min_healthy_time: 10m"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,40 +54,63 @@ def busy(site: Nights) -> str:
     return site.sh(BUILDER.name, "grep -lasE 'skope[o]|docker.buil[d]' /proc/[0-9]*/cmdline || true")
 
 
-def test_a_night_that_is_stopped_while_it_promotes_leaves_all_as_it_was_and_the_next_one_begins_cleanly(
-    story: Story,
+def begun(site: Nights, host: str) -> bool:
+    return "chat-0-new" in site.docker(host, "ps", "--format", "{{.Names}}").split()
+
+
+READY: dict[str, Callable[[Nights], bool]] = {
+    "push": lambda site: site.uploads(),
+    "canary": lambda site: begun(site, CANARY),
+    "promote": lambda site: begun(site, OTHER),
+}
+
+
+@pytest.mark.parametrize(
+    "moment", ["promote", *(pytest.param(one, marks=pytest.mark.matrix) for one in ("push", "canary"))]
+)
+def test_a_night_that_is_stopped_leaves_all_as_it_was_and_the_next_one_begins_cleanly(
+    story: Story, moment: str
 ) -> None:
     site, count = story.site, len(story.site.nights)
-    other, lock, good = site.state_of(OTHER), site.lock, last_good(site)
+    before, lock, good = [site.state_of(host) for host in (CANARY, OTHER)], site.lock, last_good(site)
     new = story.commit()
     playbook = site.controller.directory / "playbooks/nightly.yaml"
-    playbook.write_text(HELD)
-    process = site.controller.start("nightly")
+    playbook.write_text(PLAYBOOKS.get(moment, NIGHTLY))
+    with site.slow_registry(slow=moment == "push"):
+        process = site.controller.start("nightly")
 
-    def there() -> bool:
-        begun = "chat-0-new" in site.docker(OTHER, "ps", "--format", "{{.Names}}").split()
-        return (len(site.nights) > count and begun) or process.poll() is not None
+        def there() -> bool:
+            return (len(site.nights) > count and READY[moment](site)) or process.poll() is not None
 
-    try:
-        assert within(250, there, every=0.05)
-        process.send_signal(signal.SIGTERM)
-        said = "".join(process.communicate(timeout=250))
-    finally:
-        process.kill()
+        try:
+            assert within(250, there, every=0.05)
+            process.send_signal(signal.SIGTERM)
+            said = "".join(process.communicate(timeout=250))
+        finally:
+            process.kill()
     playbook.write_text(NIGHTLY)
 
     report = site.reports()[-1]
-    assert (process.returncode, report["result"], report["not_back"]) == (130, "interrupted", []), said
+    assert (process.returncode, report["result"], report.get("not_back", [])) == (130, "interrupted", []), said
     assert "Traceback" not in said
     assert "interrupted" in (site.nights[-1] / "report.html").read_text()
     assert (site.lock, last_good(site)) == (lock, good)
     assert site.running() == [story.good, story.good]
     assert [site.answers_on(host) for host in (CANARY, OTHER)] == [True, True]
-    assert site.state_of(OTHER) == other
+    first, second = (site.state_of(host) for host in (CANARY, OTHER))
+    assert (second, moment == "promote" or first) == (before[1], moment == "promote" or before[0])
     assert within(20, lambda: not busy(site)), busy(site)
     assert working_in(site.controller.directory) == []
     story.good = new
     assert story.expect(0, "promoted")["continues"] == ""  # there is nothing to go on with
+
+
+@pytest.mark.matrix
+def test_a_registry_that_dies_in_the_middle_of_the_push_fails_the_night_and_the_next_one_brings_the_commit(
+    story: Story,
+) -> None:
+    story.play(events.registry_dies)
+    story.play(events.new_commit)
 
 
 def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(story: Story) -> None:
