@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fleet.delivery import scripts
+from fleet.delivery.relay import Courier
 from fleet.delivery.send import LARGE, LinkError, Parcel, Sender, Sent
-from fleet.delivery.staging import Staging
+from fleet.delivery.staging import Staging, blobs_of
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.report.units import size
@@ -21,6 +22,19 @@ SPARE = 64 << 20  # bytes that staging leaves free
 Try = Callable[[Way, Sent, bool], None]  # one try over one connection; the last word says that it is not the first
 
 Send = Callable[[Sender, str, Parcel, Staging, Sent], None]  # directory, parcel, what is staged
+
+
+def sending(courier: Courier | None) -> Send:
+    """From here, or by a courier."""
+
+    def send(sender: Sender, directory: str, parcel: Parcel, staging: Staging, sent: Sent) -> None:
+        if courier is None:
+            sender.send(directory, parcel, staging, sent)
+        elif staging.whole.get(parcel.digest) != parcel.size:
+            path = f"{blobs_of(directory)}/{parcel.digest.removeprefix('sha256:')}"
+            courier.bring(sender, path, parcel, staging.there(parcel.digest, parcel.size), sent)
+
+    return send
 
 
 class Move(Protocol):
@@ -84,9 +98,10 @@ def stage(
     ready: Callable[[Staging], None] = lambda _staging: None,
     send: Send = Sender.send,
 ) -> Staging:
-    """Bring what is missing of these blobs into the staging directory; `ready` hears of it before the first byte.
+    """Have what is missing of these blobs brought into the staging directory; `ready` hears of it before the first byte.
 
-    `config` (hex) and `name` are what it is for: an image, or a model. `send` completes one of them.
+    `config` (hex) and `name` are what it is for: an image, or a model. `send` completes one of them. Raises HostError,
+    AnotherWayError.
     """
     sender = way.sender
     staging = sender.look(way.staging_dir)

@@ -70,7 +70,7 @@ class Pull:
 
 @dataclass(frozen=True)
 class Load:
-    """The layers at `layers` travel over SSH and the engine loads them with those it has.
+    """The layers at `layers` come over SSH, or from the builder, and the engine loads them with those it has.
 
     `size` is in bytes to send; `there` are more bytes of these layers, which an earlier transfer left on the host.
     """
@@ -82,6 +82,8 @@ class Load:
     way: str = HERE
     there: int = 0
     absent: tuple[str, ...] = ()  # of these layers, the digests of those that are not here to be sent
+    straight: bool = False  # the host gets them from the builder itself
+    detour: str = ""  # why it does not, where it might
     changes = True
 
     @property
@@ -154,9 +156,9 @@ def plan_ca(registry: str, wanted: str, found: str | None) -> tuple[Step, ...]:
 
 
 def sideload_way(bastions: Sequence[str], origin: str = "") -> str:
-    """How a sideload's bytes go, for people. A builder has no key for its neighbours, so the controller is the honest way.
+    """How the bytes of a sideload go that comes through this controller, for people.
 
-    `origin` is the registry that this controller has to fetch them from first, empty where it has them.
+    `origin` is the registry or the builder that it has to fetch them from first, empty where it has them.
     """
     start = f"from {origin} over this controller" if origin else HERE
     return f"{start} through bastion {', then '.join(bastions)}" if bastions else start

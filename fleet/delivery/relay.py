@@ -45,12 +45,13 @@ class Ground:
 
 @dataclass(frozen=True)
 class Fill:
-    """The blobs of an image that the relay's store lacks are sent there; `size` is in bytes to send, at most."""
+    """The blobs of an image that the relay's store lacks are brought there; `size` is in bytes to send, at most."""
 
     name: str
     size: int
     why: str
     way: str
+    straight: bool = False  # the relay gets them from the builder itself
     changes = True
 
     @property
@@ -59,10 +60,12 @@ class Fill:
 
 
 class Courier(Protocol):
-    """Brings a relay parcels that do not lie here. `done` hears of those that its store has."""
+    """Brings a host parcels that do not lie here. `done` hears of those that the store of a relay has."""
 
     def bring(self, sender: Sender, path: str, parcel: Parcel, have: int, sent: Sent) -> None:
-        """Complete the blob at `path` on the host, of whose part `have` bytes came before. Raises HostError, LinkError."""
+        """Complete the blob at `path` on the host, of whose part `have` bytes came before. Raises HostError, LinkError,
+        AnotherWayError.
+        """
 
     def blame(self, sender: Sender, directory: str, parcel: Parcel) -> None:
         """One of what was brought was wrong: forget what of this one lies in `directory` of the host as a part, and here."""

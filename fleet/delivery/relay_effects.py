@@ -1,7 +1,7 @@
 """A relay's effects on its host, and taking its CA off a neighbour. Each is one step; see execute."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import docker
 from docker.errors import NotFound
 
 from fleet.delivery import relay_scripts, scripts
-from fleet.delivery.persist import minutes, persist, stage
+from fleet.delivery.persist import minutes, persist, sending, stage
 from fleet.delivery.relay import (
     CONTAINER,
     LABEL,
@@ -25,7 +25,8 @@ from fleet.delivery.relay import (
     packed,
     parse,
 )
-from fleet.delivery.send import Parcel, Sender, Sent
+from fleet.delivery.send import AnotherWayError, Parcel, Sender, Sent
+from fleet.delivery.sideload import opened
 from fleet.delivery.staging import Staging, blobs_of, hexes
 from fleet.delivery.way import Way
 from fleet.errors import HostError
@@ -42,15 +43,13 @@ def ground(sender: Sender, client: docker.DockerClient, staging: Staging) -> Gro
 
 def fill(step: Fill, way: Way) -> Way:
     """Send what the store lacks of the image. Returns the way that is open now. Raises HostError as a sideload does."""
-    if way.layout is None:
-        raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
-    image = way.layout(step.name)
-    if absent := image.absent(image.layers):
+    image, courier = opened(step.name, way, step.what, straight=step.straight)
+    if courier is None and (absent := image.absent(image.layers)):
         raise HostError(way.host, f"could not {step.what}: {', '.join(absent)} is not here: the bundle left it out")
     blobs = {blob.digest: blob for blob in image.blobs}.values()
     parcels = tuple(Parcel(one.digest, one.size, image.blob_path(one)) for one in blobs)
     (manifest, config) = hexes((image.manifest.digest, image.config.digest))
-    freight = _Freight(step.name, step.name.rpartition(":")[0], config, parcels, way.sender.damaged, manifest)
+    freight = _Freight(step.name, step.name.rpartition(":")[0], config, parcels, way.sender.damaged, manifest, courier)
     return persist(step, step.what, way, lambda way, sent, _again: _fill(freight, way, sent))
 
 
@@ -79,13 +78,6 @@ class _Freight:
     manifest: str = ""
     courier: Courier | None = None
 
-    def send(self, sender: Sender, directory: str, parcel: Parcel, staging: Staging, sent: Sent) -> None:
-        if self.courier is None:
-            sender.send(directory, parcel, staging, sent)
-        elif staging.whole.get(parcel.digest) != parcel.size:
-            path = f"{blobs_of(directory)}/{parcel.digest.removeprefix('sha256:')}"
-            self.courier.bring(sender, path, parcel, staging.there(parcel.digest, parcel.size), sent)
-
 
 def _fill(freight: _Freight, way: Way, sent: Sent) -> None:
     for _ in range(TRIES_OF_A_BLOB):
@@ -96,7 +88,7 @@ def _fill(freight: _Freight, way: Way, sent: Sent) -> None:
         for parcel in missing if freight.courier is None else ():
             if not parcel.path.is_file() or parcel.path.stat().st_size != parcel.size:
                 raise freight.damaged(parcel)
-        staging = stage(freight.config, freight.name, missing, way, sent, send=freight.send) if missing else place
+        staging = _staged(freight, missing, way, sent) if missing else place
         names = hexes([one.digest for one in freight.parcels])
         args = (staging.directory, freight.repository, freight.manifest)
         words = io.BytesIO("".join(f"{name}\n" for name in names).encode())
@@ -115,6 +107,13 @@ def _fill(freight: _Freight, way: Way, sent: Sent) -> None:
                 raise freight.damaged(parcel)
         way.say(f"{freight.name}: a blob is damaged on the host; sending what is wrong of it again")
     raise HostError(way.host, "a blob arrived damaged twice", hint="does the disk of the staging directory fail?")
+
+
+def _staged(freight: _Freight, missing: Sequence[Parcel], way: Way, sent: Sent) -> Staging:
+    try:
+        return stage(freight.config, freight.name, missing, way, sent, send=sending(freight.courier))
+    except AnotherWayError:
+        return stage(freight.config, freight.name, missing, way, sent, send=sending(freight.courier))
 
 
 def start(step: StartRelay, way: Way) -> None:

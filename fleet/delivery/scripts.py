@@ -75,7 +75,8 @@ sweep() {
 
 # $1 directory, $2 minutes to keep others, $3 config (hex), $4 image name. Standard input: what it needs.
 # Whoever was at work over a connection that broke may not have noticed. A receiver is ended, or it would finish a blob
-# under our hands, and so is a loader, which waits for layers.
+# under our hands (it is a curl, which knows the part, where the bytes come from a builder), and so is a loader, which waits
+# for layers.
 BEGIN = (
     SAFE
     + _SWEEP
@@ -87,7 +88,7 @@ cd -- "$1/sideload/images/$3" || exit 67
 printf '%s\n' "$4" > name.new && cat > needs.new && mv -f needs.new needs && mv -f name.new name || exit 67
 for file in "$1"/sideload/blobs/*.part.pid; do
   [ -f "$file" ] && read -r pid < "$file" || continue
-  tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF "${file%.part.pid}" && kill -KILL "$pid"
+  tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF -e "${file%.part.pid}" -e "${file%.pid}" && kill -KILL "$pid"
   rm -f -- "$file"
 done
 if read -r pid < loader; then

@@ -30,6 +30,12 @@ class LinkError(HostError):
     """The connection broke or nothing moved any more; with a new one the transfer can go on."""
 
 
+class AnotherWayError(HostError):
+    """Who was to bring a blob cannot, which was said. What has come stays, and the next try goes another way; an engine that
+    reads along has to begin anew.
+    """
+
+
 class Line(Protocol):
     """What of an SSH session is needed here."""
 

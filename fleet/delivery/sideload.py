@@ -7,6 +7,7 @@ does not list the image: then the other layers are sent as well.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import requests
 import urllib3
@@ -14,15 +15,18 @@ from docker.errors import DockerException
 
 from fleet.delivery import scripts
 from fleet.delivery.loading import Loading
-from fleet.delivery.persist import minutes, persist, stage
+from fleet.delivery.persist import minutes, persist, sending, stage
 from fleet.delivery.plan import Load, Sweep
-from fleet.delivery.send import LinkError, Parcel, Sent
-from fleet.delivery.staging import Staging, hexes
+from fleet.delivery.relay import Courier
+from fleet.delivery.send import AnotherWayError, LinkError, Parcel, Sent
+from fleet.delivery.staging import Staging, blobs_of, hexes
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.image.layout import Blob, LayoutImage
 
 TRIES_OF_A_BLOB = 2
+
+Cargo = tuple[LayoutImage, Courier | None]
 
 
 def sideload(step: Load, way: Way, *, more: bool = False) -> Way:
@@ -30,14 +34,23 @@ def sideload(step: Load, way: Way, *, more: bool = False) -> Way:
 
     Raises HostError that says how far it came and what the host keeps.
     """
-    if way.layout is None:
-        raise HostError(way.host, f"could not {step.what}: its layout is not here", hint="invoke build")
-    image = way.layout(step.name)
+    image, courier = opened(step.name, way, step.what, straight=step.straight)
 
     def bring(way: Way, sent: Sent, again: bool) -> None:
-        _bring(step, image, way, sent, again=again, more=more)
+        _bring(step, (image, courier), way, sent, again=again, more=more)
 
+    if courier is not None:
+        way = replace(way, no_bulk="")
     return persist(step, f"sideload {step.name} {step.way}", way, bring)
+
+
+def opened(name: str, way: Way, what: str, *, straight: bool) -> Cargo:
+    """The image of a name, and who brings its layers, None where they lie here. Raises HostError."""
+    if straight and way.straight is not None:
+        return way.straight(name)
+    if way.layout is None:
+        raise HostError(way.host, f"could not {what}: its layout is not here", hint="invoke build")
+    return way.layout(name), None
 
 
 def clear(step: Sweep, way: Way) -> None:
@@ -45,19 +58,20 @@ def clear(step: Sweep, way: Way) -> None:
     way.sender.command(scripts.END, step.directory, minutes(way), "", *hexes((step.config,)))
 
 
-def _bring(step: Load, image: LayoutImage, way: Way, sent: Sent, *, again: bool, more: bool) -> None:
+def _bring(step: Load, cargo: Cargo, way: Way, sent: Sent, *, again: bool, more: bool) -> None:
     """One try over one connection."""
+    image, _ = cargo
     if again and _holds(way, step, image):  # the connection broke while the engine was at work
         _finish(image, way, way.sender.look(way.staging_dir), more=more)
         return
     layers = tuple(dict.fromkeys(image.layers))
     chosen = {image.layers[index] for index in step.layers}
     travelling = tuple(layer for layer in layers if layer in chosen)
-    staging, complaint = _stage_and_load(image, step, travelling, way, sent)
+    staging, complaint = _stage_and_load(cargo, step, travelling, way, sent)
     missing = len(travelling) < len(layers) and "no space left" not in complaint
     if missing and (complaint or not _holds(way, step, image)):
         way.say(f"{step.name}: the engine lacks layers that it seemed to have; sending those too")
-        staging, complaint = _stage_and_load(image, step, layers, way, sent)
+        staging, complaint = _stage_and_load(cargo, step, layers, way, sent)
     if complaint:
         full = "no space left" in complaint
         hint = "free space under Docker's root directory, then the same command again" if full else ""
@@ -67,24 +81,33 @@ def _bring(step: Load, image: LayoutImage, way: Way, sent: Sent, *, again: bool,
     _finish(image, way, staging, more=more)
 
 
-def _stage_and_load(
-    image: LayoutImage, step: Load, layers: Sequence[Blob], way: Way, sent: Sent
-) -> tuple[Staging, str]:
+def _stage_and_load(cargo: Cargo, step: Load, layers: Sequence[Blob], way: Way, sent: Sent) -> tuple[Staging, str]:
     """Stage these layers and let the engine load them with the others; its complaint, empty when it had none."""
-    if absent := image.absent(layers):
+    image, courier = cargo
+    if courier is None and (absent := image.absent(layers)):
         message = f"{', '.join(absent)} is not in the layout here: it is damaged, or a bundle left the layer out"
         raise HostError(way.host, message, hint="bring a full bundle, or one --since a fresh bundle.have")
     parcels = [Parcel(one.digest, one.size, image.blob_path(one)) for one in layers]
     (config,) = hexes((image.config.digest,))
-    for _ in range(TRIES_OF_A_BLOB):
+
+    def read_along() -> tuple[Staging, tuple[int, str]]:
         loading = Loading(way.sender, image, step.name, layers)
         with loading:
-            staging = stage(config, step.name, parcels, way, sent, loading.begin)
-        code, complaint = loading.end()
+            staging = stage(config, step.name, parcels, way, sent, loading.begin, sending(courier))
+        return staging, loading.end()
+
+    for _ in range(TRIES_OF_A_BLOB):
+        try:
+            staging, (code, complaint) = read_along()
+        except AnotherWayError:
+            staging, (code, complaint) = read_along()
         if code != scripts.WRONG:
             return staging, complaint
         for parcel in parcels:
-            way.sender.check(parcel)
+            if courier is None:
+                way.sender.check(parcel)
+            else:
+                courier.blame(way.sender, blobs_of(staging.directory), parcel)
         way.say(f"{step.name}: a layer is damaged on the host; sending what is wrong of it again")
     raise HostError(way.host, "a layer arrived damaged twice", hint="does the disk of the staging directory fail?")
 

@@ -4,51 +4,20 @@ The controller gets the few kilobytes that a release is known by, and none of it
 image comes through the controller, as one that was built here would, and the reason is said.
 """
 
-import json
-import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.delivery.progress import Moving, silent
 from fleet.delivery.push import push
-from fleet.errors import FleetError
-from fleet.image import layout as layouts
-from fleet.image.describe import FILES, Made, compose, dropped_by_conversion
-from fleet.image.image_files import Found
+from fleet.delivery.workbench import FAILURES, made_layout, release_there
+from fleet.image.describe import Made
 from fleet.image.machine import Here, Machine
 from fleet.image.release import Release
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
 from fleet.report.units import size
 
-# $1 directory to make the layout in, $2 tag of the image in the builder's engine, $3 TELL.
-MAKE = r"""
-umask 077
-work=$1
-export TMPDIR=$work
-# What the image shows in the end is what counts, so it is asked as a container. Not by `docker export`: Docker 26.1 never
-# lets go of the layers of a container that was exported, and neither prune nor a restart of the engine finds them.
-mkdir "$work/told"
-docker run --rm --network none --entrypoint python3 "$2" -c "$3" 2>/dev/null \
-  | tar -x -C "$work/told" --no-same-owner 2>/dev/null
-docker save -o "$work/image.tar" "$2" || exit 1
-skopeo copy "docker-archive:$work/image.tar" "oci:$work/layout:image" || exit 1
-skopeo inspect --config --raw "docker-archive:$work/image.tar" > "$work/before.json" || exit 1
-rm -f -- "$work/image.tar"
-"""
-# Run in the image: the files that tell of it, as a tar. An image without Python tells nothing.
-TELL = """
-import glob, os, sys, tarfile
-found = ["/app/versions.txt", *glob.glob("/opt/rocm*/.info/version")]
-for place in sys.path:
-    found += glob.glob(place + "/vllm-*.dist-info/METADATA")
-with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", dereference=True) as tar:
-    for path in filter(os.path.isfile, found):
-        tar.add(path)
-"""
-LARGEST = 1 << 20  # bytes of a file that are read
 REACH = ("timeout", "10", "bash", "-c", 'exec 3<>"/dev/tcp/$0/$1"')
 
 
@@ -92,8 +61,8 @@ class Straight:
             self.note(f"{name} goes to {self.registry.host} through this controller: {why}")
             return None
         try:
-            with self._layout(tag) as work, scratch(root) as folder:
-                release = self._release(work, folder, name, made)
+            with made_layout(self.machine, tag, self.on_line) as work, scratch(root) as folder:
+                release = release_there(self.machine, work, folder, name, made)
                 what = f"push {release.local_name} to {self.registry.host}"
                 with self.moving(self.machine.name, what, release.size) as at:
                     push(
@@ -105,53 +74,9 @@ class Straight:
                         on_line=self.on_line,
                         at=at,
                     )
-        except (FleetError, ValueError, tarfile.TarError) as error:
+        except FAILURES as error:
             self.note(f"{name} goes to {self.registry.host} through this controller: {error}")
             return None
         way = f"straight to {self.registry.host}"
         self.note(f"{self.machine.name} pushed {release.local_name} ({size(release.size)}) {way}")
         return release
-
-    @contextmanager
-    def _layout(self, tag: str) -> Iterator[str]:
-        """A directory on the builder with `layout` and `before.json`, gone afterwards."""
-        lines: list[str] = []
-        self.on_line(f"making the layout of {tag} on {self.machine.name}")
-        with self.machine.bench() as work:
-            if self.machine.stream(("sh", "-c", MAKE, "sh", work, tag, TELL), lines.append):
-                said = lines[-1] if lines else "without a word"
-                raise FleetError(f"the layout could not be made on {self.machine.name}: {said}")
-            yield work
-
-    def _release(self, work: str, folder: Path, name: str, made: Made) -> Release:
-        """From index, manifest and config, checked by their digests, and the files that a release is told by."""
-        (folder / "blobs/sha256").mkdir(parents=True)
-        index = self._fetch(f"{work}/layout", "index.json", folder)
-        manifest = self._fetch_blob(work, folder, json.loads(index)["manifests"][0]["digest"])
-        self._fetch_blob(work, folder, json.loads(manifest)["config"]["digest"])
-        image = layouts.read(folder)
-        before = json.loads(self._fetch(work, "before.json", folder))
-        self.machine.fetch(("tar", "-c", "-C", f"{work}/told", "."), folder / "told.tar")
-        files = _told(folder / "told.tar")
-        return compose(image, name, replace(made, dropped=dropped_by_conversion(before, image.document)), files)
-
-    def _fetch_blob(self, work: str, folder: Path, digest: str) -> bytes:
-        relative = layouts.blob_path(folder, digest).relative_to(folder)
-        return self._fetch(f"{work}/layout", str(relative), folder)
-
-    def _fetch(self, where: str, path: str, folder: Path) -> bytes:
-        self.machine.fetch(("cat", f"{where}/{path}"), folder / path)
-        return (folder / path).read_bytes()
-
-
-def _told(archive: Path) -> dict[str, Found]:
-    """For each of the files that tell of an image the one that there is."""
-    found: dict[str, Found] = {}
-    with tarfile.open(archive) as tar:
-        for member in sorted(tar.getmembers(), key=lambda one: one.name):
-            path = member.name.removeprefix("./")
-            key = next((key for key, pattern in FILES.items() if pattern.fullmatch(path)), None)
-            file = tar.extractfile(member) if key and key not in found and member.isfile() else None
-            if key and file:
-                found[key] = Found(path, file.read(LARGEST))
-    return found

@@ -8,7 +8,7 @@ import docker
 
 from fleet.delivery.progress import STALL, Moving, silent
 from fleet.delivery.pull import TRIES
-from fleet.delivery.relay import Access
+from fleet.delivery.relay import Access, Courier
 from fleet.delivery.send import Line, Sender
 from fleet.delivery.throttle import Throttle
 from fleet.image.layout import LayoutImage
@@ -22,7 +22,7 @@ class Way:
     """The way to one host.
 
     `registries` go by repository (`registry.corp:5000/vllm-rocm`), so that every step has its own one's credentials and
-    CA. `layout` gives the image of a name to sideload. `slot(registry)` is held during a pull. `renew` gives the same way
+    CA. `layout` gives the image of a name to sideload, `straight` the same with who brings the layers from the builder. `slot(registry)` is held during a pull. `renew` gives the same way
     over a new connection, where there may be one. `bulk` carries large blobs over a connection of its own;
     `no_bulk` says why there is none.
     """
@@ -32,6 +32,7 @@ class Way:
     client: docker.DockerClient
     registries: Mapping[str, Registry] = field(default_factory=dict)
     layout: Callable[[str], LayoutImage] | None = None
+    straight: Callable[[str], tuple[LayoutImage, Courier | None]] | None = None
     moving: Moving = silent
     slot: Callable[[str], AbstractContextManager[object]] = lambda _registry: nullcontext()
     stall: float = STALL  # seconds, of a pull

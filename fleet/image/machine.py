@@ -17,6 +17,7 @@ from fleet.image.bench import bench
 from fleet.image.scratch import temporary
 from fleet.image.watch import judged, waiting, watched
 from fleet.transport import Output, Session
+from fleet.transport.channel import Channel
 
 _CHUNK = 1 << 18
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -159,6 +160,10 @@ class There:
             argv = ("sh", "-s")
         code = self._session.stream(argv, sudo=True, on_line=on_line, stdin=stdin, waited_for=True)
         return judged(code, stall, what)
+
+    def start(self, argv: Sequence[str]) -> Channel:
+        """A command that lasts until the caller closes its channel, or the connection ends."""
+        return self._session.open_process(argv, sudo=True, lasting=True)
 
     def fetch(self, argv: Sequence[str], into: Path) -> None:
         with self._session.open_process(argv, sudo=True) as channel, into.open("wb") as file:

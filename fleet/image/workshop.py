@@ -40,8 +40,9 @@ def _nothing(*_tokens: str) -> None:
 class Workshop:
     """`registry` is the fleet's own, None where there is none. `update` resolves floating refs and tags anew.
 
-    `straight(tag, name, made)` brings what was just built from the builder into the registry without the controller;
-    None where it could not. The store then has the release's record and no layout.
+    `straight(tag, name, made)` brings what was just built from the builder into the registry without the controller, or
+    keeps it there for hosts; None where it could not. The store then has the release's record and no layout. `kept` tells
+    whether the builder keeps a release so.
 
     `hosts` are asked where neither the store nor the registry knows a content key. `again(release)` brings a lost layout
     back from where the image came from; it may raise FleetError. `prove(tag)` judges what the builder built, or what was
@@ -56,6 +57,7 @@ class Workshop:
     on_line: Callable[[str], None]
     update: bool = False
     straight: Callable[[str, str, Made], Release | None] | None = None
+    kept: Callable[[Release], bool] = lambda _release: False
     hosts: Hosts | None = None
     again: Callable[[Release], object] | None = None
     prove: Callable[[str], None] | None = None
@@ -102,7 +104,7 @@ def record_tag(key: str) -> str:
 
 
 def find(workshop: Workshop, name: str, key: str, *, lenient: bool = False) -> Release | None:
-    """The release that a content key gave before: from the cache, the registry's record, or a host's.
+    """The release that a content key gave before: from the cache, the builder, the registry's record, or a host's.
 
     A record whose image is nowhere counts as none: the image has to be made again. `lenient`: a registry that lets us
     pull no such name has no record of it either.
@@ -110,7 +112,7 @@ def find(workshop: Workshop, name: str, key: str, *, lenient: bool = False) -> R
     known = workshop.store.release(key)
     if known is not None and known.name != name:
         known = None
-    if known is not None and workshop.store.partial(known) is not None:
+    if known is not None and (workshop.store.partial(known) is not None or workshop.kept(known)):
         return known
     found = None
     if workshop.registry is not None:

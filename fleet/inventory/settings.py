@@ -183,6 +183,9 @@ class Sideload:
     stall: float = 60.0  # seconds in which nothing moves, after which a new connection is made
     wait: float = 180.0  # seconds for a host whose connection broke to be reached again
     keep: float = 7.0  # days that what arrived of a failed transfer stays on the host
+    from_builder: bool = True  # straight, where the image was built there and the host reaches it
+    builder_address: str = ""  # of the builder's own settings: where hosts reach it; empty = its ansible_host
+    builder_port: int = 5444  # of the builder's own settings
 
     @property
     def keep_seconds(self) -> float:

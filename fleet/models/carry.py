@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fleet.delivery.download import Address, Growth, download
 from fleet.delivery.relay import MODELS, stored
 from fleet.delivery.send import Parcel, Sent
 from fleet.delivery.staging import BLOCK
@@ -14,7 +15,6 @@ from fleet.inventory.settings import Registry
 from fleet.models import carry_scripts as scripts
 from fleet.models.content import File, Source
 from fleet.models.disk import There
-from fleet.models.download import Address, Growth, download
 from fleet.models.held import Ground
 from fleet.models.hub import Remote
 from fleet.models.look import STALL, hashed
@@ -88,7 +88,7 @@ class ByCurl:
     words: str
 
     def carry(self, way: Way, file: File, ground: Ground, sent: Sent) -> None:
-        download(way.sender, file, blob(ground, file), self.address(file), ground.staged(file), sent)
+        download(way.sender, file.path, file.size, blob(ground, file), self.address(file), ground.staged(file), sent)
 
     def blame(self, way: Way, file: File, ground: Ground) -> None:
         forget(way, file, ground)

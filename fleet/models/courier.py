@@ -4,12 +4,12 @@ import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from fleet.delivery.download import download
 from fleet.delivery.persist import SPARE
 from fleet.delivery.send import LinkError, Parcel, Sender, Sent
 from fleet.errors import HostError
 from fleet.models import carry_scripts as scripts
 from fleet.models.content import File
-from fleet.models.download import download
 from fleet.models.hub import Remote
 from fleet.models.local import Local
 from fleet.report.units import size
@@ -31,7 +31,7 @@ class FromHub:
         file, address = self._files[parcel.digest], self.remote.address(self._files[parcel.digest])
         if not self._alone:
             try:
-                download(sender, file, path, address, have, sent)
+                download(sender, file.path, file.size, path, address, have, sent)
             except LinkError:
                 raise
             except HostError as error:
@@ -70,7 +70,9 @@ class FromHub:
             raise HostError(sender.host, f"{self._alone[0]}; nor can this controller get {file.path}: {why}")
         try:
             local = Local(sender.stall, sender.say)
-            download(local, file, str(parcel.path), self.remote.address(file), have, lambda _count: None)
+            download(
+                local, file.path, file.size, str(parcel.path), self.remote.address(file), have, lambda _count: None
+            )
         except HostError as error:
             message = f"{self._alone[0]}; nor can this controller get {file.path}: {error.message}"
             raise HostError(sender.host, message, hint=error.hint) from error

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from fleet.delivery.download import Address, Runner, fetch
 from fleet.delivery.send import LinkError
 from fleet.errors import HostError, UsageError
 from fleet.models.content import Content, File
-from fleet.models.download import Address, Runner, fetch
 from fleet.models.names import path_problem
 
 ENDPOINT = "https://huggingface.co"

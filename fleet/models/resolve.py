@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fleet.delivery.download import HINT_CURL, NO_CURL
 from fleet.delivery.send import LinkError, Sender
 from fleet.errors import HostError
 from fleet.models.content import Source
 from fleet.models.disk import OnHost, read
-from fleet.models.download import HINT_CURL, NO_CURL
 from fleet.models.held import Ground
 from fleet.models.hub import Hub, Remote
 from fleet.models.local import Local

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.delivery.depot import DEPOT
 from fleet.errors import FleetError
 from fleet.image.builder_facts import BuilderFacts
 from fleet.image.describe import LABEL_BASE_KEY, LABEL_KEY
@@ -27,6 +28,7 @@ _BUILT = re.compile(r"(?P<name>.+):build-(?P<key>[0-9a-f]+)")
 LIST = ("docker", "image", "ls", "--no-trunc", "--filter", f"label={LABEL_KEY}", "--format", "{{.Repository}}:{{.Tag}}")
 LOST = ("docker", "image", "ls", "--no-trunc", "--quiet", "--filter", "dangling=true", "--filter", f"label={LABEL_KEY}")
 ROOT_DIR = ("docker", "info", "--format", "{{.DockerRootDir}}")
+LEFT, KEPT = "a killed build left it", "layouts were kept there for hosts, two days ago or longer"
 BEGUN = ("-name", "build-*", "-mtime", "+2")
 CACHE = ("docker", "system", "df", "--format", "{{json .}}")
 
@@ -209,8 +211,8 @@ def read_room(machine: Machine) -> Room:
 def read_left(machine: Machine, staging: str) -> tuple[RemoveLayout, ...]:
     """Steps for what builds that were killed left in the staging directory. Nobody builds for two days."""
     told = machine.run(("find", staging, "-maxdepth", "1", *BEGUN, "-exec", "du", "-sk", "{}", "+")).stdout
-    pairs = (line.partition("\t") for line in told.splitlines())
-    return tuple(RemoveLayout(Path(path), int(count) * 1024, "a killed build left it") for count, _, path in pairs)
+    found = ((Path(path), int(count) * 1024) for count, _, path in (line.partition("\t") for line in told.splitlines()))
+    return tuple(RemoveLayout(path, room, KEPT if path.name == DEPOT else LEFT) for path, room in found)
 
 
 def read_cache(machine: Machine) -> int:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from fleet.delivery.plan import Step
+from fleet.delivery.from_builder import FromBuilder
+from fleet.delivery.plan import Load, Step
 from fleet.delivery.progress import STALL
-from fleet.delivery.relay import Distrust, StopRelay
+from fleet.delivery.relay import Courier, Distrust, StopRelay
 from fleet.delivery.throttle import Throttle, least
 from fleet.delivery.way import Way
+from fleet.delivery.workbench import FAILURES
 from fleet.engine import docker_client
 from fleet.errors import HostError, RefusedError
 from fleet.image.layout import LayoutImage, read
@@ -62,6 +64,8 @@ def distribute(
         for step in own:
             if step.changes and not step.size:  # what has a size is told as its bytes move
                 run.say(host.name, step.what)
+            if isinstance(step, Load) and step.detour and not site_of(outcome).plan.relayed:
+                run.say(host.name, f"{step.name} comes {step.way}: {step.detour}")
         done[host.name] = pulls.bring(outcome, own, relays)
         return sum(step.changes for step in done[host.name])
 
@@ -144,6 +148,7 @@ class Roads:
             site.client,
             registries=registries_of(site.host, self.run.wishes.releases),
             layout=lambda name: self._layout(site.host.name, name),
+            straight=lambda name: self._straight(site.host.name, name),
             moving=self.run.moving,
             slot=self.slots.__getitem__,
             seam=self.run.seam,
@@ -177,12 +182,24 @@ class Roads:
                 outcome.site = replace(site, session=session, client=client)
                 return self.to(outcome)
 
-    def _layout(self, host: str, name: str) -> LayoutImage:
+    def _straight(self, host: str, name: str) -> tuple[LayoutImage, Courier | None]:
+        release = self._release(name)
+        try:
+            depot = self.stock.depots[release.id]
+            return depot.image(release), FromBuilder(depot, release, lambda: self._layout(host, name))
+        except (*FAILURES, OSError) as error:
+            self.run.say(host, f"{name} comes through this controller and not from its builder: {error}")
+            return self._layout(host, name), None
+
+    def _release(self, name: str) -> Release:
         known = (
             *self.run.wishes.relays.values(),
             *(one for of in self.run.wishes.releases.values() for one in of.values()),
         )
-        release = next(one for one in known if one.local_name == name)
+        return next(one for one in known if one.local_name == name)
+
+    def _layout(self, host: str, name: str) -> LayoutImage:
+        release = self._release(name)
         with self.layouts:
             if release.id in self.stock.left_out:  # the hosts have the rest, or they were left alone
                 return read(self.stock.store.layout_path(release))

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from fleet.errors import FleetError, HostError, UsageError
-from fleet.image.machine import Here
+from fleet.image.machine import Here, There
+from fleet.image.produce_source import export_again
 from fleet.image.release import Release, loads
 from fleet.image.store import Store
 from fleet.image.workshop import Workshop
@@ -129,8 +131,17 @@ def arrange(
             records = HostRecords(connector, near, [one for one in everybody if one not in near], say)
             known = host.settings.registries
             shop = Workshop(road.stock.store, Here(), registry, say, hosts=records, registries=known)
+            builder = next((one for one in everybody if one.name == host.settings.builder), None)
+            if builder is not None:
+                shop = replace(shop, again=partial(_built, shop, connector, builder, host.settings.staging_dir))
             road.stock.workshops.setdefault(release.id, shop)
     return Road(tuple(road.hosts[host.name] for host in hosts), road.stock, road.refused)
+
+
+def _built(shop: Workshop, connector: Connector, builder: Host, staging: str, release: Release) -> None:
+    """A lost layout from the builder's image, which may be the only one that there is. Raises FleetError."""
+    if release.source == "source":
+        export_again(replace(shop, machine=There(connector.connect(builder), staging)), release)
 
 
 @dataclass

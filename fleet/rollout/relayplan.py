@@ -7,6 +7,7 @@ from typing import Protocol
 from fleet.delivery.persist import SPARE
 from fleet.delivery.plan import Step, sideload_way
 from fleet.delivery.relay import Ground, StartRelay, StopRelay
+from fleet.delivery.send import Sender
 from fleet.image.release import Release
 from fleet.report.units import size
 from fleet.rollout import relays
@@ -14,6 +15,7 @@ from fleet.rollout.images import weight
 from fleet.rollout.relays import Group, Post
 from fleet.rollout.run import Outcome, site_of
 from fleet.rollout.site import Site, Wishes
+from fleet.rollout.straighten import depot_of, straight_way
 
 Route = Callable[[Outcome, Post, Collection[str]], None]
 """Gives a host's plan its steps by way of a relay; the last are the hosts that the load has to come to."""
@@ -44,7 +46,14 @@ class Images:
 
     def fills(self, waiting: Collection[str], relay: Outcome) -> tuple[Step, ...]:
         site = site_of(relay)
-        return relays.fills(coming(self.found, self.wishes, waiting), site.ground or Ground(), way_of(site))
+        needed = coming(self.found, self.wishes, waiting)
+        return relays.fills(needed, site.ground or Ground(), way_of(site), lambda one: self._way(one, site))
+
+    def _way(self, release: Release, site: Site) -> tuple[str, bool]:
+        depot = depot_of(self.wishes.depots, release, site.host)
+        if depot and not depot.reach(Sender.of(site.session), release):
+            return straight_way(depot), True
+        return sideload_way(site.session.via, self.wishes.origins.get(release.id, "")), False
 
 
 def arrange(found: Mapping[str, Outcome], wishes: Wishes) -> None:

@@ -1,6 +1,6 @@
 """Which hosts share a relay, which of them may be it, and what becomes of everybody's steps then. Pure."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.delivery.plan import Load, PlaceCa, Pull, Step, Sweep, Tag
@@ -152,8 +152,16 @@ def through(
     return tuple(steps)
 
 
-def fills(releases: Iterable[Release], ground: Ground, way: str) -> tuple[Fill, ...]:
-    """What a relay's store has to get. A layer that two releases share moves once."""
+def fills(
+    releases: Iterable[Release],
+    ground: Ground,
+    way: str,
+    way_of: Callable[[Release], tuple[str, bool]] = lambda _release: ("", False),
+) -> tuple[Fill, ...]:
+    """What a relay's store has to get, by `way`. A layer that two releases share moves once.
+
+    `way_of` gives the words for a release that goes another way, and whether that is straight from its builder.
+    """
     there = set(ground.blobs)
     steps = []
     for release in releases:
@@ -163,7 +171,8 @@ def fills(releases: Iterable[Release], ground: Ground, way: str) -> tuple[Fill, 
         size = sum(size - ground.staging.there(digest, size) for digest, size in missing.items())
         have = len(sizes) - len(missing)
         known = f"; its store has {have} of {len(sizes)} layers" if have else ""
-        steps.append(Fill(release.local_name, size, f"{NEIGHBOURS}{known}", way))
+        words, straight = way_of(release)
+        steps.append(Fill(release.local_name, size, f"{NEIGHBOURS}{known}", words or way, straight))
     return tuple(steps)
 
 

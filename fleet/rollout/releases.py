@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from fleet.delivery.depot import Depot
 from fleet.delivery.progress import Moving, silent
 from fleet.delivery.straight import Straight
 from fleet.errors import FleetError
@@ -25,6 +26,7 @@ from fleet.rollout.images import pulls_from, registry_of
 from fleet.rollout.publish import publish as publish_release
 from fleet.rollout.records import HostRecords
 from fleet.rollout.relays import registry_images
+from fleet.rollout.straighten import Depots
 from fleet.rollout.strategies import Explained, settle, weigh
 from fleet.transport import Connector
 
@@ -43,6 +45,7 @@ class Order:
     published: bool
     wanted_by: tuple[tuple[str, str], ...]  # (host, service); a registry for relays is for no service: ""
     registries: Mapping[str, Registry] = field(default_factory=dict)  # others that images come from, by host
+    handed: bool = False  # some host would get it from the builder itself
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Stock:
     notes: list[str] = field(default_factory=list)
     records: dict[str, dict[str, Release]] = field(default_factory=dict)
     workshops: dict[str, Workshop] = field(default_factory=dict)  # release id -> where its layout can be had
+    depots: dict[str, Depot] = field(default_factory=dict)  # release id -> where its builder hands it out
     left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by release id, layers that no store has
     relays: dict[str, Release] = field(default_factory=dict)  # by host that may be a relay, the registry's image
     found: list[Found] = field(default_factory=list)  # the images of services, in the inventory's order
@@ -80,10 +84,14 @@ class Stock:
 
     @property
     def origins(self) -> dict[str, str]:
-        """By release id, the registry that its layout would have to be fetched from, because it is not here."""
+        """By release id, the registry or the builder that its layout would have to be fetched from, because it is not here."""
         releases = {one.id: one for of_host in self.releases.values() for one in of_host.values()}
         missing = {name for name, one in releases.items() if self.store.layout(one) is None}
-        return {name: shop.registry.host for name, shop in self.workshops.items() if name in missing and shop.registry}
+        builders = {name: self.depots[name].name for name in missing & set(self.depots)}
+        registries = {
+            name: one.registry.host for name, one in self.workshops.items() if name in missing and one.registry
+        }
+        return {**registries, **builders}
 
     @classmethod
     def empty(cls) -> "Stock":
@@ -104,6 +112,7 @@ def orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
             found[key] = replace(
                 before,
                 published=before.published or published,
+                handed=before.handed or (not published and settings.sideload.from_builder),
                 wanted_by=(*before.wanted_by, (host.name, service.name)),
             )
     return tuple(found.values())
@@ -148,13 +157,14 @@ def obtain(
     prove: Prove | None = None,
     avoid: Collection[str] = (),
     services: bool = True,
+    depots: Depots | None = None,
 ) -> Stock:
     """Find or make each release and publish it; the lock moves when something was resolved. `dry` makes nothing. Without
     `services` only what relays run is had.
 
     `avoid` are content keys in whose place `update` leaves what the lock means. `prove` judges what was just built or
     brought, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host
-    pulls, from the builder where it can. Raises FleetError. In a dry run a release that
+    pulls, from the builder where it can; with `depots` what no host pulls stays on its builder. Raises FleetError. In a dry run a release that
     does not exist yet is a note, and its services have none.
     """
     stock = Stock(Store(root))
@@ -176,11 +186,15 @@ def obtain(
         straight = None
         if publish and order.registry is not None and order.published and order.builder:
             straight = Straight(machine, order.registry, say, stock.notes.append, moving)
+        depot = None
+        if depots is not None and order.handed and not order.published and isinstance(machine, There):
+            depot = depots.of(machine, inventory.hosts[order.builder], order.staging, hosts)
         workshop = replace(
             bare,
-            straight=_bring(straight, stock.store),
+            straight=_bring(depot.keep if depot else straight.bring if straight else None, stock.store),
+            kept=depot.has if depot else bare.kept,
             hosts=_records(inventory, hosts, order, connector, say) if order.wanted_by[0][1] else None,
-            again=partial(bring_again, image, bare),
+            again=partial(_again, image, bare, depot),
             prove=_proof(prove, machine, image, gfx) if order.wanted_by[0][1] else None,
             claim=ledger.claim,
         )
@@ -195,9 +209,11 @@ def obtain(
             stock.found.append(Found(image.name, found.key, found.release, at, found.why, avoided))
         if found.release is None:
             stock.notes.append(f"would {found.what}: {found.why}")
-            if straight is not None and image.source is not None:
-                stock.notes.append(f"{image.name}: {straight.words()}")
+            if (way := depot or straight) is not None and image.source is not None:
+                stock.notes.append(f"{image.name}: {way.words()}")
             continue
+        if depot is not None and found.release.source == "source":
+            stock.depots[found.release.id] = depot
         if not dry:
             ledger.claim(found.key, found.release.id, found.release.labels.get(LABEL_BASE_KEY, ""))
         take_in(stock, order, found, found.release, workshop)
@@ -237,10 +253,25 @@ def _proof(prove: Prove | None, machine: Machine, image: Image, gfx: tuple[str, 
     return lambda tag: prove(machine, tag, image, targets)
 
 
-def _bring(straight: Straight | None, store: Store) -> Callable[[str, str, Made], Release | None] | None:
-    if straight is None:
+def _bring(
+    bring: Callable[[str, str, Made, Path], Release | None] | None, store: Store
+) -> Callable[[str, str, Made], Release | None] | None:
+    if bring is None:
         return None
-    return lambda tag, name, made: straight.bring(tag, name, made, store.root / "layouts")
+    return lambda tag, name, made: bring(tag, name, made, store.root / "layouts")
+
+
+def _again(image: Image, bare: Workshop, depot: Depot | None, release: Release) -> None:
+    """A lost layout: as it lies on the builder, else as it was had the first time."""
+    if depot is not None and release.source == "source" and depot.has(release):
+        try:
+            depot.bring(bare.store, release)
+        except FleetError as error:  # its engine has the image too
+            bare.on_line(f"what {depot.name} keeps of {release.local_name} is not used: {error.message}")
+            depot.forget(release)
+        else:
+            return
+    bring_again(image, bare, release)
 
 
 def _machine(inventory: Inventory, order: Order, connector: Connector) -> Machine:

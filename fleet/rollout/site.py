@@ -8,6 +8,7 @@ import docker
 
 from fleet.delivery import observe as images
 from fleet.delivery.by_hand import place_ca
+from fleet.delivery.depot import Depot
 from fleet.delivery.plan import NOTHING_STAGED, Load, PlaceCa, Step, ca_path
 from fleet.delivery.progress import STALL
 from fleet.delivery.relay import Ground
@@ -29,6 +30,7 @@ from fleet.rollout.images import Certificates, identity, plan_images, pulls_from
 from fleet.rollout.modelplan import Weighed, weigh
 from fleet.rollout.past import look_back
 from fleet.rollout.relayground import look_at_relays
+from fleet.rollout.straighten import straighten
 from fleet.rollout.surplus import RemoveImage, surplus
 from fleet.seam import Bare, Seam
 from fleet.serving.context import Context, Guard, Unguarded
@@ -61,6 +63,7 @@ class Wishes:
     releases: Mapping[str, Mapping[str, Release]] = field(default_factory=dict)
     certificates: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)  # release id -> registry that a sideload begins at
+    depots: Mapping[str, Depot] = field(default_factory=dict)  # release id -> where its builder hands it out
     left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by release id, layers that only hosts have
     prune: bool = False
     take_over: frozenset[str] = frozenset()
@@ -188,8 +191,9 @@ def image_steps(
     )
     certificates = Certificates(wishes.certificates, found)
     stages = settings.delivery == "sideload" or session.host.name in wishes.relays
-    staging = Sender.of(session).look(settings.staging_dir) if stages else NOTHING_STAGED
-    return plan_images(
+    sender = Sender.of(session)
+    staging = sender.look(settings.staging_dir) if stages else NOTHING_STAGED
+    steps = plan_images(
         settings,
         releases,
         holdings,
@@ -199,6 +203,7 @@ def image_steps(
         left_out=wishes.left_out,
         staging=staging,
     )
+    return straighten(steps, releases, wishes.depots, session.host, sender)
 
 
 def _prepare(

@@ -5,6 +5,7 @@ from fleet.errors import UsageError
 from fleet.report import outcomes, strategy, terminal
 from fleet.rollout import releases
 from fleet.rollout.releases import obtain
+from fleet.rollout.straighten import Depots
 from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
 
@@ -14,7 +15,7 @@ def build(options: Options, *, update: bool, publish: bool) -> int:
     inventory, chosen = inventory_and_hosts(options)
     secrets.require(serving(chosen), services=False)
     say = narrator(options, loud=terminal.err().is_terminal)
-    with connected(options) as connector:
+    with connected(options) as connector, Depots(say.line) as depots:
         stock = obtain(
             inventory,
             serving(chosen),
@@ -25,6 +26,7 @@ def build(options: Options, *, update: bool, publish: bool) -> int:
             dry=options.check,
             publish=publish,
             moving=say.moving,
+            depots=depots,
         )
     if options.json:
         terminal.show_json(outcomes.stock_document(stock))

@@ -21,6 +21,7 @@ from fleet.nightly import plan
 from fleet.nightly.nights import Book
 from fleet.report import terminal
 from fleet.rollout.releases import Found, Stock, obtain
+from fleet.rollout.straighten import Depots
 from fleet.verbs.common import ROOT, connected, narrator
 
 T = TypeVar("T")
@@ -111,9 +112,9 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
 
     began = time.time()
     try:
-        with connected(options) as connector:
+        with connected(options) as connector, Depots(say.line) as depots:
             mine = replace(inventory, lock=book.lock)
-            stock = obtain(mine, hosts, connector, ROOT, say=say.line, prove=prove, moving=say.moving)
+            stock = obtain(mine, hosts, connector, ROOT, say=say.line, prove=prove, moving=say.moving, depots=depots)
     finally:
         book.put(stages=stages_since(ROOT, began))
     images: list[dict[str, Any]] = []

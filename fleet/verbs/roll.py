@@ -12,7 +12,7 @@ from fleet.cli import Options
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.image import lock as locks
-from fleet.inventory.model import Inventory
+from fleet.inventory.model import Host, Inventory
 from fleet.journal import (
     Journal,
     RunHeader,
@@ -38,6 +38,7 @@ from fleet.rollout.run import Outcome, Run, failures, not_reached
 from fleet.rollout.scene import Scene
 from fleet.rollout.site import Wishes
 from fleet.rollout.standings import tally
+from fleet.rollout.straighten import Depots
 from fleet.transport import Connector
 from fleet.verbs import secrets
 from fleet.verbs.cargo import Examined, examine, unload
@@ -56,10 +57,7 @@ def roll(options: Options, order: Order) -> int:
     programme = assign(plays, inventory, chosen, stages=order.stages)
     if order.sideload:
         # Straight from here, whatever the inventory says.
-        moved = (
-            replace(host, settings=replace(host.settings, delivery="sideload", relay=None)) for host in programme.hosts
-        )
-        programme = replace(programme, hosts=tuple(moved))
+        programme = replace(programme, hosts=tuple(map(_from_here, programme.hosts)))
     programme = replace(
         programme, prune=programme.prune or order.prune, take_over=programme.take_over | order.take_over
     )
@@ -80,7 +78,8 @@ def roll(options: Options, order: Order) -> int:
         journal = None if options.check else stack.enter_context(_journal(options, order, programme, continues))
         say = Teller(narrator(options), journal)
         connector = stack.enter_context(connected(options))
-        return _run(options, order, inventory, programme, cargo, weights, connector, journal, say, skipped)
+        depots = stack.enter_context(Depots(say.line))
+        return _run(options, order, inventory, programme, cargo, weights, connector, depots, journal, say, skipped)
 
 
 def _run(
@@ -91,13 +90,14 @@ def _run(
     cargo: Examined | None,
     weights: Weights,
     connector: Connector,
+    depots: Depots,
     journal: Journal | None,
     say: Teller,
     skipped: list[str],
 ) -> int:
     refused: dict[str, str] = {}
     if order.back is None:
-        stock = _stock(inventory, programme, cargo, connector, say, dry=options.check)
+        stock = _stock(inventory, programme, cargo, connector, depots, say, dry=options.check)
     else:
         everybody = tuple(inventory.hosts.values())
         road = arrange(order.back, programme.hosts, everybody, connector, ROOT, forks=options.forks, say=say.line)
@@ -110,6 +110,7 @@ def _run(
         stock.releases,
         certificates({host.name: host for host in programme.hosts}) if "distribute" in programme.stages else {},
         origins=stock.origins,
+        depots=stock.depots,
         left_out=stock.left_out,
         prune=programme.prune,
         take_over=programme.take_over,
@@ -189,6 +190,11 @@ def _run(
     return code
 
 
+def _from_here(host: Host) -> Host:
+    sideload = replace(host.settings.sideload, from_builder=False)
+    return replace(host, settings=replace(host.settings, delivery="sideload", relay=None, sideload=sideload))
+
+
 def _journal(options: Options, order: Order, programme: Programme, continues: str) -> Journal:
     flags = {
         "playbook": order.playbook,
@@ -222,6 +228,7 @@ def _stock(
     programme: Programme,
     cargo: Examined | None,
     connector: Connector,
+    depots: Depots,
     say: Teller,
     *,
     dry: bool,
@@ -237,7 +244,9 @@ def _stock(
     dry = dry or "image" not in programme.stages
     if cargo is not None:
         return unload(cargo, inventory, hosts, say, dry=dry)
-    return obtain(inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry, moving=say.moving)
+    return obtain(
+        inventory, hosts, connector, ROOT, say=say.line, update=update, dry=dry, moving=say.moving, depots=depots
+    )
 
 
 def _relays_alone(inventory: Inventory, programme: Programme, connector: Connector, say: Teller, *, dry: bool) -> Stock:

@@ -270,3 +270,74 @@ def test_a_builder_without_skopeo_goes_through_the_controller_and_says_so(
         on(lab, "builder", "mv /usr/bin/skopeo.away /usr/bin/skopeo")
     assert done.returncode == 0, done.stderr
     assert f"goes to {lab.registry} through this controller: builder has no skopeo" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def bare(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Controller:
+    """The same site without a registry, and a release that no host has."""
+    folder = tmp_path_factory.mktemp("bare")
+    fleet = {"registry": None, "delivery": "sideload", "image": {"source": {"ref": "v0.12.0"}}}
+    (folder / "over.yaml").write_text(json.dumps({"all": {"vars": {"fleet": fleet}}}))
+    return Controller(folder, (lab.inventory, folder / "over.yaml"))
+
+
+DISTRIBUTE = ("deploy", "--stages", "image,distribute", "--limit")
+CABLE = 2 << 20  # bytes of commands and answers in a run
+
+
+def from_controller(lab: Lab, host: str) -> int:
+    """Bytes that came to the host from the controller since it was first asked."""
+    script = f"iptables -C INPUT -s {lab.topology.controller} || iptables -I INPUT -s {lab.topology.controller}"
+    on(lab, host, f"{{ {script}; }} 2>/dev/null")
+    return int(on(lab, host, "iptables -nvxL INPUT 1").split()[1])
+
+
+def alike(lab: Lab, controller: Controller, hosts: tuple[str, ...]) -> None:
+    """The release's own image on each of them."""
+    _, document = controller.ask("plan")
+    ((name, release),) = document["images"]["releases"].items()
+    for host in hosts:
+        found = json.loads(on(lab, host, f"docker image inspect {name}"))[0]
+        assert found["RootFS"]["Layers"] == release["diff_ids"]
+        assert found["Id"] in (release["config_digest"], release["manifest_digest"])
+
+
+def test_without_a_registry_what_was_built_goes_straight_from_the_builder(lab: Lab, bare: Controller) -> None:
+    for host in (ONLINE, DEV.name):
+        take_away(lab, host)
+    assert "hosts that reach builder at" in bare.run("deploy", "--check").stdout
+    assert bare.run("build").returncode == 0
+    _, document = bare.ask("plan")
+    ((_, release),) = document["images"]["releases"].items()
+    steps = {host: document["hosts"][host]["steps"][0] for host in SERVING}
+    for host in (ONLINE, DEV.name):
+        assert (steps[host]["way"], steps[host]["size"]) == ("straight from builder", release["bytes"])
+    assert steps[SIDELOADED]["way"].startswith("from builder over this controller through bastion")
+    assert "it does not reach builder at" in steps[SIDELOADED]["why"]
+
+    before = {host: from_controller(lab, host) for host in (ONLINE, DEV.name)}
+    code, document = bare.ask(*DISTRIBUTE, f"{ONLINE},{DEV.name}")
+    assert (code, document["failed"]) == (0, {})
+    assert max(from_controller(lab, host) - count for host, count in before.items()) < CABLE < release["bytes"]
+    assert list((bare.directory / ".fleet/layouts").glob("[!.]*")) == []
+    alike(lab, bare, (ONLINE, DEV.name))
+    code, document = bare.ask(*DISTRIBUTE, f"{ONLINE},{DEV.name}")
+    assert (code, {host["changed"] for host in document["hosts"].values()}) == (0, {0})
+    assert on(lab, "builder", "docker ps -aq --filter label=io.fleet.depot; ls -A /var/tmp/fleet") == "build-depot"
+
+
+@pytest.mark.matrix
+def test_where_the_builder_is_not_reached_the_bytes_go_through_the_controller(lab: Lab, bare: Controller) -> None:
+    take_away(lab, ONLINE)
+    port = "OUTPUT -p tcp --dport 5444 -j REJECT"
+    on(lab, ONLINE, f"iptables -I {port}")
+    try:
+        done = bare.run(*DISTRIBUTE, f"{ONLINE},{SIDELOADED}")
+    finally:
+        on(lab, ONLINE, f"iptables -D {port}")
+    assert done.returncode == 0, done.stderr
+    for host in (ONLINE, SIDELOADED):
+        said = next(line for line in done.stderr.splitlines() if f"{host}: vllm-rocm:" in line)
+        assert "comes from builder over this controller" in said
+        assert "it does not reach builder at" in said
+    alike(lab, bare, SERVING)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet.delivery import download
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import HostError
 from fleet.inventory.settings import Sideload
-from fleet.models import download, look
+from fleet.models import look
 from fleet.models.disk import OnHost
 from fleet.models.held import Ground
 from fleet.models.hub import Hub, Remote, repository

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet.delivery import relay_scripts
+from fleet.delivery import download, relay_scripts
 from fleet.delivery.relay import FillModel, packed, stored
 from fleet.delivery.relay_effects import fill_model
 from fleet.delivery.site_ca import SiteCa
 from fleet.delivery.way import Way
 from fleet.errors import HostError
 from fleet.inventory.settings import Registry
-from fleet.models import courier, download
+from fleet.models import courier
 from fleet.models.carry import FromStore, from_relay, parcel
 from fleet.models.content import File
 from fleet.models.courier import FromHub

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.delivery.straight import TELL, Straight
+from fleet.delivery.straight import Straight
+from fleet.delivery.workbench import TELL
 from fleet.image.describe import Made
 from fleet.image.machine import NOTHING, Here
 from fleet.inventory.settings import Registry

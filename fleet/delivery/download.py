@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from fleet import awake
+from fleet.delivery import curl_scripts as scripts
 from fleet.delivery.send import Sent
 from fleet.errors import HostError
-from fleet.models import carry_scripts as scripts
-from fleet.models.content import File
 
 TRIES = 4  # in a row in which nothing came
 PAUSE = 1.0  # seconds between two tries, doubled each time
 FETCH = 700.0  # seconds for a short answer
-NO_CURL = "there is no curl on the host, which it takes to get a model by itself"
-HINT_CURL = "install curl there, or bring the model from this controller"
+NO_CURL = "there is no curl on the host, which it takes to get anything by itself"
+HINT_CURL = "install curl there, or let it come from this controller"
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,19 @@ class Growth:
         self.at = size
 
 
-def download(by: Runner, file: File, path: str, address: Address, have: int, sent: Sent) -> None:
-    """Complete a blob at `path` on the host. Raises HostError, LinkError for the connection to the host."""
+def download(by: Runner, name: str, size: int, path: str, address: Address, have: int, sent: Sent) -> None:
+    """Complete a blob of `size` bytes at `path` on the host; `name` is for people.
+
+    Raises HostError, LinkError for the connection to the host.
+    """
     growth, tries, pause = Growth(have, sent), 0, PAUSE
-    args = (path, str(file.size), address.url, address.token_file, f"{by.stall:.0f}", address.ca)
+    args = (path, str(size), address.url, address.token_file, f"{by.stall:.0f}", address.ca)
     while True:
         before = growth.at
         settings = io.BytesIO(address.settings.encode())
         code, said, complaint = by.run(scripts.DOWNLOAD, args, settings, 2 * by.stall, heard=growth.hear)
         if not code:
-            growth.reached(file.size)
+            growth.reached(size)
             return
         status = _status(said)
         why = _why(code, status, complaint)
@@ -97,7 +99,7 @@ def download(by: Runner, file: File, path: str, address: Address, have: int, sen
         if tries >= address.tries:
             hint = address.refused(status) or "the host keeps what came: the same command goes on from there"
             raise HostError(by.host, f"{address.url}: {why}", hint=hint)
-        by.say(f"{file.path}: {why}; going on")
+        by.say(f"{name}: {why}; going on")
         pause = PAUSE if growth.at > before else pause * 2
         awake.sleep(pause)
 
