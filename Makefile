@@ -4,6 +4,10 @@
 
 BIN := .venv/bin
 
+# Compiled modules are kept whatever the environment says: the suite starts this program some thousand times.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+
 demo: setup
 	$(BIN)/invoke lab.up
 	$(BIN)/invoke deploy --inventory lab
