@@ -2,7 +2,7 @@
 
 Simulated fleets (benchmarks/simulated) of several sizes: a first deploy, then the roll that is measured, which pulls a
 new release and replaces every container under `min_available: 75%`, then a deploy that finds nothing to do. With --lab
-the same on real nodes, 2 and then 8. CPU is that of the whole command with the children it waited for; a call is a command, a
+the same on real nodes, 4 and then 8. CPU is that of the whole command with the children it waited for; a call is a command, a
 Docker API request or an HTTP request to a vLLM that the controller waited for.
 
     .venv/bin/python -m benchmarks.roll --hosts 50 100 200 --plot docs/scale.svg
@@ -82,13 +82,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--hosts", type=int, nargs="*", default=[50, 100, 200])
     parser.add_argument("--rounds", type=int, default=1, help="rolls of each fleet; the cheapest counts")
-    parser.add_argument("--lab", type=int, nargs="*", metavar="NODES", help="so many real nodes instead (2, then 8)")
+    parser.add_argument("--lab", type=int, nargs="*", metavar="NODES", help="so many real nodes instead (4, then 8)")
     parser.add_argument("--plot", type=Path, help="write an SVG here")
     parser.add_argument("--save", type=Path, help="write the figures here, as JSON")
     options = parser.parse_args()
     rows: list[Row] = []
     real = options.lab is not None
-    for nodes in (options.lab or (2, 8)) if real else ():
+    for nodes in (options.lab or (4, 8)) if real else ():
         from benchmarks.lab_roll import measure_lab
 
         for what, cost in measure_lab(nodes):
