@@ -11,9 +11,9 @@ import io
 import json
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from fleet.delivery import scripts
@@ -30,7 +30,7 @@ from fleet.image.layout import LayoutImage, read, verify
 from fleet.image.machine import There
 from fleet.image.recipe import tag_of
 from fleet.image.release import Release
-from fleet.image.scratch import scratch
+from fleet.image.scratch import scratch, temporary
 from fleet.image.store import Store
 from fleet.image.workshop import take
 
@@ -75,6 +75,7 @@ class Depot:
         self.machine, self.staging, self.rate, self._say = machine, staging, rate, say
         self.address, self.port = where
         self._folder: Path | None = None
+        self._files = ExitStack()
         self._door: Door | str = ""  # why there is none
         self._offered: dict[str, str] = {}  # by release id
         self._reached: dict[str, str] = {}  # by host
@@ -147,7 +148,7 @@ class Depot:
         """Manifest and config here, the layers there: the layout is made again where it is gone. Raises one of FAILURES."""
         with self._making:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="fleet-depot-"))
+                self._folder = self._files.enter_context(temporary("fleet-depot-"))
             folder = self._folder / release.id
             if not folder.is_dir() or not self.has(release):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -188,8 +189,7 @@ class Depot:
         door, self._door = self._door, f"{self.name} hands out nothing any more"
         if isinstance(door, Door):
             door.channel.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._files.close()
 
     def _home(self, release: Release) -> str:
         return f"{self.staging}/{DEPOT}/{release.id}"

@@ -3,7 +3,6 @@
 import ipaddress
 import json
 import secrets
-import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from fleet.delivery import depot_server, scripts
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import FleetError
 from fleet.image.machine import There
+from fleet.image.scratch import temporary
 from fleet.transport.channel import Channel
 
 USER = "fleet"
@@ -49,8 +49,8 @@ def open_door(machine: There, inside: tuple[str, str], where: tuple[str, int], r
     """
     address, port = where
     password = secrets.token_urlsafe(32)
-    with tempfile.TemporaryDirectory(prefix="fleet-depot-") as folder:
-        ca, now = SiteCa(Path(folder)), datetime.now(UTC)
+    with temporary("fleet-depot-") as folder:
+        ca, now = SiteCa(folder), datetime.now(UTC)
         ca.ensure(now)
         certificate, key = ca.server(address, now)
         trusted = ca.certificate.read_text("ascii")
