@@ -34,8 +34,11 @@ def _counted(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 if __name__ == "__main__":
     target, sys.argv = Path(sys.argv[1]), ["fleet", *sys.argv[2:]]
-    paramiko.Channel.exec_command = _counted("commands", paramiko.Channel.exec_command)  # type: ignore[method-assign]
-    http.client.HTTPConnection.putrequest = _counted("http", http.client.HTTPConnection.putrequest)  # type: ignore[method-assign]
+    for kind, where, name in (
+        ("commands", paramiko.Channel, "exec_command"),
+        ("http", http.client.HTTPConnection, "putrequest"),
+    ):
+        setattr(where, name, _counted(kind, getattr(where, name)))
     try:
         main()
     finally:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet.delivery import depot_server, scripts
+from fleet.delivery.download import logged_in
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import FleetError
 from fleet.image.machine import There
@@ -70,7 +71,7 @@ def open_door(machine: There, inside: tuple[str, str], where: tuple[str, int], r
     except BaseException:
         channel.close()
         raise
-    return Door(f'user = "{USER}:{password}"\nnoproxy = "*"\n', trusted, channel)
+    return Door(logged_in(f"{USER}:{password}"), trusted, channel)
 
 
 def _begin(channel: Channel, told: bytes) -> None:

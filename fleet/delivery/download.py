@@ -34,6 +34,11 @@ class Address:
     refused: Callable[[int], str] = lambda _status: ""
 
 
+def logged_in(login: str) -> str:
+    """Lines for curl, an Address's `settings`: the `name:password` at a near server, to which nobody's proxy leads."""
+    return f'user = "{login}"\nnoproxy = "*"\n'
+
+
 class Runner(Protocol):
     """Where curl runs: a host, or this controller. `stall` is in seconds in which nothing moves."""
 

@@ -22,9 +22,9 @@ class Way:
     """The way to one host.
 
     `registries` go by repository (`registry.corp:5000/vllm-rocm`), so that every step has its own one's credentials and
-    CA. `layout` gives the image of a name to sideload, `straight` the same with who brings the layers from the builder. `slot(registry)` is held during a pull. `renew` gives the same way
-    over a new connection, where there may be one. `bulk` carries large blobs over a connection of its own;
-    `no_bulk` says why there is none.
+    CA. `layout` gives the image of a name to sideload, `straight` the same with who brings the layers from the builder.
+    `slot(registry)` is held during a pull. `renew` gives the same way over a new connection, where there may be one. `bulk`
+    carries large blobs over a connection of its own; `no_bulk` says why there is none.
     """
 
     host: str

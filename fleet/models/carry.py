@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fleet.delivery.download import Address, Growth, download
+from fleet.delivery.download import Address, Growth, download, logged_in
 from fleet.delivery.relay import MODELS, stored
 from fleet.delivery.send import Parcel, Sent
 from fleet.delivery.staging import BLOCK
@@ -113,12 +113,11 @@ def from_relay(registry: Registry) -> ByCurl:
     """From a relay's registry, whose CA is in the registry's ca_file. Nobody's proxy lies between."""
     username, password = registry.username, registry.password
     login = f"{username.reveal()}:{password.reveal()}" if username and password else ""
-    settings = f'user = "{login}"\nnoproxy = "*"\n'
     ca = Path(registry.ca_file).read_text("utf-8")
 
     def address(file: File) -> Address:
         url = f"https://{registry.host}/v2/{MODELS}/blobs/sha256:{file.sha256}"
-        return Address(url, settings=settings, ca=ca, tries=TRIES_OF_A_RELAY)
+        return Address(url, settings=logged_in(login), ca=ca, tries=TRIES_OF_A_RELAY)
 
     return ByCurl(address, "from the relay")
 

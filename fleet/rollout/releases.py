@@ -164,8 +164,8 @@ def obtain(
 
     `avoid` are content keys in whose place `update` leaves what the lock means. `prove` judges what was just built or
     brought, by its name on the builder and the gfx targets, before it goes anywhere. `publish` pushes what some host
-    pulls, from the builder where it can; with `depots` what no host pulls stays on its builder. Raises FleetError. In a dry run a release that
-    does not exist yet is a note, and its services have none.
+    pulls, from the builder where it can; with `depots` what no host pulls stays on its builder. Raises FleetError. In a dry
+    run a release that does not exist yet is a note, and its services have none.
     """
     stock = Stock(Store(root))
     before = lock = locks.read(inventory.lock_path)
