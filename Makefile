@@ -1,6 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Each installs what is missing and says so.
 .DELETE_ON_ERROR:
-.PHONY: look demo test matrix month booted faults vllm check format setup system test-system clean benchmark
+.PHONY: look demo test matrix month booted faults vllm check types units format setup system test-system clean benchmark
 
 BIN := .venv/bin
 
@@ -39,11 +39,16 @@ booted: setup
 faults: setup
 	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -rP
 
-# Format, lint, strict types and the unit tests: seconds, no root, no network.
+# Format, lint, strict types and the unit tests: seconds, no root, no network. The last two side by side.
 check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync types units
+
+types: .venv/.installed
 	$(BIN)/mypy
+
+units: .venv/.installed
 	$(BIN)/pytest -n 2 tests/unit
 
 format: .venv/.installed

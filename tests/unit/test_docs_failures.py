@@ -37,6 +37,13 @@ def source() -> str:
     return re.sub(r'"\s*\n\s*f?"', "", text)
 
 
+@cache
+def names_of_tests(path: str) -> frozenset[str]:
+    """The names of the tests in a file."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
 def test_the_page_has_every_kind_of_failure() -> None:
     assert len(rows()) > 40
     assert {row.exit for row in rows()} == {"1", "2", "130", "–"}
@@ -46,8 +53,7 @@ def test_the_page_has_every_kind_of_failure() -> None:
 def test_a_row_names_a_test_that_exists(row: Row) -> None:
     match = re.fullmatch(r"`(tests/[\w/]+\.py)::(test_\w+)`", row.test)
     assert match is not None
-    tree = ast.parse((ROOT / match[1]).read_text(encoding="utf-8"))
-    assert match[2] in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert match[2] in names_of_tests(match[1])
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.what)

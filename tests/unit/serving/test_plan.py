@@ -384,7 +384,7 @@ def test_after_any_history_one_good_run_ends_as_wanted_and_the_next_plan_is_empt
     assert all(one.restart == "no" and not one.alive for one in kept)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30))
 def test_however_often_the_controller_dies_a_failing_release_never_costs_the_serving_one(one: int, two: int) -> None:
     engine = Engine(sick=lambda found: found.image_id == NEW.image.config_digest).put(serving(OLD))

@@ -56,7 +56,11 @@ def test_nothing_known_changes_nothing() -> None:
     assert Redactor([])("text") == Redactor([""])("text") == "text"
 
 
-@given(st.text(min_size=1), st.text())
+# What quoting, JSON, URLs and base64 write in their own ways, and letters; all of Unicode would take a second to be listed.
+LETTERS = "ab:/+=&%?#*.$'\"\\ \n\t\0\x7f\x85éß漢😀\u2028"
+
+
+@given(st.text(LETTERS, min_size=1), st.text(LETTERS))
 def test_a_secret_never_survives(secret: str, around: str) -> None:
     if secret.strip() and secret not in "***":
         assert secret not in Redactor([secret])(f"{around}{secret}").replace("***", "")
