@@ -142,6 +142,8 @@ def _run(
         if "distribute" in programme.stages:
             tell(found, say.host)
         return show_plan(options, {**found, **left}, stock, skipped)
+    if options.diff and not options.json:
+        plan_report.show_differences(terminal.out(), (one.site.plan for one in found.values() if one.site))
     journal.plan({name: plan_report.document(one.site.plan) for name, one in found.items() if one.site})
     ledger = Ledger.of(ROOT, inventory)
     for name, one in found.items():
