@@ -1,14 +1,13 @@
 """A spec against a real container: same, to be updated in place, or to be made anew, every difference by name. Pure."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.serving.command_diff import DELICATE, differing
 from fleet.serving.inspection import Inspection
 from fleet.serving.spec import LABEL, ContainerSpec, ImageIdentity, Volume
 
-DELICATE = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE", re.IGNORECASE)
 DEFAULT_SHM = 64 * 1024 * 1024
 
 
@@ -83,7 +82,7 @@ def _deep(spec: ContainerSpec, real: Inspection) -> list[Difference]:
     found += _mapping("env", real.env, {**image_env, **dict(spec.env)})
     entrypoint = spec.entrypoint if spec.entrypoint is not None else spec.image.entrypoint
     found += _field("entrypoint", real.entrypoint, entrypoint)
-    found += _field("command", real.arguments, spec.arguments)
+    found += [Difference("command", *sides) for sides in differing(real.arguments, spec.arguments)]
     found += _field("devices", real.devices, tuple(sorted(spec.devices)))
     found += _field("groups", real.gids, tuple(sorted(str(gid) for gid in spec.gids)))
     found += _volumes(spec, real)

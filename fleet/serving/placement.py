@@ -160,4 +160,11 @@ def _gpus(count: int) -> str:
 
 
 def _indices(gpus: Iterable[Gpu]) -> str:
-    return ", ".join(str(gpu.index) for gpu in gpus)
+    """Three and more in a row as `5 to 63`."""
+    runs: list[list[int]] = []
+    for gpu in gpus:
+        if runs and runs[-1][-1] == gpu.index - 1:
+            runs[-1].append(gpu.index)
+        else:
+            runs.append([gpu.index])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)

@@ -94,6 +94,8 @@ def test_a_service_without_a_count_gets_what_the_others_leave() -> None:
 def test_unused_gpus_are_said_by_index() -> None:
     placement = place([service(gpus=6)], gpus(8), {"Llama-3.1-8B": 6})
     assert placement.notes == ("2 GPUs of 8 left unused: index 6, 7",)
+    placement = place([service(gpus=5)], gpus(64), {"Llama-3.1-8B": 5})
+    assert placement.notes == ("59 GPUs of 64 left unused: index 5 to 63",)
 
 
 def test_neighbours_of_one_numa_node_come_first() -> None:
