@@ -44,22 +44,22 @@ def of_host(plan: HostPlan, containers: Iterable[Inspection], services: Collecti
 def unlike(hosts: Iterable[Host], facts: Mapping[str, Facts]) -> dict[str, tuple[Drift, ...]]:
     """By host, where it differs from most of the smallest group in which there is a majority. `all` counts as the largest.
 
-    Only hosts whose facts are known count, and what a host does not tell is no difference.
+    Hosts are compared with those of which the inventory promises the same GPUs: what it says itself is no drift. Only hosts
+    whose facts are known count, and what a host does not tell is no difference.
     """
-    members: dict[str, list[str]] = {}
+    members: dict[tuple[str, str], list[str]] = {}
     for one in hosts:
         for group in one.groups:
             if one.name in facts:
-                members.setdefault(group, []).append(one.name)
-    large = [group for group in members if len(members[group]) >= ENOUGH]
-    groups = sorted(large, key=lambda group: (len(members[group]), group == "all"))
+                members.setdefault((group, _kind(one)), []).append(one.name)
+    large = [key for key in members if len(members[key]) >= ENOUGH]
     told = {host: properties(of_host) for host, of_host in facts.items()}
     names = tuple(dict.fromkeys(name for of_host in told.values() for name in of_host))
     found: dict[str, list[tuple[str, str]]] = {}
     judged: set[tuple[str, str]] = set()
-    for group in groups:
+    for group, kind in sorted(large, key=lambda key: (len(members[key]), key[0] == "all")):
         for name in names:
-            values = {host: told[host][name] for host in members[group] if name in told[host]}
+            values = {host: told[host][name] for host in members[group, kind] if name in told[host]}
             if not values:
                 continue
             usual, count = Counter(values.values()).most_common(1)[0]
@@ -67,10 +67,20 @@ def unlike(hosts: Iterable[Host], facts: Mapping[str, Facts]) -> dict[str, tuple
                 continue
             for host, value in values.items():
                 if (host, name) not in judged and value != usual:
-                    what = f"{value}, where {count} of {len(values)} hosts of {group} have {usual}"
+                    what = f"{value}, where {count} of {len(values)} hosts{kind} of {group} have {usual}"
                     found.setdefault(host, []).append((name, what))
                 judged.add((host, name))
     return {host: joined("unlike", of_host) for host, of_host in found.items()}
+
+
+def _kind(host: Host) -> str:
+    """What is promised of the host, in words to be put behind `hosts`; empty where nothing is."""
+    gpus = host.settings.gpus
+    count = f"{gpus.count} " if gpus.count else ""
+    partitions = " ".join(filter(None, (gpus.compute_partition, gpus.memory_partition)))
+    if gpus.model or count:
+        return f" with {count}{gpus.model or 'GPUs'}{f' in {partitions}' if partitions else ''}"
+    return "" if host.settings.services else " without services"
 
 
 def joined(kind: str, told: Iterable[tuple[str, str]]) -> tuple[Drift, ...]:

@@ -7,7 +7,7 @@ from fleet.facts import Facts
 from fleet.facts.hardware import Driver, Gpu, Topology
 from fleet.facts.model import System, Tuning
 from fleet.inventory.model import Connection, Host
-from fleet.inventory.settings import Settings
+from fleet.inventory.settings import Gpus, Service, Settings
 from fleet.rollout.drift import Drift, of_host, unlike
 from fleet.rollout.hostplan import HostPlan
 from fleet.serving.steps import Change, ServingPlan
@@ -15,8 +15,11 @@ from fleet.serving.steps import Change, ServingPlan
 USUAL = Facts(system=System(kernel="6.8.0-60"), tuning=Tuning(numa_balancing=0), driver=Driver("live", "6.12.12"))
 
 
-def hosts(*names: str, groups: tuple[str, ...] = ("all", "mi300x")) -> list[Host]:
-    return [Host(name, groups, Connection(name), Settings()) for name in names]
+SERVES = Settings(services={"chat": Service("chat", model="tiny-chat")})
+
+
+def hosts(*names: str, groups: tuple[str, ...] = ("all", "mi300x"), settings: Settings = SERVES) -> list[Host]:
+    return [Host(name, groups, Connection(name), settings) for name in names]
 
 
 def with_kernel(kernel: str) -> Facts:
@@ -56,6 +59,19 @@ def test_the_smallest_group_with_a_majority_judges() -> None:
     new = hosts("n1", "n2", "n3", "n4", "n5", "n6")
     facts = {host.name: USUAL for host in new} | {host.name: with_kernel("5.15") for host in old}
     assert unlike([*old, *new], facts) == {}
+
+
+def test_what_the_inventory_itself_says_is_different_is_not_compared() -> None:
+    """A builder without GPUs, and a node in another partition, beside three nodes of a kind."""
+    whole = replace(SERVES, gpus=Gpus("MI300X", 8, "SPX", "NPS1"))
+    parted = replace(SERVES, gpus=Gpus("MI300X", 64, "CPX", "NPS4"))
+    three = hosts("n1", "n2", "n3", settings=whole)
+    others = [*hosts("p1", settings=parted), *hosts("builder", settings=Settings())]
+    facts = {host.name: USUAL for host in three} | {host.name: with_kernel("5.15") for host in others}
+    assert unlike([*three, *others], facts) == {}
+    odd = {**facts, "n3": with_kernel("5.15")}
+    said = "5.15, where 2 of 3 hosts with 8 MI300X in SPX NPS1 of mi300x have 6.8.0-60"
+    assert unlike([*three, *others], odd) == {"n3": (Drift("unlike", "kernel", said),)}
 
 
 def test_what_a_host_does_not_tell_is_no_difference() -> None:
