@@ -21,10 +21,10 @@ test: setup test-system check
 vllm: setup
 	$(BIN)/pytest tests/vllm -m vllm
 
-# A roll killed before and after, and cut off during, every step of its plan, builds and imports at every point, sideloads at every
-# share, and relays whose host is lost: two hours.
+# A roll killed before and after, and cut off during, every step of its plan; builds, imports, and bundles at every
+# point, sideloads at every share, and relays whose host is lost: three hours.
 matrix: setup
-	$(BIN)/pytest tests/lab/test_crash.py tests/lab/test_killed_builds.py tests/lab/test_resume.py tests/lab/test_relays.py tests/lab/test_night_ways.py -m matrix
+	$(BIN)/pytest tests/tools/test_killed_bundles.py tests/lab/test_crash.py tests/lab/test_killed_builds.py tests/lab/test_resume.py tests/lab/test_relays.py tests/lab/test_night_ways.py -m matrix
 
 # Thirty nights, with all that happens in a month, and what has piled up afterwards: half an hour. FLEET_MONTH_SEED draws others.
 month: setup

@@ -17,7 +17,7 @@ from fleet.bundle.manifest import NAME, SIGNATURE, VOLUME, Base, Entry, Manifest
 from fleet.bundle.plan import Carried
 from fleet.bundle.write import Piece, piece_of, put
 from fleet.delivery.progress import Moving
-from fleet.errors import FleetError, UsageError
+from fleet.errors import UsageError
 from fleet.image.layout import read
 from fleet.image.release import Release
 from fleet.image.release import dumps as record_text
@@ -151,11 +151,12 @@ def _clear(target: Path, manifest: Manifest) -> None:
     known = {str(Path(manifest.folder(one.volume)) / one.path) for one in manifest.files}
     folders = {manifest.folder(number) for number in range(1, manifest.volumes + 1)}
     sealed = {str(Path(folder) / name) for folder in folders for name in (NAME, SIGNATURE, VOLUME)}
+    parts = {f"{name}.part" for name in known | sealed}
     for path in sorted(target.rglob("*")) if target.exists() else ():
         name = path.relative_to(target).as_posix()
         if path.is_dir() and not path.is_symlink():
             continue
-        if name in sealed or (name.endswith(".part") and name.removesuffix(".part") in known):
+        if name in sealed | parts:
             path.unlink()
         elif name not in known:
             raise UsageError(
@@ -164,16 +165,17 @@ def _clear(target: Path, manifest: Manifest) -> None:
 
 
 def _seal(terms: Terms, manifest: Manifest) -> None:
+    """What makes the files a bundle, each whole or not there: the manifest of a directory comes last."""
     content = dumps(manifest)
     signature = sign.sign(content, terms.sign_key) if terms.sign_key else b""
-    try:
-        for number in range(1, manifest.volumes + 1):
-            folder = terms.target / manifest.folder(number)
-            folder.mkdir(parents=True, exist_ok=True)
-            if manifest.volumes > 1:
-                (folder / VOLUME).write_bytes(manifest.volume_text(number))
-            if signature:
-                (folder / SIGNATURE).write_bytes(signature)
-            (folder / NAME).write_bytes(content)
-    except OSError as error:
-        raise FleetError(f"{terms.target} cannot be written: {error.strerror}") from error
+    for number in range(1, manifest.volumes + 1):
+        folder = terms.target / manifest.folder(number)
+        if manifest.volumes > 1:
+            _put(folder / VOLUME, manifest.volume_text(number))
+        if signature:
+            _put(folder / SIGNATURE, signature)
+        _put(folder / NAME, content)
+
+
+def _put(path: Path, content: bytes) -> None:
+    put(piece_of(path.name, content), path)

@@ -3,12 +3,14 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.image import watch
 from fleet.image.scratch import temporary
 
 FOLDER = "tool/debs"
@@ -51,7 +53,7 @@ def deb_files(packages: Sequence[str], on_line: Callable[[str], None]) -> Iterat
         _run(
             "apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "--download-only",
             "-o", "Dir::State::status=/dev/null", "-o", f"Dir::Cache::archives={folder}/", "-o", "Debug::NoLocking=true",
-            "-o", "APT::Sandbox::User=root", *packages,
+            "-o", "APT::Sandbox::User=root", *packages, lasting=True,
         )  # fmt: skip
         files = {plain_name(path.name): path for path in sorted(folder.glob("*.deb"))}
         script = INSTALL.replace("@PACKAGES@", " ".join(packages)).replace("@CODENAME@", _codename())
@@ -81,12 +83,16 @@ def _codename() -> str:
     return (said.get("VERSION_CODENAME") or said.get("ID", "")).strip('"')
 
 
-def _run(*argv: str) -> str:
+def _run(*argv: str, lasting: bool = False) -> str:
+    """Its output. What is `lasting` ends with us, also when we are killed. Raises FleetError."""
     hint = "leave out --debs, and bring the packages of tool/debian-packages.txt in another way"
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
-    except FileNotFoundError as error:
-        raise FleetError(f"{argv[0]} is not here, so --debs needs a machine with Debian's apt", hint=hint) from error
+    if shutil.which(argv[0]) is None:
+        raise FleetError(f"{argv[0]} is not here, so --debs needs a machine with Debian's apt", hint=hint)
+    environment = {**os.environ, "LC_ALL": "C"}
+    if lasting:
+        done = watch.run(argv, environment=environment)
+    else:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         said = lines[-1].removeprefix("E: ") if lines else "without a word"

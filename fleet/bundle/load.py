@@ -14,7 +14,7 @@ from fleet.delivery.progress import Moving
 from fleet.errors import FleetError
 from fleet.image import docker_archive
 from fleet.image.layout import OCI_INDEX, Blob, blob_path, read
-from fleet.image.release import Release, dumps
+from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.report.units import size
 
@@ -34,8 +34,14 @@ def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store
     """Copy the blobs that the store lacks, each checked again on its way, then name the releases that are whole there.
 
     What the store has of them already is read and checked too, and written again where the disk has spoilt it. Each
-    release also becomes a layout of `cache` (hard links where they can be), with its record. Raises FleetError.
+    release also becomes a layout of `cache` (hard links where they can be), with its record. Raises FleetError, also where
+    somebody else is loading into the store.
     """
+    with store.alone():
+        return _load(bundle, found, store, cache, moving)
+
+
+def _load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store, moving: Moving) -> Loaded:
     known_keys, releases = memos(bundle), distinct(found)
     spoilt = spoilt_blobs(store, releases, moving)
     _only_here(bundle, store, spoilt)
@@ -55,9 +61,7 @@ def load(bundle: Bundle, found: Sequence[Record], store: SiteStore, cache: Store
     whole = tuple(one for one in releases if not store.lacks(one))
     store.index(whole)
     for record in found:
-        path = store.root / "releases" / f"{record.key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dumps(record.release), encoding="utf-8")
+        store.keep(record.key, record.release)
     for release in releases:
         _adopt(store, cache, release)
     for record in found:
@@ -107,7 +111,6 @@ def _digests(release: Release) -> tuple[str, ...]:
 
 
 def _room(store: SiteStore, new: Sequence[Entry]) -> None:
-    store.root.mkdir(parents=True, exist_ok=True)
     wanted, free = sum(one.size for one in new), shutil.disk_usage(store.root).free
     if wanted > free:
         raise FleetError(f"store {store.root}: {size(wanted)} are to be loaded, and {size(free)} are free")
@@ -119,22 +122,21 @@ def _adopt(store: SiteStore, cache: Store, release: Release) -> None:
     present = [digest for digest in _digests(release) if digest in here]
     if _as_in_store(store, cache, release, present):
         return
-    fresh = cache.fresh_layout(f"bundle-{release.id}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    for digest in present:
-        target = blob_path(fresh, digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(store.path(digest), target)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(store.path(digest), target)
-    manifest = Blob("application/vnd.oci.image.manifest.v1+json", release.manifest_digest, 0)
-    index = _index(manifest, blob_path(fresh, release.manifest_digest).stat().st_size)
-    (fresh / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
-    (fresh / "index.json").write_bytes(index)
-    image = read(fresh)
-    docker_archive.beside(image, release.local_name)
-    cache.put(fresh, release)
+    with cache.fresh_layout(f"bundle-{release.id}") as fresh:
+        for digest in present:
+            target = blob_path(fresh, digest)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(store.path(digest), target)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(store.path(digest), target)
+        manifest = Blob("application/vnd.oci.image.manifest.v1+json", release.manifest_digest, 0)
+        index = _index(manifest, blob_path(fresh, release.manifest_digest).stat().st_size)
+        (fresh / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
+        (fresh / "index.json").write_bytes(index)
+        image = read(fresh)
+        docker_archive.beside(image, release.local_name)
+        cache.put(fresh, release)
 
 
 def _as_in_store(store: SiteStore, cache: Store, release: Release, present: Sequence[str]) -> bool:

@@ -2,17 +2,21 @@
 
 STORE/blobs/sha256/…, oci-layout, index.json     every blob once
 STORE/releases/KEY.json                          records
+STORE/.lock                                      who writes here holds it
 """
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from fleet import whole
 from fleet.errors import FleetError
 from fleet.image.layout import Blob, blob_path, read_manifest
-from fleet.image.release import Release
+from fleet.image.release import Release, dumps
 
 _INDEX = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}
 
@@ -40,6 +44,26 @@ class SiteStore:
         wanted = (release.manifest_digest, release.config_digest, *release.layer_digests)
         return tuple(one for one in dict.fromkeys(wanted) if one not in here)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else writes here meanwhile, and what a killed writer left of blobs is gone. Raises FleetError.
+
+        The kernel drops the lock with the process that holds it.
+        """
+        with self._lock() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                hint = "run the same again when that has ended"
+                raise FleetError(f"store {self.root}: somebody is loading into it just now", hint=hint) from error
+            for left in self.root.glob("blobs/sha256/*.part"):
+                left.unlink()
+            yield
+
+    def keep(self, key: str, release: Release) -> None:
+        """The record of a content key."""
+        _replace(self.root / "releases" / f"{key}.json", dumps(release))
+
     def index(self, releases: Sequence[Release]) -> None:
         """Name complete releases in index.json, beside those that it names already."""
         path = self.root / "index.json"
@@ -62,12 +86,17 @@ class SiteStore:
                     "platform": {"os": "linux", "architecture": "amd64"},
                 }
             )
-        _replace(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        _replace(path, json.dumps({**_INDEX, "manifests": entries}).encode())
+        _replace(self.root / "oci-layout", '{"imageLayoutVersion":"1.0.0"}')
+        _replace(path, json.dumps({**_INDEX, "manifests": entries}))
+
+    def _lock(self) -> IO[str]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return (self.root / ".lock").open("a", encoding="ascii")
+        except OSError as error:
+            raise FleetError(f"store {self.root} cannot be written: {error.strerror}") from error
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(content)
-    new.replace(path)
+    whole.write(path, text, mode=0o644)

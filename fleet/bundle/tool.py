@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fleet.errors import FleetError, UsageError
+from fleet.image import watch
 from fleet.image.scratch import temporary
 
 SOURCE = Path(__file__).parents[2]
@@ -118,9 +118,7 @@ def _own_wheel(folder: Path, wheels: Path) -> Path:
 
 def _pip(*arguments: str) -> None:
     command = (sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
-    )
+    done = watch.run(command, environment={**os.environ, "SOURCE_DATE_EPOCH": _EPOCH})
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise FleetError(

@@ -168,17 +168,15 @@ class Depot:
         if not self.has(release):
             raise FleetError(f"{self.name} does not keep {release.local_name}")
         self._say(f"bringing {release.local_name} from {self.name}")
-        with scratch(store.root / "layouts") as folder:
+        with scratch(store.root / "layouts") as folder, store.fresh_layout(release.id) as fresh:
             there = f"{self._home(release)}/layout"
             image = fetch_small(self.machine, there, folder / "layout")
             for layer in dict.fromkeys(image.layers):
                 path = image.blob_path(layer)
                 self.machine.fetch(("cat", f"{there}/{path.relative_to(image.path)}"), path)
             verify(image)
-            fresh = store.fresh_layout(release.id)
-            shutil.rmtree(fresh, ignore_errors=True)
             image.path.rename(fresh)
-        take(store, Converted(read(fresh), ()), release, self.name)
+            take(store, Converted(read(fresh), ()), release, self.name)
 
     def forget(self, release: Release) -> None:
         """Remove a layout that is damaged; the next one is made of the image."""

@@ -3,13 +3,14 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.image import watch
 from fleet.image.scratch import temporary
-from fleet.image.watch import StalledError, judged, waiting, watched
+from fleet.image.watch import StalledError, judged
 from fleet.inventory.settings import Source
 
 NOT_FOUND = 127  # POSIX sh
@@ -52,17 +53,11 @@ class Git:
         command: tuple[str, ...] = ("git", "-c", "credential.helper=", "-c", "gc.auto=0", *args)
         environment = {**self._environment, **(extra or {})}
         try:
-            with ExitStack() as stack:
-                stdin = stack.enter_context(waiting()) if stall else None
+            if stall:
+                done = watch.run(command, stall, environment=environment, cwd=cwd, session=False)
+            else:
                 done = subprocess.run(
-                    watched(command, stall, session=False) if stall else command,
-                    stdin=stdin,
-                    cwd=cwd,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    check=False,
+                    command, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace", check=False
                 )
         except FileNotFoundError as error:
             raise FleetError("git is not installed here", hint="apt-get install git") from error

@@ -7,12 +7,13 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Protocol
 
 from fleet.errors import FleetError, HostError
+from fleet.image import watch
 from fleet.image.bench import bench
 from fleet.image.scratch import temporary
 from fleet.image.watch import judged, waiting, watched
@@ -68,14 +69,14 @@ class Here:
     name = "this machine"
 
     def run(self, argv: Sequence[str], *, stall: float = 0) -> Output:
-        asked = watched(argv, stall) if stall else tuple(argv)
-        with ExitStack() as stack:
-            stdin = stack.enter_context(waiting()) if stall else None
-            try:
-                done = subprocess.run(asked, stdin=stdin, capture_output=True, text=True, errors="replace", check=False)
-            except OSError as error:
-                return Output(127, "", f"{argv[0]}: {error.strerror}")
-        return Output(judged(done.returncode, stall, argv[0]), done.stdout, done.stderr)
+        if stall:
+            done = watch.run(argv, stall)
+            return Output(judged(done.returncode, stall, argv[0]), done.stdout, done.stderr)
+        try:
+            done = subprocess.run(tuple(argv), capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            return Output(127, "", f"{argv[0]}: {error.strerror}")
+        return Output(done.returncode, done.stdout, done.stderr)
 
     def stream(
         self,

@@ -1,7 +1,6 @@
 """From what the inventory asks for (source, prebuilt, archive) to a release in the store. Made once, found ever after."""
 
 import hashlib
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,17 +60,17 @@ def bring_again(image: Image, workshop: Workshop, release: Release) -> None:
     if release.source == "source":
         export_again(workshop, release)
         return
-    fresh = workshop.store.fresh_layout(release.id)
-    if release.source == "prebuilt":
-        wanted = reference.parse(release.source_reference)
-        source, registry = f"docker://{wanted.pinned(release.source_digest)}", workshop.registry_for(wanted.domain)
-        converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
-    else:
-        path = Path(image.archive).expanduser()
-        if f"sha256:{_checksum(path, workshop)}" != release.source_digest:
-            raise FleetError(f"archive {path} is another file now")
-        converted = _import(path, fresh, workshop)
-    take(workshop.store, converted, release, release.source_reference)
+    with workshop.store.fresh_layout(release.id) as fresh:
+        if release.source == "prebuilt":
+            wanted = reference.parse(release.source_reference)
+            source, registry = f"docker://{wanted.pinned(release.source_digest)}", workshop.registry_for(wanted.domain)
+            converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
+        else:
+            path = Path(image.archive).expanduser()
+            if f"sha256:{_checksum(path, workshop)}" != release.source_digest:
+                raise FleetError(f"archive {path} is another file now")
+            converted = _import(path, fresh, workshop)
+        take(workshop.store, converted, release, release.source_reference)
 
 
 def _settle(image: Image, workshop: Workshop, lock: Lock, gfx: tuple[str, ...], *, make: bool) -> Outlook:
@@ -108,21 +107,22 @@ def _prebuilt(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Ou
         return Outlook(None, key, lock, what, why)
     source = f"docker://{wanted.pinned(digest)}"
     registry = workshop.registry_for(wanted.domain)
-    fresh = workshop.store.fresh_layout(key)
-    converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
-    why += _tried(image, workshop, key, converted)
-    brought = converted.image.manifest.digest
-    same = had(workshop, wanted, brought)
-    made = Made("prebuilt", str(wanted), brought if same else digest, image.gfx, image.rocm, converted.dropped)
-    if not same and ours and workshop.pulled and (as_it_is := _as_it_is(image, workshop, wanted, digest)):
-        manifest, config = as_it_is
-        release = release_of(converted.image, image.name, made)
-        release = replace(release, manifest_digest=manifest, config_digest=config, source_digest=manifest, dropped=())
-        shutil.rmtree(converted.image.path)  # it holds the image as it is not
-        workshop.store.keep(key, release)
-        why = f"{why}; hosts pull it as it is, because this account may not push to {wanted.domain}/{image.name}"
-        return Outlook(release, key, lock, what, why)
-    return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
+    with workshop.store.fresh_layout(key) as fresh:
+        converted = convert.to_layout(source, fresh, registry=registry, on_line=workshop.on_line)
+        why += _tried(image, workshop, key, converted)
+        brought = converted.image.manifest.digest
+        same = had(workshop, wanted, brought)
+        made = Made("prebuilt", str(wanted), brought if same else digest, image.gfx, image.rocm, converted.dropped)
+        if not same and ours and workshop.pulled and (as_it_is := _as_it_is(image, workshop, wanted, digest)):
+            manifest, config = as_it_is  # and no layout is kept: it holds the image as it is not
+            release = release_of(converted.image, image.name, made)
+            release = replace(
+                release, manifest_digest=manifest, config_digest=config, source_digest=manifest, dropped=()
+            )
+            workshop.store.keep(key, release)
+            why = f"{why}; hosts pull it as it is, because this account may not push to {wanted.domain}/{image.name}"
+            return Outlook(release, key, lock, what, why)
+        return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
 
 
 def _as_it_is(image: Image, workshop: Workshop, wanted: Reference, digest: str) -> tuple[str, str] | None:
@@ -150,10 +150,11 @@ def _archive(image: Image, workshop: Workshop, lock: Lock, *, make: bool) -> Out
     why = f"{path.name} is new here"
     if not make:
         return Outlook(None, key, lock, what, why)
-    converted = _import(path, workshop.store.fresh_layout(key), workshop)
-    why += _tried(image, workshop, key, converted)
-    made = Made("archive", path.name, f"sha256:{checksum}", image.gfx, image.rocm, converted.dropped)
-    return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
+    with workshop.store.fresh_layout(key) as fresh:
+        converted = _import(path, fresh, workshop)
+        why += _tried(image, workshop, key, converted)
+        made = Made("archive", path.name, f"sha256:{checksum}", image.gfx, image.rocm, converted.dropped)
+        return Outlook(_keep(image, workshop, key, converted, made), key, lock, what, why)
 
 
 def _import(path: Path, layout: Path, workshop: Workshop) -> convert.Converted:
@@ -162,13 +163,11 @@ def _import(path: Path, layout: Path, workshop: Workshop) -> convert.Converted:
 
 
 def _tried(image: Image, workshop: Workshop, key: str, converted: convert.Converted) -> str:
-    """Why what was brought was not tried, as the end of a sentence; what is not fit leaves nothing. Raises FleetError."""
+    """Why what was brought was not tried, as the end of a sentence. Raises FleetError where it is not fit."""
     try:
         untried = prove(workshop, converted.image, image.name, key)
-    except BaseException as error:
-        shutil.rmtree(converted.image.path, ignore_errors=True)
-        if isinstance(error, SmokeError):
-            error.key = key
+    except SmokeError as error:
+        error.key = key
         raise
     return f"; {untried}" if untried else ""
 

@@ -102,9 +102,9 @@ def export_again(workshop: Workshop, release: Release) -> None:
     tag = tag_of(release.name, release.content_key)
     if not build.image_there(workshop.machine, tag, release.content_key):
         raise FleetError(f"{workshop.machine.name} no longer has {tag}")
-    fresh = workshop.store.fresh_layout(release.id)
-    converted = build.export(workshop.machine, tag, fresh, on_line=workshop.on_line)
-    take(workshop.store, converted, release, workshop.machine.name)
+    with workshop.store.fresh_layout(release.id) as fresh:
+        converted = build.export(workshop.machine, tag, fresh, on_line=workshop.on_line)
+        take(workshop.store, converted, release, workshop.machine.name)
 
 
 def known_source(image: Image, source: Source, workshop: Workshop, lock: Lock, gfx: tuple[str, ...]) -> Release | None:
@@ -136,13 +136,13 @@ def _memo(name: str, source: Source, commit: str, gfx: tuple[str, ...], lock: Lo
 
 
 def _export(image: Image, source: Source, recipe: Recipe, workshop: Workshop) -> Release:
-    fresh = workshop.store.fresh_layout(recipe.key)
     where = f"{build_plan.without_credentials(source.repository)} {source.ref}"
     made = Made("source", where, "", image.gfx, image.rocm, args=recipe.told_args)
     release = workshop.straight(recipe.tag, image.name, made) if workshop.straight else None
     if release is None:
-        converted = build.export(workshop.machine, recipe.tag, fresh, on_line=workshop.on_line)
-        release = release_of(converted.image, image.name, replace(made, dropped=converted.dropped))
-        workshop.store.adopt(fresh, release)
+        with workshop.store.fresh_layout(recipe.key) as fresh:
+            converted = build.export(workshop.machine, recipe.tag, fresh, on_line=workshop.on_line)
+            release = release_of(converted.image, image.name, replace(made, dropped=converted.dropped))
+            workshop.store.adopt(fresh, release)
     workshop.store.keep(recipe.key, release)
     return release

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -36,8 +36,7 @@ def temporary(prefix: str) -> Iterator[Path]:
 
     What killed processes of this user left, which may hold credentials, goes as well. The name begins with `prefix`, `fleet-…`.
     """
-    for folder in Path(tempfile.gettempdir()).glob(f"fleet-*/{_LOCK}"):
-        _clear(folder.parent)
+    _sweep_temporary()
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         with (folder / f"{_LOCK}-new").open("w", encoding="ascii") as lock:
@@ -46,6 +45,15 @@ def temporary(prefix: str) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(*parents: Path) -> None:
+    """What processes that are gone left in these directories, and of this user's where temporary files belong, goes."""
+    for parent in parents:
+        with suppress(FileNotFoundError), (parent / f"{_PREFIX}lock").open("r", encoding="ascii") as door:
+            fcntl.flock(door, fcntl.LOCK_EX)  # nobody is just making one
+            _sweep(parent)
+    _sweep_temporary()
 
 
 def left(parent: Path) -> tuple[Path, ...]:
@@ -74,6 +82,11 @@ def _sweep(parent: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             continue  # another process took it away, or it is not ours to remove
+
+
+def _sweep_temporary() -> None:
+    for lock in Path(tempfile.gettempdir()).glob(f"fleet-*/{_LOCK}"):
+        _clear(lock.parent)
 
 
 def _clear(folder: Path) -> None:

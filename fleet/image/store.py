@@ -7,6 +7,8 @@
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +35,17 @@ class Store:
     def layout_path(self, release: Release) -> Path:
         return self.root / "layouts" / release.id
 
-    def fresh_layout(self, key: str) -> Path:
-        """Where a layout is made before its digest is known."""
-        return self.root / "layouts" / f"new-{key}"
+    @contextmanager
+    def fresh_layout(self, key: str) -> Iterator[Path]:
+        """Where a layout is made before its digest is known. What is not given its place meanwhile goes, as does what a
+        killed process left there.
+        """
+        fresh = self.root / "layouts" / f"new-{key}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            yield fresh
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
 
     def adopt(self, fresh: Path, release: Release) -> Path:
         """Give a new layout its place by its digest."""

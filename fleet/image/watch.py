@@ -4,8 +4,10 @@ So they are when nobody waits for them any more: after Ctrl-C, after kill -9 of 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from fleet.errors import FleetError
 
@@ -36,6 +38,8 @@ tell() {{
   [ "$new" -eq "$err" ] || {{ tail -c "+$((err + 1))" "$work/err" | head -c "$((new - err))" >&2; err=$new still=0; }}
 }}
 command -v setsid >/dev/null || own=
+# The command's own redirections may come later than our first look, on a machine with much to do.
+: >"$work/out" && : >"$work/err" || exit 1
 $own "$@" </dev/null >"$work/out" 2>"$work/err" 3<&- &
 child=$!
 {{ read -r _ <&3; kill $$ || end TERM; }} >/dev/null 2>&1 &
@@ -84,6 +88,37 @@ def waiting() -> Iterator[int]:
     finally:
         os.close(reads)
         os.close(writes)
+
+
+def run(
+    argv: Sequence[str],
+    stall: float = 0,
+    *,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    session: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """A command of this machine, watched, to its end; on Ctrl-C it has ended before we go on. 127 where there is none."""
+    with (
+        waiting() as stdin,
+        subprocess.Popen(
+            watched(argv, stall, session=session),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            cwd=cwd,
+            env=environment,
+        ) as process,
+    ):
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
 def judged(code: int, stall: float, what: str) -> int:

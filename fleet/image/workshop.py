@@ -188,10 +188,10 @@ def _from_registry(workshop: Workshop, release: Release) -> None:
     with RegistryClient(workshop.registry) as client:
         if not lies_in(client, release):
             raise FleetError(f"registry {workshop.registry.host} does not have it")
-    fresh = workshop.store.fresh_layout(release.id)
     source = f"docker://{release.in_registry(workshop.registry.host)}"
-    converted = convert.to_layout(source, fresh, registry=workshop.registry, on_line=workshop.on_line)
-    take(workshop.store, converted, release, workshop.registry.host)
+    with workshop.store.fresh_layout(release.id) as fresh:
+        converted = convert.to_layout(source, fresh, registry=workshop.registry, on_line=workshop.on_line)
+        take(workshop.store, converted, release, workshop.registry.host)
 
 
 def _from_source(workshop: Workshop, release: Release) -> None:
@@ -207,9 +207,8 @@ def _from_hosts(workshop: Workshop, release: Release) -> None:
     """
     if workshop.hosts is None:
         return
-    fresh = workshop.store.fresh_layout(release.id)
     reasons: dict[str, None] = {}
-    with scratch(fresh.parent) as folder:
+    with workshop.store.fresh_layout(release.id) as fresh, scratch(fresh.parent) as folder:
         for saved in workshop.hosts.saved(release, folder):
             with saved as path:
                 for brought in archive.readings(path):

@@ -15,6 +15,7 @@ from fleet.image.describe import LABEL_BASE_KEY, Made
 from fleet.image.machine import Here, Machine, There
 from fleet.image.produce import bring_again, look, produce
 from fleet.image.release import Release
+from fleet.image.scratch import sweep
 from fleet.image.store import Store
 from fleet.image.strategy import AUTO, key_of, narrowed
 from fleet.image.workshop import Outlook, Produced, Workshop
@@ -167,6 +168,8 @@ def obtain(
     pulls, from the builder where it can; with `depots` what no host pulls stays on its builder. Raises FleetError. In a dry
     run a release that does not exist yet is a note, and its services have none.
     """
+    if not dry:
+        sweep(root / "layouts", root / "trees")
     stock = Stock(Store(root))
     before = lock = locks.read(inventory.lock_path)
     gfx = declared_gfx(inventory)

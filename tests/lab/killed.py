@@ -2,10 +2,8 @@
 
 import gzip
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,12 +12,11 @@ from typing import Any
 
 from fleet.lab import Lab, NodeSpec
 from tests.lab.cli import Controller
-from tests.lab.kill_driver import REACHED
+from tests.lab.kill_driver import Point, struck
 from tests.lab.rolls import within
 from tests.lab.standin_image import standin_archive
 from tests.proc import living_in
 
-ROOT = Path(__file__).parents[2]
 BUILDER = NodeSpec("builder", role="builder", base="trixie", user="ops")  # behind a sudo that relays all pipes
 DOCKERFILE = """\
 ARG BASE_IMAGE=rocm/vllm-dev:base
@@ -33,9 +30,6 @@ GOES = 20.0  # seconds in which everything on the builder must have noticed
 LEFT = "ls -A /var/tmp/fleet /var/tmp /tmp; docker ps -aq; docker images -q --filter dangling=true"
 EMPTY = "/tmp:\n\n/var/tmp:\nfleet\n\n/var/tmp/fleet:"
 RUNS = "grep -laE 'buildx[^]]build|fleet-watc[h]|fleet-pus[h]|skope[o]|docker.sav[e]' /proc/[0-9]*/cmdline; true"
-
-# (function, which of its calls, moment): see tests.lab.kill_driver
-Point = tuple[str, int, str]
 
 
 @dataclass(frozen=True)
@@ -60,19 +54,20 @@ class Site:
         path.write_text(json.dumps({"all": {"vars": {"fleet": fleet}}}))
         return Controller(self.directory, (self.lab.inventory, path))
 
-    def source(self, *, straight: bool) -> Controller:
-        """A commit that nobody has built."""
-        (self.repository / "docker/Dockerfile.rocm").write_text(DOCKERFILE % next(self.numbers))
+    def source(self, *, straight: bool, ballast: int = 0) -> Controller:
+        """A commit that nobody has built; `ballast` are bytes of its own layer that do not compress."""
+        text = DOCKERFILE % next(self.numbers) + (f"RUN head -c {ballast} /dev/urandom >/ballast\n" if ballast else "")
+        (self.repository / "docker/Dockerfile.rocm").write_text(text)
         git(self.repository, "commit", "--quiet", "-am", "new")
         commit = git(self.repository, "rev-parse", "HEAD").strip()
         script = "mv skopeo.away skopeo" if straight else "mv skopeo skopeo.away"
         self.on(BUILDER.name, f"cd /usr/bin; {script}", check=False)
         return self.over({"image": {"source": {"ref": commit, "repository": str(self.repository)}}})
 
-    def archive(self, kind: str) -> Controller:
+    def archive(self, kind: str, *, ballast: int = 0) -> Controller:
         """An archive that nobody has imported."""
         mark = f"kill{next(self.numbers)}"
-        path = standin_archive(self.folder / f"{mark}.tar", mark=mark)
+        path = standin_archive(self.folder / f"{mark}.tar", mark=mark, ballast=ballast)
         if kind == "oci":
             oci = path.with_suffix(".oci.tar")
             subprocess.run(
@@ -115,20 +110,12 @@ class Site:
         self, controller: Controller, verb: tuple[str, ...], point: str, number: int, moment: str, sign: str
     ) -> None:
         """Begin, be ended at the point, and see that nothing goes on."""
-        words = controller.argv(*verb)[1:]
-        argv = (sys.executable, "-m", "tests.lab.kill_driver", point, str(number), moment, sign, *words)
-        environment = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            argv, cwd=controller.directory, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert REACHED in done.stderr, f"{point} was not reached: {done.stderr}"
-        assert done.returncode == (-9 if sign == "KILL" else 130), done.stderr
-        assert "Traceback" not in done.stderr
+        struck(controller.argv(*verb)[1:], controller.directory, self.temporary, (point, number, moment), sign)
         assert within(GOES, lambda: living_in(str(self.temporary)) == []), living_in(str(self.temporary))
         assert within(GOES, lambda: self.on(BUILDER.name, RUNS) == ""), self.on(BUILDER.name, "ps -ef")
         assert within(GOES, lambda: self.left_there() == EMPTY), self.left_there()
         if sign == "INT":
-            assert self.left_here() == []
+            assert self.left_here() == [], self.left_here()
 
 
 def git(folder: Path, *args: str) -> str:
@@ -147,8 +134,8 @@ def signed(points: Sequence[Point]) -> Iterator[tuple[Point, str]]:
 def goes_on(site: Site, controller: Controller) -> None:
     """The same command again, twice: it is done, and nothing is left, and there is nothing more to do."""
     first = site.ask(controller, "push")
-    assert site.left_here() == []
-    assert site.left_there() == EMPTY
+    assert site.left_here() == [], site.left_here()
+    assert site.left_there() == EMPTY, site.left_there()
     again = site.ask(controller, "push")
     assert again["changed"] == []
     assert again["releases"] == first["releases"]

@@ -11,7 +11,8 @@ import pytest
 
 from fleet.lab import Lab
 from tests.lab.conftest import MI300X, REGISTRY, lab_name
-from tests.lab.killed import BUILDER, Point, Site, git, goes_on, signed
+from tests.lab.kill_driver import Point
+from tests.lab.killed import BUILDER, Site, git, goes_on, signed
 
 pytestmark = [pytest.mark.lab, pytest.mark.matrix]
 

@@ -136,6 +136,12 @@ def test_a_full_bundle_is_verified_loaded_and_found_by_a_deploy(site: Path) -> N
     assert "has not changed" in fleet(site, "build", "-i", "site", "--check")  # without the archive, and offline
 
 
+def test_a_store_is_loaded_into_by_one_at_a_time(site: Path) -> None:
+    fleet(site, "bundle.load", "../full", *SIGNED)
+    with SiteStore(site / ".fleet/store").alone():
+        assert "somebody is loading into it just now" in fleet(site, "bundle.load", "../full", *SIGNED, code=1)
+
+
 def test_skopeo_opens_a_bundle_and_the_store(site: Path) -> None:
     fleet(site, "bundle.load", "../full", *SIGNED)
     name = json.loads((site.parent / "full/images/manifest.json").read_text())[0]["RepoTags"][0]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.image.scratch import left, scratch, temporary
+from fleet.image.scratch import left, scratch, sweep, temporary
 
 
 def test_a_directory_is_gone_afterwards_and_after_an_error_too(tmp_path: Path) -> None:
@@ -62,3 +62,19 @@ def test_a_temporary_directory_goes_and_so_does_what_a_killed_process_left(
         assert (first.is_dir(), second.is_dir()) == (True, True)
         assert first.stat().st_mode & 0o777 == 0o700
     assert list(tmp_path.iterdir()) == [foreign]
+
+
+def test_a_sweep_takes_what_was_left_where_nobody_needs_a_directory_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    trees = tmp_path / "trees"
+    sweep(trees)
+    assert not trees.exists()
+    with scratch(trees) as used:
+        for dead, lock in ((trees / ".scratch-dead", "lock"), (tmp_path / "fleet-git-dead", ".fleet-lock")):
+            dead.mkdir()
+            (dead / lock).touch()
+        sweep(trees)
+        assert sorted(tmp_path.rglob("*dead")) == []
+        assert used.is_dir()
