@@ -106,7 +106,7 @@ def _run(way: Way, step: Step, script: str, args: Sequence[str], words: str = ""
     place = directory.rstrip("/")
     code, _, complaint = way.sender.run(script, (place, *rest), io.BytesIO(words.encode()), STALL)
     if code:
-        hint = "a file went away meanwhile; the same command again sees what is there" if code == scripts.LOST else ""
+        hint = "it has changed meanwhile; the same command again sees what is there" if code == scripts.LOST else ""
         tail = tuple(complaint.splitlines()[-4:])
         raise HostError(way.host, f"could not {step.what} (exit {code})", hint=hint, tail=tail)
 

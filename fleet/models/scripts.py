@@ -16,6 +16,18 @@ DOTS = r"""
 dots=$!
 """
 
+# A switch whose controller is gone goes on by itself: it is ended, and gone, before somebody else works in models_dir $1.
+ALONE = r"""
+alone() {
+  read -r other < "$1/.fleet/switch.pid" || return 0
+  while tr '\0' '\n' < "/proc/$other/cmdline" | grep -qxF -e "$1"; do
+    kill -TERM "$other"
+    echo .
+    sleep 1
+  done
+} 2>/dev/null
+"""
+
 # $2… names; without any, all that are there. Tells what lies where, by the lists; hashes nothing, changes nothing.
 LOOK = r"""
 exec 2>/dev/null </dev/null
@@ -103,10 +115,12 @@ exit 0
 # A receiver whose connection broke may not have noticed. It is ended, or it would finish a blob under our hands.
 BEGIN = (
     SAFE
+    + ALONE
     + r"""
 [ -d "$1" ] || { umask 022; mkdir -p -- "$1"; } || exit 67
 umask 077
 cd -- "$1" && mkdir -p .fleet/blobs && safe .fleet && safe .fleet/blobs || exit 67
+alone "$1"
 for file in "$1"/.fleet/blobs/*.part.pid; do
   [ -f "$file" ] && read -r pid < "$file" || continue
   tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF -e "${file%.part.pid}" -e "${file%.pid}" && kill -KILL "$pid"
@@ -147,15 +161,17 @@ exit "$code"
 # exchange of two names (renameat2), which newer coreutils and perl can do; without them NAME is away for an instant.
 SWITCH = (
     SAFE
+    + ALONE
     + DOTS
     + r"""
 trap 'kill "$dots" 2>/dev/null' EXIT
 umask 022
 cd -- "$1" && (umask 077 && mkdir -p .fleet) && safe .fleet || exit 67
-tree=.fleet/tree old=$2/$3 new=$2/$4
-rm -rf -- "$tree" && mkdir "$tree" || exit 1
-trap 'kill "$dots" 2>/dev/null; rm -rf -- "$tree"' EXIT
+alone "$1"
+tree=.fleet/tree mine=.fleet/switch.pid old=$2/$3 new=$2/$4
+trap 'kill "$dots" 2>/dev/null; rm -rf -- "$tree" "$mine"' EXIT
 trap 'exit 1' HUP INT TERM
+echo $$ > "$mine" && rm -rf -- "$tree" && mkdir "$tree" || exit 1
 cat > .fleet/list || exit 1
 while read -r hex from path; do
   case $path in */*) mkdir -p -- "$tree/${path%/*}" || exit 1 ;; esac
@@ -168,12 +184,16 @@ while read -r hex from path; do
   printf '%s  %s\n' "$hex" "$path"
 done < .fleet/list > .fleet/sums || exit 1
 mv .fleet/sums "$tree/.fleet.sha256" || exit 1
-sync -f "$tree" 2>/dev/null || sync
-mkdir -p -- "$2" && [ ! -e "$new" ] && mv -- "$tree" "$new" || exit 1
+# Not in the foreground, where no signal would be heard before all is written.
+{ sync -f "$tree" 2>/dev/null || sync; } >/dev/null &
+wait $!
+mkdir -p -- "$2" || exit 1
+[ ! -e "$new" ] || exit 68
+mv -- "$tree" "$new" || exit 1
 link=$2/.fleet-link.$$
 [ ! -h "$link" ] || rm -f -- "$link"
 ln -s -- "$4" "$link" || exit 1
-trap 'kill "$dots" 2>/dev/null; rm -rf -- "$tree"; [ ! -h "$link" ] || rm -f -- "$link"' EXIT
+trap 'kill "$dots" 2>/dev/null; rm -rf -- "$tree" "$mine"; [ ! -h "$link" ] || rm -f -- "$link"' EXIT
 if [ -h "$old" ] || [ ! -e "$old" ]; then
   [ ! -d "$old" ] || was=$(readlink -- "$old")
   mv -fT -- "$link" "$old" || exit 1
@@ -192,7 +212,7 @@ else
 fi
 sync -f "$2" 2>/dev/null
 while read -r hex from path; do [ "$from" != b ] || rm -f -- ".fleet/blobs/$hex"; done < .fleet/list
-rm -f .fleet/list .fleet/needs
+rm -f .fleet/list .fleet/needs "$mine"
 [ ! -d .fleet/blobs ] || rmdir .fleet/blobs 2>/dev/null
 rmdir .fleet 2>/dev/null
 exit 0

@@ -15,6 +15,7 @@ from fleet.lab.files import model_files
 from tests.hub import hub
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI250
+from tests.lab.kill_driver import struck
 from tests.lab.small import Site, small_site
 
 pytestmark = pytest.mark.lab
@@ -88,12 +89,17 @@ def test_a_deploy_brings_the_model_that_its_service_lacks_and_the_second_one_not
         assert (code, changed(document)) == (0, dict.fromkeys(HOSTS, 0))
 
 
-def test_a_push_moves_what_differs_under_a_service_that_runs(site: Site, controller: Controller) -> None:
+def test_a_push_that_was_killed_goes_on_and_moves_what_differs_under_a_service_that_runs(
+    site: Site, controller: Controller
+) -> None:
     serving = {host: site.serving(host) for host in HOSTS}
     weights(site, b"2" * WEIGHTS)
+    words = controller.argv("models.push", NAME, "--limit", MI250.name)[1:]
+    struck(words, controller.directory, site.folder, ("fleet.models.execute:_switch", 1, "before"), "KILL")
+    assert site.sh(MI250.name, f"head -c 1 {PLACES[MI250.name]}/{NAME}/model.safetensors | tr '\\0' 0") == "0"
     code, planned = controller.ask("models.push", NAME, "--check")
     assert code == 0
-    assert {host: planned["hosts"][host]["bytes"] for host in HOSTS} == dict.fromkeys(HOSTS, WEIGHTS)
+    assert {host: planned["hosts"][host]["bytes"] for host in HOSTS} == {MI250.name: 0, DEV.name: WEIGHTS}
     code, document = controller.ask("models.push", NAME)
     assert (code, changed(document)) == (0, dict.fromkeys(HOSTS, 2))
     assert {host: site.serving(host) for host in HOSTS} == serving

@@ -269,6 +269,40 @@ def test_a_switch_that_is_not_let_leaves_the_old_one_and_keeps_what_came(site: S
     assert site.holds(new)
 
 
+def test_a_switch_that_outlived_its_controller_ends_before_the_next_one_begins(site: Site, tmp_path: Path) -> None:
+    """It is caught where it waits for the disk, which takes minutes for a big model."""
+    files = shards(1)
+    here = site.source(files)
+    bring, switch = site.look(here)[1].steps
+    assert isinstance(switch, Switch)
+    carry_out((bring,), Work(str(site.models), {NAME: here}), site.way())
+    waits, never = tmp_path / "waits", tmp_path / "never"
+    for pipe in (waits, never):
+        os.mkfifo(pipe)
+    disk = tmp_path / "bin/sync"
+    disk.parent.mkdir(exist_ok=True)
+    disk.write_text(f"#!/bin/sh\necho it waits > {waits}\nread -r line < {never}\n")
+    disk.chmod(0o755)
+    argv = ("sh", "-c", scripts.SWITCH, "sh", str(site.models), "org", "tiny", switch.version, "")
+    words = "".join(f"{one.sha256} b {one.path}\n" for one in here.content.files)
+    path = f"{disk.parent}:{os.environ['PATH']}"
+    with subprocess.Popen(argv, env={"PATH": path}, stdin=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdin
+        orphan.stdin.write(words)
+        orphan.stdin.close()
+        waits.read_text()
+        disk.unlink()
+        try:
+            site.push(here)
+            assert orphan.poll() == 1
+        finally:
+            never.write_text("the disk is done\n")
+    assert site.holds(files)
+    assert site.settled(here)
+    assert {path.name for path in (site.models / "org").iterdir()} == {"tiny", switch.version}
+    assert not (site.models / ".fleet").exists()
+
+
 def test_a_staged_file_that_is_wrong_is_sent_again_from_where_it_is(site: Site) -> None:
     files = {"model.safetensors": noise(3, 4 * MIB)}
     here = site.source(files)
