@@ -40,9 +40,9 @@ class Controller:
         verb, *rest = words
         return (*self.program, verb, *rest, *(word for path in self.inventories for word in ("--inventory", str(path))))
 
-    def ask(self, *words: str) -> tuple[int, Any]:
+    def ask(self, *words: str, timeout: float = 300) -> tuple[int, Any]:
         """Exit code and the JSON document."""
-        done = self.run(*words, "--json")
+        done = self.run(*words, "--json", timeout=timeout)
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 

@@ -12,6 +12,7 @@ from tests.lab.conftest import lab_name
 pytestmark = pytest.mark.vllm
 
 HOST = "mi300x-01"
+START = 1800  # seconds: the real one compiles, for minutes where others want the cores too
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -29,7 +30,7 @@ def controller(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Controller
 
 
 def test_deploy_ends_with_an_answer(controller: Controller) -> None:
-    code, document = controller.ask("deploy", "--limit", HOST)
+    code, document = controller.ask("deploy", "--limit", HOST, timeout=START)
     assert (document["failed"], code) == ({}, 0)
     assert document["hosts"][HOST]["changed"] > 0
     assert document["hosts"][HOST]["proofs"]["chat-0"]["answer"].strip()
@@ -42,7 +43,7 @@ def test_verify_says_the_same_again(controller: Controller) -> None:
 
 
 def test_the_second_deploy_changes_nothing(controller: Controller) -> None:
-    code, document = controller.ask("deploy", "--limit", HOST)
+    code, document = controller.ask("deploy", "--limit", HOST, timeout=START)
     assert (document["failed"], code) == ({}, 0)
     assert document["hosts"][HOST]["changed"] == 0
 
@@ -51,6 +52,6 @@ def test_it_stops_when_it_is_asked_and_starts_again(lab: Lab, controller: Contro
     assert controller.run("stop", "--limit", HOST).returncode == 0
     state = lab.node(HOST).exec(("docker", "inspect", "-f", "{{.State.Running}} {{.State.OOMKilled}}", "chat-0"))
     assert state.stdout == "false false\n"
-    code, document = controller.ask("deploy", "--limit", HOST)
+    code, document = controller.ask("deploy", "--limit", HOST, timeout=START)
     assert (document["failed"], code) == ({}, 0)
     assert controller.run("verify", "--limit", HOST).returncode == 0
