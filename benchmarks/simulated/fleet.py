@@ -77,7 +77,7 @@ class SimulatedFleet:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
-                env=compiled(self.folder),
+                env=compiled(),
             )
             _, status, usage = os.wait4(process.pid, 0)
         counts = self.counts()
@@ -112,10 +112,10 @@ class SimulatedFleet:
         _ask(self._servers[(int(host.rpartition("-")[2]) - 1) // SHARE], f"{host} {what}")
 
 
-def compiled(folder: Path) -> dict[str, str]:
-    """The environment of an installed program: compiled modules are kept, wherever this tree must stay clean of them."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+def compiled() -> dict[str, str]:
+    """The environment of an installed program, whose compiled modules are kept."""
+    apart = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    return {name: value for name, value in os.environ.items() if name not in apart}
 
 
 @contextmanager

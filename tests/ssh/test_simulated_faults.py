@@ -79,7 +79,7 @@ class Site:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=place,
-            env=compiled(self.fleet.folder),
+            env=compiled(),
             text=True,
         )
 
