@@ -21,8 +21,8 @@ from fleet.inventory.model import Host
 from fleet.models.content import File
 from fleet.models.names import of_service
 from fleet.report.units import size
+from fleet.rollout.imageorders import image_of
 from fleet.rollout.relays import registry_images
-from fleet.rollout.releases import image_of
 
 _KEY = re.compile(r"[0-9a-f]{8,64}")
 _RECORD = re.compile(r"[0-9a-f]{8,64}\.json")

@@ -14,8 +14,10 @@ from fleet.image.store import Store
 from fleet.image.strategy import fingerprint
 from fleet.image.workshop import Outlook, Workshop
 from fleet.inventory.model import Host
+from fleet.rollout.imageorders import orders, relay_orders
 from fleet.rollout.relays import groups
-from fleet.rollout.releases import Say, Stock, orders, push_missing, relay_orders, take_in
+from fleet.rollout.releases import Say
+from fleet.rollout.stock import Stock, push_missing, take_in
 
 
 def wanted(manifest: Manifest, found: Sequence[Record], hosts: Sequence[Host]) -> tuple[Release, ...]:

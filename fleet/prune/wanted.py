@@ -12,7 +12,7 @@ from fleet.image.store import Store
 from fleet.image.strategy import decided
 from fleet.image.workshop import Workshop
 from fleet.inventory.model import Host, Inventory
-from fleet.rollout.releases import declared_gfx, orders
+from fleet.rollout.imageorders import declared_gfx, orders
 
 ASKED = "the inventory asks for it"
 LAST_GOOD = "last-good"  # the registry's tag that moves at the end of a good night

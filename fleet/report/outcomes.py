@@ -8,8 +8,8 @@ from rich.table import Table
 from fleet.preflight import Finding
 from fleet.report import errors, findings, terminal
 from fleet.report.hosts import fold
-from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, failures
+from fleet.rollout.stock import Stock
 from fleet.serving.load import CLIENTS, MAX_TOKENS
 
 

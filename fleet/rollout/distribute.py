@@ -30,8 +30,8 @@ from fleet.rollout.relayed import Pulls
 from fleet.rollout.relaying import Relays
 from fleet.rollout.relayplan import Images
 from fleet.rollout.relaystart import standing, undo
-from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of
+from fleet.rollout.stock import Stock
 from fleet.transport import fan_out
 from fleet.transport.openssh import Bulk, bulk
 

@@ -18,7 +18,8 @@ from fleet.rollout.images import registry_of
 from fleet.rollout.lineage import Choice, Standing, go_back, go_to
 from fleet.rollout.past import Past, as_then, look_back
 from fleet.rollout.records import HostRecords
-from fleet.rollout.releases import Say, Stock
+from fleet.rollout.releases import Say
+from fleet.rollout.stock import Stock
 from fleet.transport import Connector, fan_out
 
 

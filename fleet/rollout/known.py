@@ -14,7 +14,7 @@ from fleet.image.store import Store
 from fleet.image.strategy import decided
 from fleet.image.workshop import Workshop
 from fleet.inventory.model import Host, Inventory
-from fleet.rollout.releases import Order, declared_gfx, orders
+from fleet.rollout.imageorders import Order, declared_gfx, orders
 
 PATIENCE = 5.0  # seconds for registries, while the hosts are being asked; a gate is better late than a preflight
 

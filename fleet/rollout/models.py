@@ -16,9 +16,9 @@ from fleet.rollout.modelrelays import Weights
 from fleet.rollout.modelrelays import bring as bring_to
 from fleet.rollout.relaycircle import Standing
 from fleet.rollout.relaying import Relays
-from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, going, note, site_of, unfit
 from fleet.rollout.site import look
+from fleet.rollout.stock import Stock
 from fleet.transport import fan_out
 
 

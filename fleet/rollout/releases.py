@@ -1,7 +1,7 @@
 """The releases that a set of hosts is to run: found or made, and put where the hosts can get them."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from fleet.delivery.depot import Depot
 from fleet.delivery.progress import Moving, silent
 from fleet.delivery.straight import Straight
 from fleet.errors import FleetError
-from fleet.facts.cards import gfx_of_model
 from fleet.image import lock as locks
 from fleet.image.describe import LABEL_BASE_KEY, Made
 from fleet.image.machine import Here, Machine, There
@@ -17,131 +16,21 @@ from fleet.image.produce import bring_again, look, produce
 from fleet.image.release import Release
 from fleet.image.scratch import sweep
 from fleet.image.store import Store
-from fleet.image.strategy import AUTO, key_of, narrowed
-from fleet.image.workshop import Outlook, Produced, Workshop
+from fleet.image.strategy import AUTO, key_of
+from fleet.image.workshop import Workshop
 from fleet.inventory.model import Host, Inventory
-from fleet.inventory.settings import Image, Registry, Settings
+from fleet.inventory.settings import Image
 from fleet.prune.ledger import Ledger
 from fleet.rollout.base_images import keep_base
-from fleet.rollout.images import pulls_from, registry_of
-from fleet.rollout.publish import publish as publish_release
+from fleet.rollout.imageorders import Order, declared_gfx, orders, relay_orders, wanting, wants
 from fleet.rollout.records import HostRecords
-from fleet.rollout.relays import registry_images
+from fleet.rollout.stock import Found, Stock, push_missing, take_in
 from fleet.rollout.straighten import Depots
 from fleet.rollout.strategies import Explained, settle, weigh
 from fleet.transport import Connector
 
 Say = Callable[[str], None]
 Prove = Callable[[Machine, str, Image, tuple[str, ...]], None]
-
-
-@dataclass(frozen=True)
-class Order:
-    """One image to have, for which hosts and services. `published`: some host pulls it from `registry`."""
-
-    image: Image
-    registry: Registry | None
-    builder: str
-    staging: str
-    published: bool
-    wanted_by: tuple[tuple[str, str], ...]  # (host, service); a registry for relays is for no service: ""
-    registries: Mapping[str, Registry] = field(default_factory=dict)  # others that images come from, by host
-    handed: bool = False  # some host would get it from the builder itself
-
-
-@dataclass(frozen=True)
-class Found:
-    """What an image of the inventory comes to. `release` is None where it has yet to be made; `why` says so.
-
-    `avoided` is the content key that it would have by now, where that one was to be avoided.
-    """
-
-    image: str
-    key: str
-    release: Release | None
-    registry: Registry | None  # where hosts pull it from, None where none does
-    why: str
-    avoided: str = ""
-
-
-@dataclass
-class Stock:
-    """What was found or made. `releases` go by host and service; `changes` tell what was made or pushed.
-
-    `records`, by host and content key, are for the hosts to keep, because no registry of ours does.
-    """
-
-    store: Store
-    releases: dict[str, dict[str, Release]] = field(default_factory=dict)
-    changes: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    records: dict[str, dict[str, Release]] = field(default_factory=dict)
-    workshops: dict[str, Workshop] = field(default_factory=dict)  # release id -> where its layout can be had
-    depots: dict[str, Depot] = field(default_factory=dict)  # release id -> where its builder hands it out
-    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by release id, layers that no store has
-    relays: dict[str, Release] = field(default_factory=dict)  # by host that may be a relay, the registry's image
-    found: list[Found] = field(default_factory=list)  # the images of services, in the inventory's order
-    lock: locks.Lock = field(default_factory=locks.Lock)  # with all that was resolved
-
-    @property
-    def origins(self) -> dict[str, str]:
-        """By release id, the registry or the builder that its layout would have to be fetched from, because it is not here."""
-        releases = {one.id: one for of_host in self.releases.values() for one in of_host.values()}
-        missing = {name for name, one in releases.items() if self.store.layout(one) is None}
-        builders = {name: self.depots[name].name for name in missing & set(self.depots)}
-        registries = {
-            name: one.registry.host for name, one in self.workshops.items() if name in missing and one.registry
-        }
-        return {**registries, **builders}
-
-    @classmethod
-    def empty(cls) -> "Stock":
-        return cls(Store(Path()))
-
-
-def orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
-    """Every distinct image of the hosts' services, once. Pure. Raises FleetError for a service without an image."""
-    found: dict[str, Order] = {}
-    for host in hosts:
-        settings = host.settings
-        for service in settings.services.values():
-            image, registry = image_of(settings, service.image, host.name, service.name), registry_of(settings, service)
-            key = repr((image, registry, settings.builder, settings.registries))
-            published = pulls_from(settings, service) is not None
-            first = Order(image, registry, settings.builder, settings.staging_dir, False, (), settings.registries)
-            before = found.get(key, first)
-            found[key] = replace(
-                before,
-                published=before.published or published,
-                handed=before.handed or (not published and settings.sideload.from_builder),
-                wanted_by=(*before.wanted_by, (host.name, service.name)),
-            )
-    return tuple(found.values())
-
-
-def relay_orders(hosts: Iterable[Host]) -> tuple[Order, ...]:
-    """Every distinct image of a registry that one of the hosts may have to run as a relay, once. Pure."""
-    hosts = tuple(hosts)
-    by_name = {host.name: host.settings for host in hosts}
-    return tuple(
-        Order(image, None, "", "", False, tuple((name, "") for name in names), by_name[names[0]].registries)
-        for image, names in registry_images(hosts).items()
-    )
-
-
-def image_of(settings: Settings, own: Image | None, host: str, service: str) -> Image:
-    """A service's image: its own, else the host's; a name that is missing comes from the host's."""
-    image = own or settings.image
-    if image is None:
-        raise FleetError(f"{host}: service {service} has no image", hint="set fleet.image, or image under the service")
-    name = image.name or (settings.image.name if settings.image else "")
-    return _one_way(replace(image, name=name or "vllm-rocm"))
-
-
-def declared_gfx(inventory: Inventory) -> tuple[str, ...]:
-    """The gfx targets of all GPUs that the whole inventory declares, never of a selection: a build serves everybody."""
-    models = {host.settings.gpus.model for host in inventory.hosts.values()}
-    return tuple(sorted({gfx for model in models if model and (gfx := gfx_of_model(model))}))
 
 
 def obtain(
@@ -183,7 +72,7 @@ def obtain(
         bare = Workshop(
             stock.store, machine, order.registry, say, update, registries=order.registries, pulled=order.published
         )
-        image, lock, why = settle(order.image, _wanting(inventory, order.image), gfx, connector, bare, lock)
+        image, lock, why = settle(order.image, wanting(inventory, order.image), gfx, connector, bare, lock)
         if why:
             stock.notes.append(f"{image.name}: {why}")
         straight = None
@@ -243,8 +132,7 @@ def explain(
         shop = Workshop(
             Store(root), _machine(inventory, order, connector), order.registry, say, True, registries=order.registries
         )
-        wanting = _wanting(inventory, order.image)
-        choice = weigh(order.image, wanting, gfx, connector, shop, lock, everything=True)
+        choice = weigh(order.image, wanting(inventory, order.image), gfx, connector, shop, lock, everything=True)
         told.append(Explained(order.image, lock.choice(key_of(order.image, gfx)), choice))
     return tuple(told)
 
@@ -288,72 +176,5 @@ def _records(inventory: Inventory, chosen: Iterable[Host], order: Order, connect
     """The hosts that this image is for: the chosen ones, and the others of the inventory that ask for the same."""
     names = {name for name, _ in order.wanted_by}
     near = [host for host in chosen if host.name in names]
-    far = [host for host in inventory.hosts.values() if host.name not in names and _wants(host.settings, order.image)]
+    far = [host for host in inventory.hosts.values() if host.name not in names and wants(host.settings, order.image)]
     return HostRecords(connector, near, far, say)
-
-
-def _wants(settings: Settings, image: Image) -> bool:
-    own = [service.image or settings.image for service in settings.services.values()]
-    return any(one is not None and _one_way(replace(one, name=image.name)) == image for one in own)
-
-
-def _wanting(inventory: Inventory, image: Image) -> list[Host]:
-    return [host for host in inventory.hosts.values() if _wants(host.settings, image)]
-
-
-def _one_way(image: Image) -> Image:
-    """A strategy that is no question is answered at once."""
-    return narrowed(image, image.strategy)
-
-
-def take_in(stock: Stock, order: Order, produced: Produced | Outlook, release: Release, workshop: Workshop) -> None:
-    """Give the release to everybody who asked for it, and its record to the hosts where no registry of ours has it."""
-    if isinstance(produced, Produced) and produced.changes:
-        stock.changes.append(f"made {release.local_name}: {produced.why}")
-    else:
-        stock.notes.append(f"{release.local_name}: {produced.why}")
-    stock.workshops[release.id] = workshop
-    for host, service in order.wanted_by:
-        if not service:
-            stock.relays[host] = release
-            continue
-        stock.releases.setdefault(host, {})[service] = release
-        if order.registry is None or not order.published:
-            stock.records.setdefault(host, {})[produced.key] = release
-
-
-def push_missing(
-    stock: Stock,
-    order: Order,
-    registry: Registry,
-    produced: Produced | Outlook,
-    workshop: Workshop,
-    *,
-    dry: bool,
-    moving: Moving,
-) -> None:
-    """See that the order's hosts can pull its release; where the registry takes no record, they keep it."""
-    if produced.release is None:
-        return
-    done = publish_release(produced.release, produced.key, registry, workshop, dry=dry, moving=moving)
-    stock.changes += done.changes
-    stock.notes += [one for one in done.notes if one not in stock.notes]
-    for host, service in order.wanted_by:
-        if service and not done.recorded:
-            stock.records.setdefault(host, {})[produced.key] = produced.release
-
-
-def certificates(hosts: Mapping[str, Host]) -> dict[str, str]:
-    """The CA of every registry that a host pulls from, as text, from the inventory's files."""
-    found: dict[str, str] = {}
-    for host in hosts.values():
-        for service in host.settings.services.values():
-            registry = pulls_from(host.settings, service)
-            if registry is not None and registry.ca_file and registry.host not in found:
-                try:
-                    found[registry.host] = Path(registry.ca_file).read_text(encoding="utf-8")
-                except OSError as error:
-                    raise FleetError(
-                        f"cannot read the CA of {registry.host}, {registry.ca_file}: {error.strerror}"
-                    ) from error
-    return found

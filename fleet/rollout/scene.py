@@ -8,8 +8,8 @@ from fleet import awake
 from fleet.inventory.model import Host
 from fleet.playbook import Batch
 from fleet.rollout.claims import Claims
-from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run
+from fleet.rollout.stock import Stock
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,10 @@ from fleet.models.look import look
 from fleet.models.names import of_service
 from fleet.report import bundle as report
 from fleet.report import terminal
+from fleet.rollout.imageorders import image_of, orders
 from fleet.rollout.relays import registry_images
-from fleet.rollout.releases import Stock, image_of, obtain, orders
+from fleet.rollout.releases import obtain
+from fleet.rollout.stock import Stock
 from fleet.survey import each
 from fleet.transport import Session
 from fleet.verbs import secrets

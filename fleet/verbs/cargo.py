@@ -21,7 +21,7 @@ from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.inventory.model import Host, Inventory
 from fleet.prune.ledger import Ledger
-from fleet.rollout.releases import Stock
+from fleet.rollout.stock import Stock
 from fleet.verbs.closing import Teller
 from fleet.verbs.common import ROOT, narrator, serving
 

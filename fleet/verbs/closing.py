@@ -19,10 +19,10 @@ from fleet.rollout.availability import NotBegunError
 from fleet.rollout.leftout import Quarantined, QuarantinedError
 from fleet.rollout.past import leave_served
 from fleet.rollout.prepare import mendable
-from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, failures, not_reached
 from fleet.rollout.scene import Scene
 from fleet.rollout.seen import remember
+from fleet.rollout.stock import Stock
 from fleet.verbs.common import ROOT, Narrator, show_recap
 from fleet.verbs.common import close as close_hosts
 

@@ -9,11 +9,13 @@ from fleet.errors import FleetError, HostError, no_connection
 from fleet.report import drift as report
 from fleet.report import errors, terminal
 from fleet.rollout.drift import Drift, of_host, unlike
+from fleet.rollout.imageorders import certificates
 from fleet.rollout.looks import survey
-from fleet.rollout.releases import Stock, certificates, obtain
+from fleet.rollout.releases import obtain
 from fleet.rollout.run import Run
 from fleet.rollout.seen import remember
 from fleet.rollout.site import Wishes
+from fleet.rollout.stock import Stock
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
 
 

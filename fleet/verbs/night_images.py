@@ -20,7 +20,8 @@ from fleet.inventory.settings import Image
 from fleet.nightly import plan
 from fleet.nightly.nights import Book
 from fleet.report import terminal
-from fleet.rollout.releases import Found, Stock, obtain
+from fleet.rollout.releases import obtain
+from fleet.rollout.stock import Found, Stock
 from fleet.rollout.straighten import Depots
 from fleet.verbs.common import ROOT, connected, narrator
 

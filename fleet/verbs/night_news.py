@@ -9,7 +9,7 @@ from fleet.image.source import history, patch_hashes
 from fleet.inventory.model import Host
 from fleet.inventory.settings import Image
 from fleet.nightly import changes
-from fleet.rollout.releases import orders
+from fleet.rollout.imageorders import orders
 from fleet.verbs.common import ROOT
 from fleet.verbs.night_images import numbered
 

@@ -28,8 +28,8 @@ from fleet.prune.ownership import Leave, Owned
 from fleet.report.prune import Place, Told
 from fleet.report.units import bytes_of
 from fleet.rollout.claims import Claims
+from fleet.rollout.imageorders import Order, orders
 from fleet.rollout.images import pulls_from
-from fleet.rollout.releases import Order, orders
 from fleet.transport import Connector
 from fleet.verbs.closing import Teller
 from fleet.verbs.common import ROOT

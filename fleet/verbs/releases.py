@@ -20,9 +20,9 @@ from fleet.report import releases as report
 from fleet.rollout.catalogue import Entry, catalogue
 from fleet.rollout.compare import differences, layers
 from fleet.rollout.goback import cached, named, pasts
+from fleet.rollout.imageorders import orders
 from fleet.rollout.images import registry_of
 from fleet.rollout.past import Past
-from fleet.rollout.releases import orders
 from fleet.verbs.common import ROOT, connected, inventory_and_hosts, selected, serving
 
 

@@ -28,16 +28,18 @@ from fleet.rollout import leftout
 from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.goback import arrange, cached
+from fleet.rollout.imageorders import certificates
 from fleet.rollout.looks import survey
 from fleet.rollout.makeroom import make_room, tell
 from fleet.rollout.modelrelays import arrange as arrange_models
 from fleet.rollout.relayplan import arrange as arrange_relays
-from fleet.rollout.releases import Stock, certificates, obtain
+from fleet.rollout.releases import obtain
 from fleet.rollout.roll import conduct, interrupted
 from fleet.rollout.run import Outcome, Run, failures, not_reached
 from fleet.rollout.scene import Scene
 from fleet.rollout.site import Wishes
 from fleet.rollout.standings import tally
+from fleet.rollout.stock import Stock
 from fleet.rollout.straighten import Depots
 from fleet.transport import Connector
 from fleet.verbs import secrets

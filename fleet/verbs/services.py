@@ -9,10 +9,11 @@ from fleet.errors import FleetError, HostError
 from fleet.inventory.model import Host
 from fleet.report import errors, outcomes, status, terminal
 from fleet.rollout.looks import survey
-from fleet.rollout.releases import Stock, obtain
+from fleet.rollout.releases import obtain
 from fleet.rollout.run import Outcome, Run, failures
 from fleet.rollout.seen import remember
 from fleet.rollout.site import Site, Wishes
+from fleet.rollout.stock import Stock
 from fleet.rollout.verdicts import judge, weighed
 from fleet.serving.execute import prove
 from fleet.serving.inspection import Inspection

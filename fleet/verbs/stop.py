@@ -16,9 +16,9 @@ from fleet.report import outcomes, terminal
 from fleet.rollout import audit
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.looks import survey
-from fleet.rollout.releases import Stock
 from fleet.rollout.run import Outcome, Run, failures, note, site_of
 from fleet.rollout.site import Wishes
+from fleet.rollout.stock import Stock
 from fleet.serving.draining import Drains
 from fleet.serving.execute import carry_out
 from fleet.serving.plan import plan_stop

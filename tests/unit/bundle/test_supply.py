@@ -11,7 +11,7 @@ from fleet.image.release import Release
 from fleet.image.strategy import fingerprint
 from fleet.inventory import load, select
 from fleet.inventory.model import Host
-from fleet.rollout.releases import image_of
+from fleet.rollout.imageorders import image_of
 
 SITE = """\
 all:

@@ -16,6 +16,7 @@ from fleet.image.strategy import fingerprint
 from fleet.inventory import load
 from fleet.inventory.model import Host
 from fleet.inventory.settings import Image, Relay
+from fleet.rollout.imageorders import relay_orders
 from fleet.rollout.relays import (
     Post,
     fills,
@@ -29,7 +30,6 @@ from fleet.rollout.relays import (
     trusts,
     wanted,
 )
-from fleet.rollout.releases import relay_orders
 
 RELEASE = Release(
     "vllm", "sha256:" + "1" * 64, "sha256:c", ("sha256:d", "sha256:e"), ("sha256:l", "sha256:m"), (5, 7), "s"

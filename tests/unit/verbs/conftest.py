@@ -12,7 +12,7 @@ from fleet.cli import Options
 from fleet.errors import HostError
 from fleet.image import lock as locks
 from fleet.nightly.nights import Book, nights
-from fleet.rollout.releases import Stock
+from fleet.rollout.stock import Stock
 from fleet.verbs import night, night_rolls, nightly
 from fleet.verbs.drift import Strays
 from fleet.verbs.night_images import Looked
