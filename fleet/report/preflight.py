@@ -20,8 +20,9 @@ def show(answers: Mapping[str, Answer], notes: Sequence[str], *, verbose: bool) 
     for name, answer in answers.items():
         words = (name, gpu_words(answer.facts), driver_words(answer.facts), docker_words(answer.facts))
         table.add_row(*(escape(word) for word in words), findings.counts(answer.findings))
-    console.print(table)
-    console.print()
+    if answers:
+        console.print(table)
+        console.print()
     findings.show(console, {name: answer.findings for name, answer in answers.items()}, verbose=verbose)
     for note in notes:
         console.print(f"[dim]note[/] {escape(note)}")

@@ -31,4 +31,5 @@ def show(rows_of: Mapping[str, Iterable[Row]]) -> None:
                 duration(row.age_s) if row.age_s is not None else "-",
                 escape("; ".join(row.drift)) or "-",
             )
-    terminal.out().print(table)
+    if table.row_count:
+        terminal.out().print(table)
