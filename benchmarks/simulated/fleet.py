@@ -91,6 +91,21 @@ class SimulatedFleet:
             log.read_text(encoding="utf-8", errors="replace"),
         )
 
+    def start(self, *words: str, release: int, folder: str = "", last: Sequence[str] = ()) -> "subprocess.Popen[str]":
+        """As `run`, but not waited for, and from a folder of its own. With release -1 there is no inventory."""
+        files = self.inventories(release) if release >= 0 else ()
+        given = [*(str(word) for path in files for word in ("--inventory", path)), *last]
+        place = self.folder / folder
+        place.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            (FLEET, *words, *given),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=place,
+            env=compiled(),
+            text=True,
+        )
+
     def deploy(self, release: int, *more: str) -> Cost:
         return self.run("play", str(self.folder / "roll.yaml"), *more, release=release)
 

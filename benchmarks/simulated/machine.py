@@ -168,20 +168,21 @@ class Machine:
 
     # Its lock
 
-    def take(self, words: tuple[str, ...]) -> bool:
-        """Whoever comes first becomes the holder."""
+    def take(self, words: tuple[str, ...]) -> tuple[str, ...] | None:
+        """Whoever comes first becomes the holder, by these words."""
         with self.lock:
-            free = not self.holder
-            self.holder = self.holder or words
-        return free
+            if self.holder:
+                return None
+            self.holder = (*words, f"uptime={time.monotonic():.0f}")
+            return self.holder
 
     def held(self) -> str:
         """What the holder's program says of the lock."""
         words = self.holder
-        said = ["busy" if words else "free", "inode 1:1", "uptime 1000"]
+        said = ["busy" if words else "free", "inode 1:1", f"uptime {time.monotonic():.0f}"]
         if words:
             said += ["process 10 1 (fleet-lock)", *(f"word {one}" for one in ("fleet-lock", *words))]
-            said += ["word inode=1:1", "word uptime=900"]
+            said += ["word inode=1:1"]
         return "".join(f"fleet-lock {line}\n" for line in said)
 
     # The engine

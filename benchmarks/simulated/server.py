@@ -120,7 +120,7 @@ def _hold(channel: paramiko.Channel, machine: Machine, owner: tuple[str, ...]) -
     lines = channel.makefile("rb")
     while (line := lines.readline()) and line != b"#end\n":
         pass
-    if not machine.take(owner):
+    if not (held := machine.take(owner)):
         channel.sendall(machine.held().encode())
         return 4
     try:
@@ -134,7 +134,7 @@ def _hold(channel: paramiko.Channel, machine: Machine, owner: tuple[str, ...]) -
             if verb == "release":
                 break
     finally:
-        machine.holder = machine.holder if machine.holder is not owner else ()
+        machine.holder = machine.holder if machine.holder is not held else ()
     return 0
 
 

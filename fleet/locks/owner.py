@@ -34,6 +34,10 @@ class Owner:
             who = "somebody"
         return cls(who, run, socket.gethostname(), time.time())
 
+    def before(self, other: "Owner") -> bool:
+        """Did this run begin first? Every controller answers alike: a holder's words carry whole seconds, and a run's id."""
+        return (round(self.since), self.run) < (round(other.since), other.run)
+
     def words(self) -> tuple[str, ...]:
         values = {"who": self.who, "run": self.run, "controller": self.controller, "since": f"{self.since:.0f}"}
         return (f"schema={SCHEMA}", *(f"{key}={quote(value, safe=PLAIN)}" for key, value in values.items()))

@@ -8,24 +8,30 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from fleet.errors import HostError
-from fleet.locks import Heart, HostLock, LockedError, Owner
+from fleet.locks import Heart, Holder, HostLock, LockedError, Owner
 from fleet.locks import unlock as end_lock
 from fleet.locks.lock import PLACE
+from fleet.report.hosts import fold
 from fleet.rollout.switch import Switch
 from fleet.seam import Described, Seam
 from fleet.transport import Session, fan_out
 
 LEASE = 60.0  # seconds without a heartbeat, after which a host takes its lock back
 PUTS_BACK = 120.0  # seconds that a host without a controller may need to put its old container back
+RACE = 10.0  # seconds: a lock that is held for less was taken by a run that may still be taking others
+GIVE_WAY = 5.0  # seconds without any lock, in which the run that goes first takes all of its hosts
 
 
 @dataclass
 class Claims:
-    """Locks by host. Use as a context manager: leaving gives every lock back. `place` tells locks of several kinds apart."""
+    """Locks by host. Use as a context manager: leaving gives every lock back. `place` tells locks of several kinds apart;
+    `waited` is set once others were waited for: what was seen of the hosts before is old then.
+    """
 
     owner: Owner
     lease: float = LEASE
     place: str = PLACE
+    waited: bool = False
     _heart: Heart = field(default_factory=Heart)
     _locks: dict[str, HostLock] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -44,22 +50,33 @@ class Claims:
 
         A host whose controller is gone and that puts its old container back is waited for in any case: nobody else
         works on it. While waiting nothing is held: two runs over the same hosts would wait for each other for ever.
+        Runs that take the same hosts in the same moment would each get some: the one that began first keeps what it has
+        and goes on asking, the other gives way once.
         """
         began = clock()
-        told = False
+        told = gave_way = False
         while True:
             missing = self._attempt(sessions, forks)
-            others = {name: error for name, error in missing.items() if isinstance(error, LockedError)}
-            patience = max(wait, PUTS_BACK if any(error.holder.firing for error in others.values()) else 0)
+            others = {name: error.holder for name, error in missing.items() if isinstance(error, LockedError)}
+            race = _race(self.owner, others.values()) if clock() - began < RACE else None
+            if race is False and (gave_way or not any(map(self.holds, sessions))):
+                race = None
+            back = PUTS_BACK if any(holder.firing for holder in others.values()) else 0
+            patience = max(wait, back, RACE if race is not None else 0)
             left = began + patience - clock()
             if not others or left <= 0:
                 return missing
+            self.waited = True
+            if race:
+                sleep(min(left, 0.5))
+                continue
             if not told:
                 told = True
-                for name, error in others.items():
-                    say(name, f"{error.message}; waiting up to {patience:.0f} s")
+                _tell(others, f"; waiting up to {patience:.0f} s", say)
             self.release(sessions)
-            sleep(min(left, random.uniform(0.5, 2.0)))  # noqa: S311  only keeps two waiters apart
+            gave_way = gave_way or race is False
+            # Those who wait for one host do not ask in step.
+            sleep(min(left, GIVE_WAY if race is False else random.uniform(0.5, 2.0)))  # noqa: S311  no secret
 
     def guard(self, session: Session) -> Switch:
         """The guard of a host's change; a host that had nothing to do when the run began is claimed now."""
@@ -132,6 +149,22 @@ class Claims:
         with self._guard:
             self._locks[session.host.name] = lock
         return lock
+
+
+def _race(owner: Owner, holders: Iterable[Holder]) -> bool | None:
+    """Does `owner` go before all who took their locks just now? None where nobody did. Pure."""
+    rivals = [one.owner for one in holders if one.owner and one.held is not None and one.held < RACE and not one.firing]
+    return all(owner.before(one) for one in rivals) if rivals else None
+
+
+def _tell(others: Mapping[str, Holder], more: str, say: Callable[[str, str], None]) -> None:
+    """A line for each run that has some of the hosts."""
+    runs: dict[tuple[Owner | None, bool], list[str]] = {}
+    for name, holder in others.items():
+        runs.setdefault((holder.owner, holder.firing), []).append(name)
+    for names in runs.values():
+        said = f"locked by {others[names[0]]}{more}"
+        say(*((names[0], said) if len(names) == 1 else ("", f"{fold(names)}: {said}")))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fleet.errors import HostError, RefusedError, UnreachableError
+from fleet.inventory.model import Host
+from fleet.locks import LockedError
 from fleet.rollout.claims import Claims
+from fleet.rollout.looks import outcome_of_look
 from fleet.rollout.run import Outcome, Run, going, site_of, unfit
 from fleet.rollout.site import Site, look
 from fleet.transport import Session, fan_out
@@ -49,6 +52,25 @@ def fresh(run: Run, claims: Claims, outcome: Outcome) -> Site:
             raise
         raise _gone(outcome, error.message) from error
     return outcome.site
+
+
+def look_anew(run: Run, claims: Claims, outcomes: dict[str, Outcome]) -> None:
+    """After others were waited for: what they left on these hosts is what counts, so every host is planned again."""
+
+    def again(host: Host) -> Outcome:
+        before = outcomes[host.name]
+        after = outcome_of_look(host.name, fresh(run, claims, before))
+        after.deeds, after.findings, after.warnings = before.deeds, before.findings, before.warnings
+        return after
+
+    seen = [
+        one.site.host for one in outcomes.values() if one.site is not None and not isinstance(one.error, LockedError)
+    ]
+    for name, result in fan_out(seen, again, forks=run.forks).items():
+        if isinstance(result, HostError):
+            outcomes[name].error = result
+        else:
+            outcomes[name] = result
 
 
 def reach_again(run: Run, claims: Claims, outcomes: Mapping[str, Outcome]) -> None:

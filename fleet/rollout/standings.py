@@ -6,7 +6,7 @@ from dataclasses import replace
 from fleet.engine import docker_client
 from fleet.errors import HostError
 from fleet.inventory.model import Host
-from fleet.locks import Owner, holder_of
+from fleet.locks import holder_of
 from fleet.playbook import Amount, Play
 from fleet.rollout.availability import Budget, Counts, Floor, Standing, serving, total
 from fleet.rollout.replace import pulse, standing, wanted
@@ -74,11 +74,7 @@ def taken(scene: Scene, outcome: Outcome) -> bool:
         return False  # without flock nobody can lock it; whether it answers is asked besides
     if holder is None or holder.firing:
         return False
-    return holder.owner is None or _before(holder.owner, scene.claims.owner)
-
-
-def _before(one: Owner, other: Owner) -> bool:
-    return (round(one.since), one.run) < (round(other.since), other.run)
+    return holder.owner is None or holder.owner.before(scene.claims.owner)
 
 
 def tally(scene: Scene) -> None:

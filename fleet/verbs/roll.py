@@ -32,6 +32,7 @@ from fleet.rollout.imageorders import certificates
 from fleet.rollout.looks import survey
 from fleet.rollout.makeroom import make_room, tell
 from fleet.rollout.modelrelays import arrange as arrange_models
+from fleet.rollout.reach import look_anew
 from fleet.rollout.relayplan import arrange as arrange_relays
 from fleet.rollout.releases import obtain
 from fleet.rollout.roll import conduct, interrupted
@@ -146,7 +147,7 @@ def _run(
         return show_plan(options, {**found, **left}, stock, skipped)
     if options.diff and not options.json:
         plan_report.show_differences(terminal.out(), (one.site.plan for one in found.values() if one.site))
-    journal.plan({name: plan_report.document(one.site.plan) for name, one in found.items() if one.site})
+    journal.plan(_planned(found))
     ledger = Ledger.of(ROOT, inventory)
     for name, one in found.items():
         if one.site is not None:
@@ -163,6 +164,8 @@ def _run(
 
             make_room(run, found, claims, {**cached(ROOT), **known}, wanted, wait=order.lock_wait)
         _claim(run, claims, found, wait=order.lock_wait)
+        if claims.waited:
+            journal.plan(_planned(found))
         hosts = {name: inventory.hosts[name] for name in outside} | {host.name: host for host in programme.hosts}
         through = Counter[str]()
         scene = Scene(
@@ -286,14 +289,27 @@ def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -
 
 
 def _claim(run: Run, claims: Claims, found: dict[str, Outcome], *, wait: float) -> None:
-    """Take the locks of all hosts with something to do, before the first of them is touched."""
+    """Take the locks of all hosts with something to do, before the first of them is touched.
+
+    Whoever is ready to wait means what the others leave behind, also on hosts on which there is nothing to do yet.
+    """
     wanted = {
         name: outcome.site.session
         for name, outcome in found.items()
-        if outcome.site is not None and (outcome.error is None or outcome.site.plan.fixes) and outcome.site.plan.changed
+        if outcome.site is not None
+        and (outcome.error is None or outcome.site.plan.fixes)
+        and (outcome.site.plan.changed or wait)
     }
     for name, error in claims.take(wanted, forks=run.forks, wait=wait, say=run.say).items():
         found[name].error = error
+    if claims.waited:
+        run.say("", "others were waited for, so every host is looked at again")
+        look_anew(run, claims, found)
+    claims.release([name for name in wanted if not (site := found[name].site) or not site.plan.changed])
+
+
+def _planned(found: dict[str, Outcome]) -> dict[str, object]:
+    return {name: plan_report.document(one.site.plan) for name, one in found.items() if one.site}
 
 
 def _refuse_missing_images(found: dict[str, Outcome]) -> None:

@@ -16,6 +16,7 @@ from fleet.report import outcomes, terminal
 from fleet.rollout import audit
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.looks import survey
+from fleet.rollout.reach import look_anew
 from fleet.rollout.run import Outcome, Run, failures, note, site_of
 from fleet.rollout.site import Wishes
 from fleet.rollout.stock import Stock
@@ -47,7 +48,7 @@ def stop(options: Options, services: Sequence[str], *, lock_wait: float = 0.0) -
                     say.host(name, f"would {step.what}")
                 found[name].changed = len(plan.changes)
         else:
-            _carry_out(run, found, plans, journal, lock_wait=lock_wait)
+            _carry_out(run, found, plans, frozenset(services), journal, lock_wait=lock_wait)
             for outcome in found.values():
                 say_done(journal, outcome)
             journal.finish(1 if failures(found) else 0, outcomes.document(found, Stock.empty()))
@@ -78,13 +79,24 @@ def _plans(
 
 
 def _carry_out(
-    run: Run, found: dict[str, Outcome], plans: dict[str, ServingPlan], journal: Journal, *, lock_wait: float
+    run: Run,
+    found: dict[str, Outcome],
+    plans: dict[str, ServingPlan],
+    services: frozenset[str],
+    journal: Journal,
+    *,
+    lock_wait: float,
 ) -> None:
     todo = {name: site_of(found[name]).session for name, plan in plans.items() if plan.changes}
     with Claims(Owner.here(journal.id)) as claims:
         run = replace(run, seam=Claimed(journal, claims))
         for name, error in claims.take(todo, forks=run.forks, wait=lock_wait, say=run.say).items():
             found[name].error = error
+        if claims.waited:
+            had = {name: found[name] for name in todo if found[name].error is None}
+            look_anew(run, claims, had)
+            found |= had
+            plans |= _plans(run, [site_of(one).host for one in had.values()], found, services)
 
         def work(host: Host) -> int:
             outcome, plan = found[host.name], plans[host.name]
@@ -104,7 +116,7 @@ def _carry_out(
                     run.say(host.name, missing)
             return len(plan.changes)
 
-        chosen = [site_of(found[name]).host for name in todo if found[name].error is None]
+        chosen = [site_of(found[name]).host for name in todo if found[name].error is None and plans[name].changes]
         for name, result in fan_out(chosen, work, forks=run.forks).items():
             note(found[name], result)
 

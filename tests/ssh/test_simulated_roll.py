@@ -132,3 +132,18 @@ def test_a_stop_is_a_run_with_a_lock_a_journal_and_an_audit_and_the_second_stops
     assert (entry["replica"], entry["outcome"], entry["release"]) == ("chat-0", "done", releases()[0].id)
     started = changed(fleet.deploy(0))
     assert (started[0] > 0, started[1:]) == (True, [0] * (HOSTS - 1))
+
+
+def test_two_rolls_of_the_same_eight_hosts_in_the_same_second_change_no_host_twice(fleet: SimulatedFleet) -> None:
+    """One changes all of them and the other none: neither gets a half."""
+    eight = ",".join(f"node-{number:03d}" for number in range(1, 9))
+    words = ("play", str(fleet.folder / "roll.yaml"), "--limit", eight)
+    rolls = [fleet.start(*words, release=1, folder=f"controller-{number}") for number in range(2)]
+    told = [(process.communicate()[0], process.returncode) for process in rolls]
+    found = []
+    for said, code in told:
+        counts = re.findall(r"^node-\d+ *: ok=\d+ *changed=(\d+)", said, re.MULTILINE)
+        assert len(counts) == 8, said
+        assert code == 0 or "the host is locked by " in said, said
+        found.append({int(count) > 0 for count in counts})
+    assert found in ([{True}, {False}], [{False}, {True}]), told

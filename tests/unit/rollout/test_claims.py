@@ -1,16 +1,19 @@
 """Giving the locks of a run back."""
 
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 import pytest
 
+from fleet.errors import HostError
 from fleet.locks import Holder, HostLock, LockedError, Owner
-from fleet.rollout.claims import Claims
+from fleet.rollout.claims import GIVE_WAY, Claims
 
 
 class Lock:
     def __init__(self, *, armed: bool) -> None:
         self.armed = armed
+        self.over = False
         self.said: list[str] = []
 
     def abandon(self) -> None:
@@ -48,6 +51,90 @@ def test_only_a_host_that_puts_back_by_itself_is_waited_for_unasked(
     assert bool(missing) is not firing
     assert len(said) == int(firing)
     assert all("it puts the old container back; waiting up to 120 s" in text for text in said)
+
+
+class Locks:
+    """Two hosts; `free(moment)` is what can be had then, and rivals hold the rest."""
+
+    def __init__(self, claims: Claims, free: Callable[[float], Collection[str]], rival: Holder) -> None:
+        self.claims, self.free, self.rival = claims, free, rival
+        self.now = 0.0
+        self.naps: list[tuple[float, frozenset[str]]] = []
+        self.said: list[str] = []
+
+    def attempt(self, sessions: Mapping[str, object], _forks: int) -> dict[str, HostError]:
+        free = self.free(self.now)
+        for name in sessions:
+            if name in free and name not in self.claims._locks:
+                self.claims._locks[name] = cast("HostLock", Lock(armed=False))
+        return {name: LockedError(name, self.rival) for name in sessions if name not in self.claims._locks}
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append((seconds, frozenset(self.claims._locks)))
+        self.now += seconds
+
+    def take(self, *, wait: float) -> set[str]:
+        """The hosts that could not be had."""
+        sessions: Any = dict.fromkeys(("n1", "n2"))
+        return set(
+            self.claims.take(
+                sessions,
+                forks=1,
+                wait=wait,
+                say=lambda _, text: self.said.append(text),
+                clock=lambda: self.now,
+                sleep=self.sleep,
+            )
+        )
+
+
+def locks(
+    free: Callable[[float], Collection[str]], *, since: float, held: float, monkeypatch: pytest.MonkeyPatch
+) -> Locks:
+    """Ours began at second 100, the rival at `since`."""
+    made = Locks(
+        Claims(Owner("me", "run", "here", 100.0)), free, Holder(Owner("ann", "run-1", "laptop", since), 7, held)
+    )
+    monkeypatch.setattr(made.claims, "_attempt", made.attempt)
+    return made
+
+
+BOTH = ("n1", "n2")
+
+
+def test_of_two_runs_that_take_the_same_hosts_at_once_the_one_that_began_first_keeps_what_it_has_and_gets_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = locks(lambda now: BOTH if now >= 1 else ("n1",), since=101, held=0, monkeypatch=monkeypatch)
+    assert ours.take(wait=0) == set()
+    assert ours.naps == [(0.5, frozenset({"n1"}))] * 2
+    assert ours.said == []
+
+
+def test_the_one_that_began_later_gives_way_once_and_takes_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = locks(lambda _: ("n1",), since=99, held=0, monkeypatch=monkeypatch)
+    assert ours.take(wait=0) == {"n2"}
+    assert ours.naps == [(GIVE_WAY, frozenset())]
+    assert ours.claims.holds("n1")
+
+
+@pytest.mark.parametrize("since", [99, 101])
+def test_a_run_that_has_its_hosts_for_long_is_no_rival(since: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = locks(lambda _: ("n1",), since=since, held=600, monkeypatch=monkeypatch)
+    assert ours.take(wait=0) == {"n2"}
+    assert ours.naps == []
+    assert not ours.claims.waited
+
+
+def test_whoever_waits_holds_nothing_meanwhile_says_so_once_and_knows_that_it_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = locks(lambda now: BOTH if now > 60 else ("n1",), since=99, held=600, monkeypatch=monkeypatch)
+    assert ours.take(wait=300) == set()
+    assert {held for _, held in ours.naps} == {frozenset()}
+    assert len(ours.said) == 1
+    assert ours.said[0].endswith("waiting up to 300 s")
+    assert ours.claims.waited
 
 
 class Host:
