@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from fleet.delivery import observe as images
@@ -110,26 +111,44 @@ class HostRecords:
             return _held(session, [release for release in (told, known) if release is not None])
 
 
+@dataclass(frozen=True)
+class LeaveRecord:
+    """One record, beside the image that it tells of."""
+
+    name: str
+    key: str
+    why: str = "no registry of ours has it, and other controllers find it here"
+
+    @property
+    def what(self) -> str:
+        return f"leave the record of {self.name} on the host"
+
+
 def leave(run: Run, outcomes: Mapping[str, Outcome], records: Mapping[str, Mapping[str, Release]]) -> None:
     """Put the records (by host, then content key) on the hosts that now have the images. What is there stays.
 
-    This is bookkeeping, not a step: a host where it fails is well all the same, and the reason is said.
+    This is bookkeeping, which no plan counts: a host where it fails is well all the same, and the reason is said.
     """
 
     def put(host: Host) -> None:
-        wanted = {key: dumps(release).encode() for key, release in records[host.name].items()}
+        wanted = {key: (release, dumps(release).encode()) for key, release in records[host.name].items()}
         session = site_of(outcomes[host.name]).session
         place, *lines = session.script(_LOOK, args=tuple(wanted), sudo=True).stdout.splitlines()
         there = {key: digest for digest, _, key in (line.partition(" ") for line in lines)}
-        for key, content in wanted.items():
+        for key, (release, content) in wanted.items():
             if there.get(key) != hashlib.sha256(content).hexdigest():
-                session.run(("mkdir", "-p", f"{place}/releases"), sudo=True)
-                session.upload(io.BytesIO(content), f"{place}/releases/{key}.json", sudo=True)
+                step = LeaveRecord(release.local_name, key)
+                run.seam.perform(host.name, step, partial(_write, session, f"{place}/releases", key, content))
 
     hosts = [site_of(one).host for one in going(outcomes) if records.get(one.host)]
     for name, result in fan_out(hosts, put, forks=run.forks).items():
         if isinstance(result, HostError):
             run.say(name, f"the release's record could not be left here: {result.message}")
+
+
+def _write(session: Session, folder: str, key: str, content: bytes) -> None:
+    session.run(("mkdir", "-p", folder), sudo=True)
+    session.upload(io.BytesIO(content), f"{folder}/{key}.json", sudo=True)
 
 
 def _told(text: str, where: str, name: str) -> Release | None:
