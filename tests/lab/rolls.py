@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from fleet.journal import read
 from fleet.lab import Lab, NodeSpec
 from tests.lab.cli import Controller
 from tests.lab.conftest import lab_name
@@ -77,9 +78,8 @@ class Fleet(Site):
         within(10, lambda: not self.sh(host, processes))
         files = self.sh(host, f"find {' '.join(PLACES)} -xdev \\( -type f -o -type d \\) 2>/dev/null | sort")
         quiet = ("/run/docker", "/run/containerd", "/run/lab.", "/run/runc", "/run/utmp", "/run/sudo", "/run/log")
-        known = ("audit", "secrets", "/var/lib/fleet/releases")  # kept on purpose, but for halves of files
-        lines = [one for one in files.splitlines() if ".fleet-" in one or not any(word in one for word in known)]
-        lines = [one for one in lines if not one.startswith(quiet)]
+        known = ("audit", "secrets", "/var/lib/fleet/releases")  # kept on purpose
+        lines = [one for one in files.splitlines() if not one.startswith(quiet) and not any(w in one for w in known)]
         script = f"for file in $({processes}); do tr '\\0' ' ' <$file; echo; done"
         return [*lines, *(f"process {one[:80]}" for one in self.sh(host, script).splitlines())]
 
@@ -92,6 +92,10 @@ class Fleet(Site):
         assert done.returncode == 0, done.stderr
         story: dict[str, Any] = json.loads(done.stdout)
         return story
+
+    def finished(self) -> bool:
+        """Whether the last run came to its end, by its journal."""
+        return read(self.controller.directory / ".fleet").state == "finished"
 
     def _written(self, document: Mapping[str, Any]) -> Path:
         text = json.dumps(document)

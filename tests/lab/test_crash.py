@@ -1,6 +1,6 @@
 """A controller killed or cut off at every step of a roll: the host serves again by itself, and a plain deploy ends it.
 
-The steps are those that came through the seam in a roll, so whatever is added to a roll is covered here without another test.
+The steps come from the plan of the roll itself, so whatever is added to a roll is covered here without another test.
 """
 
 import os
@@ -25,16 +25,11 @@ pytestmark = pytest.mark.lab
 ROOT = Path(__file__).parents[2]
 SIDELOADED = MI250.name  # behind sudo, and its image comes over SSH
 LEASE = 60.0  # seconds: what a roll really takes
-SHORT = 8.0  # for cut links in the quick selection
+SHORT = 8.0  # for cut links in the quick selection; a killed controller's host waits for no lease
 STEPS, MOMENTS = "steps", ("before", "after", "during")
 ROUTED = "/run/router"  # a file that is there while the replica gets requests
 HOOKS = {"out": ["rm", "-f", ROUTED], "back": ["touch", ROUTED], "where": "host", "limit": 1}
-# The sideloaded one knows no registry, so it keeps its releases' records itself.
-OVER = {
-    "gpu": {"vars": {"fleet": {"drain": HOOKS}}},
-    "mi250": {"vars": {"fleet": {"delivery": "sideload", "registry": None}}},
-}
-RECORDS = "/var/lib/fleet/releases/*.json"
+OVER = {"gpu": {"vars": {"fleet": {"drain": HOOKS}}}, "mi250": {"vars": {"fleet": {"delivery": "sideload"}}}}
 KEY = {"secrets": {"VLLM_API_KEY": {"env": "CRASH_KEY"}}}
 BROKEN = {"STANDIN_FAIL": "no_hip_gpus"}
 
@@ -55,11 +50,6 @@ class Story:
     def next(self, host: str) -> str:
         return "b" if self.serves[host] == "a" else "a"
 
-    def prune(self, host: str) -> None:
-        """So that the next roll has everything to do again."""
-        self.fleet.prune(host)
-        self.fleet.sh(host, f"rm -f {RECORDS}")
-
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
@@ -72,18 +62,16 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         made = Story(fleet, {}, {}, {}, dict.fromkeys(hosts, "b"))
         for release in "ab":  # else a plan cannot know yet what they would be
             assert made.wants(release).run("push").returncode == 0
-        for release in ("a", "b", "a"):
+        assert made.wants("a").run("deploy").returncode == 0
+        for release in "ba":
             controller = made.wants(release)
             _, planned = controller.ask("plan")
             code, document = controller.ask("deploy")
             assert (code, document["failed"]) == (0, {})
-            done = fleet.journal()["hosts"]
             for host in hosts:
-                steps = [step["what"] for step in done[host]["steps"]]
-                missing = {one["what"] for one in planned["hosts"][host]["steps"] if one["changes"]} - set(steps)
-                assert not missing, f"past the seam: {missing}"
+                steps = [step["what"] for step in planned["hosts"][host]["steps"] if step["changes"]]
                 made.plans[host, release] = steps
-                made.prune(host)
+                fleet.prune(host)
                 made.well[host, release] = fleet.state(host)
                 made.clean[host] = fleet.left(host)
                 made.serves[host] = release
@@ -144,15 +132,14 @@ def settle(story: Story, host: str, release: str) -> None:
     code, document = story.wants(release).ask("deploy", "--limit", host)
     assert (code, document["failed"]) == (0, {})
     story.serves[host] = release
-    story.prune(host)
+    fleet.prune(host)
     assert fleet.state(host) == story.well[host, release]
     assert fleet.left(host) == story.clean[host]
     assert fleet.sh(host, f"ls {ROUTED}") == ROUTED
     assert not fleet.locked(host)
     assert not [path for path in fleet.controller.directory.rglob("*") if path.name.endswith((".new", ".part"))]
     assert working_in(fleet.controller.directory) == []
-    assert fleet.journal()["state"] == "finished"
-    assert fleet.here.run("runs").returncode == 0
+    assert fleet.finished()
 
 
 def rolled(story: Story, host: str, number: int, moment: str, lease: float) -> None:
@@ -171,20 +158,20 @@ def count(story: Story, host: str) -> int:
 def test_each_step_broken_off_once_ends_as_if_nothing_had_been(story: Story, subtests: pytest.Subtests) -> None:
     host = MI300X.name
     for number in range(count(story, host)):
-        moment = MOMENTS[number % 2]
-        with subtests.test(step=story.plans[host, story.next(host)][number], moment=moment):
+        moment, what = MOMENTS[number % 2], story.plans[host, story.next(host)][number]
+        with subtests.test(step=what, moment=moment):
             rolled(story, host, number, moment, LEASE)
+    code, told = story.fleet.here.ask("runs")
+    assert (code, {"killed", "finished"} <= {one["state"] for one in told}) == (0, True)
 
 
 def test_the_steps_of_a_sideload_broken_off_end_as_if_nothing_had_been(story: Story, subtests: pytest.Subtests) -> None:
-    steps = story.plans[SIDELOADED, story.next(SIDELOADED)]
-    record = next(number for number, what in enumerate(steps) if what.startswith("leave the record of "))
-    for number, moment in ((0, "before"), (0, "during"), (record, "after")):
+    for number, moment in ((0, "during"), (1, "after")):
         with subtests.test(step=story.plans[SIDELOADED, story.next(SIDELOADED)][number], moment=moment):
             rolled(story, SIDELOADED, number, moment, SHORT)
 
 
-@pytest.mark.parametrize("verb", ["stop", "start", "verify"])
+@pytest.mark.parametrize("verb", ["stop", "verify"])
 def test_a_link_cut_during_a_step_ends_as_if_nothing_had_been(story: Story, verb: str) -> None:
     host = MI300X.name
     number = next(n for n, what in enumerate(story.plans[host, story.next(host)]) if what.startswith(verb))
@@ -200,13 +187,14 @@ def undone(story: Story, host: str) -> list[str]:
     return steps[failed + 1 :]
 
 
+@pytest.mark.parametrize("which", [slice(1, None, 3), pytest.param(slice(None), marks=pytest.mark.matrix)], ids=str)
 def test_a_controller_killed_while_it_puts_back_leaves_that_to_the_host(
-    story: Story, subtests: pytest.Subtests
+    story: Story, which: slice, subtests: pytest.Subtests
 ) -> None:
     host = MI300X.name
     steps = undone(story, host)
     assert len(steps) > 3
-    for number, what in enumerate(steps):
+    for number, what in list(enumerate(steps))[which]:
         moment = MOMENTS[number % 2]
         with subtests.test(step=what, moment=moment):
             crash(story, story.wants(story.next(host), env=BROKEN), moment, host, what, LEASE)

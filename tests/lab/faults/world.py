@@ -137,7 +137,7 @@ class World:
             assert self.fleet.containers(host) == {"chat-0"}
             assert self.fleet.docker(host, "inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "chat-0") != "no"
             assert not [line for line in self.fleet.left(host) if line.startswith(("process", "/tmp/", "/var/tmp/"))]
-        assert self.fleet.journal()["state"] == "finished"
+        assert self.fleet.finished()
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,18 @@ class Fault:
     promise: str
     hosts: tuple[str, ...]
     proof: Callable[[World], None]
+    matrix: bool = False
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, how: str, promise: str, *hosts: str) -> Callable[[Callable[[World], None]], None]:
+def fault(
+    name: str, how: str, promise: str, *hosts: str, matrix: bool = False
+) -> Callable[[Callable[[World], None]], None]:
+    """`matrix`: another setting of a fault that the quick selection has."""
+
     def keep(proof: Callable[[World], None]) -> None:
-        FAULTS[name] = Fault(name, how, promise, hosts or (ONE,), proof)
+        FAULTS[name] = Fault(name, how, promise, hosts or (ONE,), proof, matrix)
 
     return keep
