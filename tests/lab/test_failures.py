@@ -196,27 +196,6 @@ def test_a_port_that_a_process_holds_is_told_with_its_command_and_nothing_begins
     assert site.serving(BAD) == before
 
 
-def test_a_container_that_holds_the_port_is_named_and_taken_over_only_when_asked(site: Site) -> None:
-    image = site.docker(BAD, "inspect", "-f", "{{.Config.Image}}", "chat-0")
-    command = ("--entrypoint", "python3", image, "-m", "http.server", "8100")
-    site.docker(BAD, "run", "--detach", "--init", "--name", "web", "--network", "host", *command)
-    before = site.serving(BAD)
-    moved = site.over(over_service(port=8100))
-    code, document = moved.ask("deploy", "--limit", BAD)
-    assert code == 1
-    assert "taken by container web" in document["failed"][BAD]["message"]
-    assert "--take-over" in document["failed"][BAD]["hint"]
-    assert site.serving(BAD) == before
-    failing = site.over(over_service(port=8100, env={"STANDIN_FAIL": "no_hip_gpus"}))
-    code, document = failing.ask("deploy", "--limit", BAD, "--take-over", "web")
-    assert code == 1
-    assert site.containers(BAD) == {"chat-0", "web"}
-    assert site.docker(BAD, "inspect", "-f", "{{.State.Running}}", "web", "chat-0").split() == ["true", "true"]
-    code, document = moved.ask("deploy", "--limit", BAD, "--take-over", "web")
-    assert (code, document["failed"]) == (0, {})
-    assert site.containers(BAD) == {"chat-0"}
-
-
 def test_of_two_services_the_one_that_fails_leaves_the_other_serving(site: Site) -> None:
     services = {
         "chat": {"gpus": 4},

@@ -102,29 +102,29 @@ def test_captured_hosts_are_read_back_as_the_same_facts_and_hold_no_secret(lab: 
     assert refused.returncode == 2
 
 
-@pytest.mark.parametrize(
-    ("fault", "found"),
-    [
-        ("kfd-missing", "kfd_present"),
-        ("kfd-0600", "kfd_permission"),
-        ("amdgpu-absent", "amdgpu_state"),
-        ("driver-in-tree", "driver_in_tree"),
-        ("driver-pending-reboot", "driver_pending_reboot"),
-        ("gpu-missing", "gpu_count"),
-        ("gfx-wrong", "gpu_gfx"),
-        ("gpu-busy", "gpu_foreign"),
-        ("docker-stopped", "docker_running"),
-        ("docker-disk-full", "space_engine"),
-        ("clock-off", "time_skew"),
-        ("numa-balancing-on", "numa_balancing"),
-        ("ras-ue", "ras_uncorrectable"),
-        ("partition-changed", "partition_compute"),
-    ],
+# Fault -> its finding; those of one row hide nothing of each other.
+FAULTS = (
+    {"kfd-missing": "kfd_present"},
+    {
+        "kfd-0600": "kfd_permission",
+        "driver-in-tree": "driver_in_tree",
+        "numa-balancing-on": "numa_balancing",
+        "clock-off": "time_skew",
+        "docker-disk-full": "space_engine",
+    },
+    {"amdgpu-absent": "amdgpu_state", "docker-stopped": "docker_running"},
+    {"gpu-missing": "gpu_count", "ras-ue": "ras_uncorrectable", "driver-pending-reboot": "driver_pending_reboot"},
+    {"gfx-wrong": "gpu_gfx", "gpu-busy": "gpu_foreign"},
+    {"partition-changed": "partition_compute"},
 )
-def test_a_fault_is_named_by_its_finding(mended: Lab, fault: str, found: str) -> None:
-    mended.break_(fault, "mi300x-01")
+
+
+@pytest.mark.parametrize("found", FAULTS, ids=", ".join)
+def test_faults_are_named_by_their_findings(mended: Lab, found: dict[str, str]) -> None:
+    for fault in found:
+        mended.break_(fault, "mi300x-01")
     code, severities = findings(mended, "mi300x-01")
-    assert found in severities
+    assert set(found.values()) <= set(severities)
     assert code == int("fail" in severities.values())
 
 
