@@ -13,6 +13,7 @@ pytestmark = pytest.mark.lab
 
 HOSTS = tuple(f"m{number:02d}" for number in range(1, 13))
 LEAST = 9
+STARTS = {"STANDIN_START_SECONDS": "1"}
 PLAYBOOK = """\
 - {name: bring, hosts: all, stages: [preflight, image, distribute]}
 - name: roll
@@ -45,7 +46,7 @@ def test_availability_never_falls_under_the_promise_though_three_hosts_fail(flee
     before = {host: fleet.serving(host) for host in HOSTS}
     over = {"mi300x": {"hosts": {name: {"fleet": {"services": {"chat": chat}}} for name, chat in BAD.items()}}}
     with Sampler([fleet.address(host) for host in HOSTS]) as sampler:
-        done = fleet.wants("b", over=over, env={"STANDIN_START_SECONDS": "1"}).run("deploy", "--json")
+        done = fleet.wants("b", over=over, env=STARTS).run("deploy", "--json")
     document = json.loads(done.stdout)
     assert set(document["failed"]) == set(BAD), document["failed"]
     after = {host: fleet.serving(host) for host in HOSTS}
@@ -74,6 +75,6 @@ def test_a_roll_that_could_not_keep_the_promise_takes_nobody_away(fleet: Fleet) 
     assert sampler.lowest == LEAST
     assert {host: fleet.serving(host) for host in left} == before
     assert "min_available" in done.stderr
-    done = fleet.wants("a").run("deploy", "--include-quarantined")
+    done = fleet.wants("b", env=STARTS).run("deploy", "--include-quarantined")
     assert done.returncode == 0, done.stderr
     assert all(fleet.answers(host) for host in HOSTS)
