@@ -65,9 +65,8 @@ READY: dict[str, Callable[[Nights], bool]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "moment", ["promote", *(pytest.param(one, marks=pytest.mark.matrix) for one in ("push", "canary"))]
-)
+@pytest.mark.matrix
+@pytest.mark.parametrize("moment", READY)
 def test_a_night_that_is_stopped_leaves_all_as_it_was_and_the_next_one_begins_cleanly(
     story: Story, moment: str
 ) -> None:
@@ -116,31 +115,36 @@ def test_a_registry_that_dies_in_the_middle_of_the_push_fails_the_night_and_the_
 def test_a_new_digest_behind_a_prebuilt_tag_is_a_new_release(story: Story) -> None:
     site = story.site
     site.day(0)
-    made = [one["images"][0] for one in site.reports() if one["result"] == "promoted"]
-    first, second = made[-2:]  # earlier ones are pruned
-    registry = registry_of(site)
+    first, registry = story.good, registry_of(site)
+    second, served = story.commit(), last_good(site)
+    assert site.controller.run("build", "--update").returncode == 0
+    code, told = site.controller.ask("push")
+    assert code == 0
+    ((_, release),) = told["releases"].items()
     with RegistryClient(registry) as client:
-        client.tag("vllm-rocm", client.digest("vllm-rocm", first["tag"]), "team")
+        client.tag("vllm-rocm", served, "team")
     image = {"source": None, "prebuilt": f"{registry.host}/vllm-rocm:team"}
     brought = site.over(json.dumps({"all": {"vars": {"fleet": {"image": image}}}}))
     done = brought.run("deploy")
     assert done.returncode == 0, done.stderr
-    assert site.running() == [first["commit"], first["commit"]]
+    assert site.running() == [first, first]
     with RegistryClient(registry) as client:
-        client.tag("vllm-rocm", client.digest("vllm-rocm", second["tag"]), "team", move=True)
+        client.tag("vllm-rocm", release["manifest_digest"], "team", move=True)
     assert brought.run("deploy").returncode == 0
-    assert site.running() == [first["commit"], first["commit"]]  # what runs is what the lock says
+    assert site.running() == [first, first]  # what runs is what the lock says
     for result, tried in (("promoted", ["6.4.3-128"]), ("kept", [])):
         done = brought.run("nightly")
         report = site.reports()[-1]
         assert (done.returncode, report["result"]) == (0, result), done.stderr
         assert [one["rocm"] for one in report.get("smoke", [])] == tried
         assert "vllm-rocm:smoke-" not in site.docker("builder", "images", "--format", "{{.Repository}}:{{.Tag}}")
-        assert site.running() == [second["commit"], second["commit"]]
+        assert site.running() == [second, second]
 
 
+@pytest.mark.matrix
 def test_an_own_base_goes_into_the_registry_once_and_serves_the_next_commit(story: Story) -> None:
     site = story.site
+    site.day(0)
     base = {"args": {"BASE_IMAGE": "rocm/vllm-dev:base"}}
     own = site.over(json.dumps({"all": {"vars": {"fleet": {"image": {"source": {"base": base}}}}}}))
     _, told = own.ask("build", "--check")

@@ -65,7 +65,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(fleet)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.matrix] * one.matrix) for name, one in FAULTS.items()]
+)
 def test_the_promise_is_kept(name: str, world: World, results: Results) -> None:
     fault = FAULTS[name]
     began = time.monotonic()

@@ -138,7 +138,7 @@ def test_a_second_controller_without_the_archive_finds_the_release_and_has_nothi
     assert not (second.directory / ".fleet/layouts").exists()
 
 
-@pytest.mark.parametrize(("loses", "keeps"), [("store", "old"), ("old", "store")])
+@pytest.mark.parametrize(("loses", "keeps"), [("store", "old"), pytest.param("old", "store", marks=pytest.mark.matrix)])
 def test_a_host_that_lost_the_image_gets_it_from_its_neighbour(
     lab: Lab, bare: tuple[Controller, Controller, Path], loses: str, keeps: str
 ) -> None:
