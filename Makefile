@@ -14,8 +14,9 @@ demo: setup
 	$(BIN)/invoke verify --inventory lab
 	@echo "The lab stays up: invoke status -i lab, invoke lab.break kfd-0600 mi300x-01, invoke lab.down"
 
+# More workers than cores: tests of the lab wait for most of their time.
 test: setup test-system check
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder tests/probe tests/oracle tests/ssh tests/tools tests/standin tests/lab --durations=10
 
 # The real vLLM on CPU against the same test as the stand-in. The first time it downloads and packs for some minutes.
 vllm: setup
@@ -24,7 +25,7 @@ vllm: setup
 # A roll killed before and after, and cut off during, every step of its plan; builds, imports, and bundles at every
 # point, sideloads at every share, and relays whose host is lost: three hours.
 matrix: setup
-	$(BIN)/pytest tests/tools/test_killed_bundles.py tests/lab/test_crash.py tests/lab/test_killed_builds.py tests/lab/test_resume.py tests/lab/test_relays.py tests/lab/test_night_ways.py -m matrix
+	$(BIN)/pytest tests/lab tests/tools -m matrix
 
 # Thirty nights, with all that happens in a month, and what has piled up afterwards: half an hour. FLEET_MONTH_SEED draws others.
 month: setup
@@ -36,7 +37,7 @@ booted: setup
 
 # Every fault of tests/lab/faults in the middle of a roll, and the table of them in docs/.
 faults: setup
-	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -rP
+	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -m lab -rP
 
 # Format, lint, strict types and the unit tests: seconds, no root, no network. The last two side by side.
 check: .venv/.installed
