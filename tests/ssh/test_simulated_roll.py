@@ -11,7 +11,7 @@ from benchmarks.simulated.machine import Delays
 from benchmarks.simulated.registry import releases
 from fleet.journal import runs
 
-HOSTS = 12
+HOSTS = 8
 QUICK = Delays(trip=0.001, probe=0.02, pull=0.05, stop=0.05, start=0.2, token=0.001)
 PLAYBOOK = """\
 - name: all at once
@@ -93,7 +93,7 @@ def test_another_kernel_is_drift_until_an_answer_or_a_person_accepts_it(fleet: S
     older = re.sub(r'("kernel": \{\s*"value": ")[^"]+', r"\g<1>5.4.0", kept)
     for accepting in (("verify",), ("drift", "--accept")):
         memory.write_text(older, encoding="utf-8")
-        for _ in range(2):
+        for _ in range(2 if accepting == ("verify",) else 1):  # telling it accepts nothing
             told = fleet.run("drift", release=1)
             assert told.code == 1, told.output
             assert "node-001: changed: kernel: 5.4.0 → " in told.output
@@ -107,7 +107,7 @@ def test_a_rollback_goes_by_what_the_hosts_remember_and_a_second_one_goes_nowher
     (fleet.folder / "playbooks/deploy.yaml").write_text(PLAYBOOK, encoding="utf-8")
     planned = fleet.run("rollback", "--check", release=1)
     assert planned.code == 0, planned.output
-    assert "its container is still there: node-[001:012]" in planned.output
+    assert f"its container is still there: node-[001:{HOSTS:03d}]" in planned.output
     back = fleet.run("rollback", release=1)
     assert back.code == 0, back.output
     assert all(changed(back)), back.output
