@@ -45,7 +45,7 @@ MODES = {"root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777, "var/lib/docker": 0o71
 SSHD_CONFIG = """\
 # Debian's defaults, MaxStartups among them; without PAM, which wants an audit and a login session of its own.
 HostKey /etc/ssh/ssh_host_ed25519_key
-HostKey /etc/ssh/ssh_host_rsa_key
+HostKey /etc/ssh/ssh_host_ecdsa_key
 PermitRootLogin prohibit-password
 UsePAM no
 UseDNS no
