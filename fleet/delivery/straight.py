@@ -11,8 +11,11 @@ from pathlib import Path
 from fleet.delivery.progress import Moving, silent
 from fleet.delivery.push import push
 from fleet.delivery.workbench import FAILURES, made_layout, release_there
+from fleet.errors import FleetError
+from fleet.image.again import TransientError
 from fleet.image.describe import Made
 from fleet.image.machine import Here, Machine
+from fleet.image.registry_api import RegistryClient
 from fleet.image.release import Release
 from fleet.image.scratch import scratch
 from fleet.inventory.settings import Registry
@@ -54,11 +57,12 @@ class Straight:
     def bring(self, tag: str, name: str, made: Made, root: Path) -> Release | None:
         """Make the layout of the builder's image `tag` there and push it as `name:RELEASE`.
 
-        None where that does not work, with the reason said. `root` is a directory here for the small files.
+        None where that does not work, with the reason said. `root` is a directory here for the small files. Raises
+        TransientError where the registry does not answer here either.
         """
         why = self.obstacle()
         if why:
-            self.note(f"{name} goes to {self.registry.host} through this controller: {why}")
+            self._through_here(name, why)
             return None
         try:
             with made_layout(self.machine, tag, self.on_line) as work, scratch(root) as folder:
@@ -75,8 +79,30 @@ class Straight:
                         at=at,
                     )
         except FAILURES as error:
-            self.note(f"{name} goes to {self.registry.host} through this controller: {error}")
+            self._through_here(name, str(error))
             return None
         way = f"straight to {self.registry.host}"
         self.note(f"{self.machine.name} pushed {release.local_name} ({size(release.size)}) {way}")
         return release
+
+    def _through_here(self, name: str, why: str) -> None:
+        """Not for a registry that is down: the whole image would come here for nothing, and the next run finds it built."""
+        if silent_to(self.registry):
+            raise TransientError(
+                f"{name} was built on {self.machine.name} and could not be pushed, and {self.registry.host} does not answer "
+                f"this controller either: {why}",
+                hint="once the registry answers, the same command goes on with what was built",
+            )
+        self.note(f"{name} goes to {self.registry.host} through this controller: {why}")
+
+
+def silent_to(registry: Registry) -> bool:
+    """Does the registry not answer this controller, now and for some seconds?"""
+    try:
+        with RegistryClient(registry) as client:
+            client.check()
+    except TransientError:
+        return True
+    except FleetError:
+        return False  # it answers, and what it does not like is told by the push
+    return False

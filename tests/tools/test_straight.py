@@ -14,6 +14,7 @@ import pytest
 
 from fleet.delivery.straight import Straight
 from fleet.delivery.workbench import TELL
+from fleet.image.again import TransientError
 from fleet.image.describe import Made
 from fleet.image.machine import NOTHING, Here
 from fleet.inventory.settings import Registry
@@ -89,6 +90,12 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.fixture(autouse=True)
+def _answers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry that the builder cannot push to is well for the controller."""
+    monkeypatch.setattr("fleet.delivery.straight.silent_to", lambda _registry: False)
+
+
 def straight(builder: Builder, notes: list[str]) -> Straight:
     return Straight(builder, CLOSED, lambda _line: None, notes.append)
 
@@ -117,6 +124,18 @@ def test_a_push_that_fails_leaves_nothing_on_the_builder(staging: Path, tmp_path
     assert "could not push vllm:" in notes[0]
     assert list(staging.iterdir()) == []
     assert (tmp_path / "ran").read_text().startswith("run --rm --network none --entrypoint python3 vllm:build-1 -c")
+
+
+def test_nothing_comes_to_the_controller_for_a_registry_that_is_down(
+    staging: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.delivery.straight.silent_to", lambda _registry: True)
+    notes: list[str] = []
+    for builder in (Builder(), Builder(reaches=False)):
+        with pytest.raises(TransientError, match="does not answer this controller either: "):
+            straight(builder, notes).bring("vllm:build-1", "vllm", MADE, tmp_path / "layouts")
+    assert notes == []
+    assert list(staging.iterdir()) == []
 
 
 def test_a_release_is_told_by_the_images_own_files(
