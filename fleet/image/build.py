@@ -1,11 +1,12 @@
 """The effects of a build: ask the builder what it can do, build, keep the log, bring the image into a layout."""
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.image import build_ca, builder_facts, convert, skopeo
+from fleet.image import build_ca, builder_facts, cancel, convert, skopeo
 from fleet.image.build_log import explain
 from fleet.image.build_plan import BuildPlan, command, proxy_secrets
 from fleet.image.builder_facts import BuilderFacts, missing_features
@@ -111,6 +112,8 @@ def build(
             on_line(line)
 
         asked = command(plan, builder, context, dockerfile=dockerfile, ca_file=secret, docker_config=login)
+        if plan.buildkit and not cancel.declares(tree / plan.dockerfile):
+            asked = cancel.cancellable(asked, f"fleet-build-{secrets.token_hex(8)}")
         try:
             code = machine.stream(asked.argv, keep, environment=asked.environment, stall=stall)
         except StalledError as error:

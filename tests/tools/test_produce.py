@@ -77,7 +77,7 @@ class Docker:
     ) -> int:
         assert not stdin
         self.environments.append(dict(environment))
-        words = tuple(argv)
+        words = tuple(argv)[argv.index("docker") :]  # what ends its steps stands before it
         assert words[:3] == ("docker", "buildx", "build")
         self.builds.append(words)
         for line in (
