@@ -1,6 +1,7 @@
 """Rolls over a simulated fleet in which hosts are lost, come back, die and fail: what goes on, what is said, what is left."""
 
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -242,16 +243,20 @@ def test_two_rolls_over_halves_of_a_fleet_do_not_each_spend_the_whole_budget(sit
 
 
 def test_a_roll_that_waits_for_another_one_goes_by_what_that_one_left_behind(site: Site) -> None:
-    """When it was typed two of the hosts were on its release still, so that there was nothing to do on them."""
-    held = site.start("play", site.book(SHIPPED), release=1, folder="older")
-    assert held.stdout is not None
-    assert any(f"{N1}: rename chat-0-new to chat-0" in line for line in held.stdout)
-    told = site.run("play", site.book(SHIPPED), "--lock-wait", "2m", release=0)
-    assert held.wait() == 0, held.stdout.read()
+    """When it was typed three of the hosts were on its release still, so that there was nothing to do on them."""
+    older = site.start("play", site.book(SHIPPED), release=1, folder="older")
+    assert older.stdout is not None
+    assert any(f"{N1}: rename chat-0-new to chat-0" in line for line in older.stdout)
+    older.send_signal(signal.SIGSTOP)  # until the other one waits for it
+
+    def go_on(_process: Popen[str]) -> None:
+        older.send_signal(signal.SIGCONT)
+
+    waits = ("play", site.book(SHIPPED), "--lock-wait", "5m")
+    told = site.run(*waits, release=0, at="waiting up to 300 s", then=go_on)
+    assert older.wait() == 0, older.stdout.read()
     assert told.code == 0, told.said
-    told.has(
-        "node-[001:004]: locked by ", "waiting up to 120 s", "every host is looked at again", f"roll, canary: {N1}"
-    )
+    told.has("node-[001:004]: locked by ", "every host is looked at again", f"roll, canary: {N1}")
     assert all(told.changed[host] for host in HOSTS), told.said
-    again = site.run("play", site.book(SHIPPED), "--lock-wait", "2m", release=0)
+    again = site.run(*waits, release=0)
     assert not any(again.changed.values()), again.said
