@@ -30,10 +30,15 @@ class Controller:
             env={**os.environ, **environment},
         )
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """The command under way, to be interrupted."""
         return subprocess.Popen(
-            self.argv(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.directory
+            self.argv(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+            env={**os.environ, **environment},
         )
 
     def argv(self, *words: str) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""Ways to an image that the ten nights do not take, and nights that are stopped: by SIGTERM, as `systemctl stop` does it.
+"""Ways to an image that the ten nights do not take, and nights that are stopped: by SIGTERM, as `systemctl stop` does it,
+and by kill -9.
 
 The tests of this module are one story and run in their order.
 """
@@ -8,6 +9,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ from tests.lab import night_events as events
 from tests.lab.night_events import Story
 from tests.lab.nights import BUILDER, CANARY, NIGHTLY, OTHER, Nights, night_site
 from tests.lab.rolls import within
-from tests.proc import working_in
+from tests.proc import command_lines, working_in
 
 pytestmark = pytest.mark.lab
 
@@ -54,54 +56,83 @@ def busy(site: Nights) -> str:
     return site.sh(BUILDER.name, "grep -lasE 'skope[o]|docker.buil[d]' /proc/[0-9]*/cmdline || true")
 
 
+def slow_fetch(folder: Path) -> str:
+    """A directory of configurations, with one of git by which a repository's packs take for ever."""
+    hook, config = folder / "pack-nothing", folder / "config/git/config"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    hook.write_text("#!/bin/sh\nwhile echo counting >&2; do sleep 0.5; done\n")
+    hook.chmod(0o755)
+    config.write_text(f"[uploadpack]\n\tpackObjectsHook = {hook}\n")
+    return str(folder / "config")
+
+
+def fetching() -> list[bytes]:
+    """What such a fetch has left running here."""
+    return [words for _, words in command_lines() if b"pack-nothing\x00" in words]
+
+
 def begun(site: Nights, host: str) -> bool:
     return "chat-0-new" in site.docker(host, "ps", "--format", "{{.Names}}").split()
 
 
 READY: dict[str, Callable[[Nights], bool]] = {
+    "fetch": lambda _: bool(fetching()),
+    "build": lambda site: "build" in site.phases() and bool(busy(site)),
     "push": lambda site: site.uploads(),
     "canary": lambda site: begun(site, CANARY),
     "promote": lambda site: begun(site, OTHER),
 }
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+STOPS = [
+    ("promote", TERM),
+    *((moment, sign) for sign in (TERM, KILL) for moment in ("fetch", "build", "push", "canary")),
+]
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("moment", READY)
+@pytest.mark.parametrize(("moment", "sign"), STOPS)
 def test_a_night_that_is_stopped_leaves_all_as_it_was_and_the_next_one_begins_cleanly(
-    story: Story, moment: str
+    story: Story, moment: str, sign: signal.Signals
 ) -> None:
     site, count = story.site, len(story.site.nights)
     before, lock, good = [site.state_of(host) for host in (CANARY, OTHER)], site.lock, last_good(site)
-    new = story.commit()
+    new = story.commit("RUN sleep 5\n" if moment == "build" else "")
     playbook = site.controller.directory / "playbooks/nightly.yaml"
     playbook.write_text(PLAYBOOKS.get(moment, NIGHTLY))
     with site.slow_registry(slow=moment == "push"):
-        process = site.controller.start("nightly")
+        slow = {"XDG_CONFIG_HOME": slow_fetch(site.folder)} if moment == "fetch" else {}
+        process = site.controller.start("nightly", **slow)
 
         def there() -> bool:
             return (len(site.nights) > count and READY[moment](site)) or process.poll() is not None
 
         try:
             assert within(250, there, every=0.05)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(sign)
             said = "".join(process.communicate(timeout=250))
         finally:
             process.kill()
     playbook.write_text(NIGHTLY)
 
     report = site.reports()[-1]
-    assert (process.returncode, report["result"], report.get("not_back", [])) == (130, "interrupted", []), said
     assert "Traceback" not in said
-    assert "interrupted" in (site.nights[-1] / "report.html").read_text()
+    assert within(20, lambda: not (busy(site) or fetching())), (busy(site), fetching())
+    assert within(20, lambda: working_in(site.controller.directory) == [])
+    if sign == KILL:
+        assert (process.returncode, report["result"]) == (-KILL, ""), said
+    else:
+        assert (process.returncode, report["result"], report.get("not_back", [])) == (130, "interrupted", []), said
+        assert "interrupted" in (site.nights[-1] / "report.html").read_text()
     assert (site.lock, last_good(site)) == (lock, good)
+    if (moment, sign) == ("canary", KILL):  # the host itself puts its container back
+        assert within(100, lambda: site.running()[0] == story.good and site.answers_on(CANARY))
     assert site.running() == [story.good, story.good]
     assert [site.answers_on(host) for host in (CANARY, OTHER)] == [True, True]
     first, second = (site.state_of(host) for host in (CANARY, OTHER))
-    assert (second, moment == "promote" or first) == (before[1], moment == "promote" or before[0])
-    assert within(20, lambda: not busy(site)), busy(site)
-    assert working_in(site.controller.directory) == []
+    assert second == before[1] or moment == "promote"
+    assert first == before[0] or moment == "promote" or (moment, sign) == ("canary", KILL)
     story.good = new
-    assert story.expect(0, "promoted")["continues"] == ""  # there is nothing to go on with
+    assert (story.expect(0, "promoted")["continues"] == "") == (sign == TERM or moment == "fetch")  # is there anything?
 
 
 @pytest.mark.matrix
