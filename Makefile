@@ -22,7 +22,7 @@ test: setup test-system check
 vllm: setup
 	$(BIN)/pytest tests/vllm -m vllm
 
-# A roll killed before and after, and cut off during, every step of its plan; builds, imports, and bundles at every
+# A roll killed before and after, and cut off during, every step of its plan; builds, imports, bundles and pushes of models at every
 # point, sideloads at every share, and relays whose host is lost: three hours.
 matrix: setup
 	$(BIN)/pytest tests/lab tests/tools -m matrix

@@ -49,7 +49,9 @@ def _apply(step: Step, work: Work, way: Way) -> Way:
             case Switch():
                 _switch(step, work, way)
             case Adopt():
-                _run(way, step, scripts.ADOPT, (work.directory, step.name), listing(step.content.files))
+                lines = listing(step.content.files)
+                args = (work.directory, step.name, str(len(lines.encode())))
+                _run(way, step, scripts.ADOPT, args, lines)
             case Retire():
                 _run(way, step, scripts.RETIRE, (work.directory, *split(step.name), *step.versions))
 
@@ -98,7 +100,7 @@ def _switch(step: Switch, work: Work, way: Way) -> None:
         f"{one.sha256} {'b' if one.path in step.staged else 'k'} {one.path}\n" for one in step.content.files
     )
     parent, base = split(step.name)
-    _run(way, step, scripts.SWITCH, (work.directory, parent, base, step.version, step.before), words)
+    _run(way, step, scripts.SWITCH, (work.directory, parent, base, step.version, step.before), f"{words}end\n")
 
 
 def _run(way: Way, step: Step, script: str, args: Sequence[str], words: str = "") -> None:

@@ -156,7 +156,8 @@ exit "$code"
 )
 
 # $2 the directory of NAME, $3 NAME, $4 the version's directory, $5 the name of a plain directory that NAME was. Standard
-# input: `HEX b|k PATH`, each file of the new version, from its blob or kept from the version that is there.
+# input: `HEX b|k PATH`, each file of the new version, from its blob or kept from the version that is there, and `end`: a list
+# that broke off with its controller would make half a model.
 # The tree is whole, and on the disk, before it gets a name. Then one rename shows it. For a plain directory that needs an
 # exchange of two names (renameat2), which newer coreutils and perl can do; without them NAME is away for an instant.
 SWITCH = (
@@ -172,8 +173,9 @@ tree=.fleet/tree mine=.fleet/switch.pid old=$2/$3 new=$2/$4
 trap 'kill "$dots" 2>/dev/null; rm -rf -- "$tree" "$mine"' EXIT
 trap 'exit 1' HUP INT TERM
 echo $$ > "$mine" && rm -rf -- "$tree" && mkdir "$tree" || exit 1
-cat > .fleet/list || exit 1
+cat > .fleet/list && [ "$(tail -n 1 .fleet/list)" = end ] || exit 1
 while read -r hex from path; do
+  [ "$hex" != end ] || break
   case $path in */*) mkdir -p -- "$tree/${path%/*}" || exit 1 ;; esac
   if [ "$from" = b ]; then
     chmod 0644 ".fleet/blobs/$hex" && ln -- ".fleet/blobs/$hex" "$tree/$path" || exit 68
@@ -219,12 +221,12 @@ exit 0
 """
 )
 
-# $2 NAME. Standard input: the list. It is put beside files that are right already.
+# $2 NAME, $3 how many bytes the list has. Standard input: the list. It is put beside files that are right already.
 ADOPT = r"""
 umask 022
 cd -- "$1/$2" || exit 1
 trap 'rm -f .fleet.sha256.new' EXIT
-cat > .fleet.sha256.new && mv -f .fleet.sha256.new .fleet.sha256
+cat > .fleet.sha256.new && [ "$(stat -c %s .fleet.sha256.new)" -eq "$3" ] && mv -f .fleet.sha256.new .fleet.sha256
 """
 
 # $2 the directory of NAME, $3 NAME, then directories of older versions. The one that is served stays whatever is asked.

@@ -4,6 +4,7 @@ Before the last byte is in the registry an image is built on the builder, become
 from there or from here. The points are the functions that do this, so a new way to do it needs a new point.
 """
 
+import itertools
 import subprocess
 from collections.abc import Iterator
 
@@ -64,6 +65,14 @@ THROUGH: tuple[Point, ...] = (
     ("fleet.image.machine:There.fetch", 1, "after"),
     *PACKED,
 )
+BALLAST = 96 << 20  # bytes
+STORE = "/var/lib/registry/docker/registry/v2"
+# Names of blobs that have other bytes, of those that are new.
+DAMAGED = f"""cd {STORE}/blobs/sha256 2>/dev/null || exit 0
+find . -name data -mmin -2 | while IFS= read -r file; do
+  found=$(sha256sum < "$file") hex=${{file%/data}}
+  [ "${{found%% *}}" = "${{hex##*/}}" ] || echo "$file"
+done"""
 READ: tuple[Point, ...] = (
     ("fleet.image.archive:inspect", 1, "before"),
     ("fleet.image.archive:inspect", 1, "0.05"),
@@ -114,6 +123,23 @@ def test_every_point_of_an_import(site: Site, subtests: pytest.Subtests, kind: s
             controller = site.archive(kind)
             site.ended(controller, ("push",), *point, sign)
             goes_on(site, controller)
+
+
+@pytest.mark.parametrize("straight", [True, False])
+def test_every_moment_of_a_push_of_layers_that_take_a_while(
+    site: Site, subtests: pytest.Subtests, straight: bool
+) -> None:
+    """A registry keeps what came whole under its digest, and what did not as an upload, which it purges itself."""
+    point = "fleet.delivery.straight:push" if straight else "fleet.rollout.publish:push"
+    for moment, sign in itertools.product(("0.2", "0.5", "0.8", "1.2"), ("KILL", "INT")):
+        with subtests.test(moment=moment, sign=sign):
+            controller = (
+                site.source(straight=True, ballast=BALLAST) if straight else site.archive("docker", ballast=BALLAST)
+            )
+            site.ended(controller, ("push",), point, 1, moment, sign)
+            assert site.on(REGISTRY.name, DAMAGED) == ""
+            goes_on(site, controller)
+            assert site.on(REGISTRY.name, DAMAGED) == ""
 
 
 def test_what_was_pushed_after_a_kill_serves(site: Site) -> None:

@@ -288,7 +288,7 @@ def test_a_switch_that_outlived_its_controller_ends_before_the_next_one_begins(s
     path = f"{disk.parent}:{os.environ['PATH']}"
     with subprocess.Popen(argv, env={"PATH": path}, stdin=subprocess.PIPE, text=True) as orphan:
         assert orphan.stdin
-        orphan.stdin.write(words)
+        orphan.stdin.write(f"{words}end\n")
         orphan.stdin.close()
         waits.read_text()
         disk.unlink()
@@ -301,6 +301,20 @@ def test_a_switch_that_outlived_its_controller_ends_before_the_next_one_begins(s
     assert site.settled(here)
     assert {path.name for path in (site.models / "org").iterdir()} == {"tiny", switch.version}
     assert not (site.models / ".fleet").exists()
+
+
+@pytest.mark.parametrize("lines", [0, 3])
+def test_a_list_that_breaks_off_with_its_controller_switches_nothing(site: Site, lines: int) -> None:
+    here = site.source(shards(1))
+    bring, switch = site.look(here)[1].steps
+    assert isinstance(switch, Switch)
+    carry_out((bring,), Work(str(site.models), {NAME: here}), site.way())
+    argv = ("sh", "-c", scripts.SWITCH, "sh", str(site.models), "org", "tiny", switch.version, "")
+    words = "".join(f"{one.sha256} b {one.path}\n" for one in here.content.files[:lines])
+    assert subprocess.run(argv, input=words, text=True, check=False).returncode == 1
+    assert not (site.models / "org").exists()
+    assert site.push(here).steps[0].size == 0
+    assert site.settled(here)
 
 
 def test_a_staged_file_that_is_wrong_is_sent_again_from_where_it_is(site: Site) -> None:
