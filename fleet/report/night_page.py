@@ -40,6 +40,7 @@ def page(document: Mapping[str, Any], history: Sequence[Night]) -> str:
         f"<h1>{escape(title)}</h1>",
         *(f'<p class="alarm">{escape(str(line))}</p>' for line in document.get("not_back") or ()),
         f'<p><span class="word {kind}">{escape(result)}</span> {escape(str(document.get("said", "")))}</p>',
+        *([f"<p>next: {escape(str(document['next']))}</p>"] if document.get("next") else ()),
         f"<p>{_when(document)}</p>",
         *_wrong(document),
         *_changed(document),

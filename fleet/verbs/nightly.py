@@ -60,7 +60,7 @@ def promote(options: Options) -> int:
         if foreign(options, inventory, hosts, book):
             raise UsageError("the inventory asks for other images than that night proved", hint="invoke nightly")
         with held(options, hosts, book.id) as hold:
-            book.put(result="", said="")
+            book.put(result="", said="", next="")
             with _closing(settings, book, hosts):
                 return rest(Scene(options, inventory, hosts, book, hold))
 
@@ -71,6 +71,7 @@ def _closing(settings: Nightly, book: Book, hosts: Sequence[Host]) -> Iterator[N
     try:
         yield
     except FleetError as error:
+        book.put(next=error.hint)
         book.end("failed", _with_left(book, error.message))
         raise
     except KeyboardInterrupt:
