@@ -134,10 +134,7 @@ def _run(
     stock.notes += settle(
         weights, inventory.lock_path, [one.site for one in found.values() if one.site], dry=options.check
     )
-    if "models" in programme.stages:
-        arrange_models(found, wishes)
-    if "distribute" in programme.stages:
-        arrange_relays(found, wishes)
+    _arrange(programme, found, wishes)
     programme, left = _quarantine(order, programme, found)
     if "distribute" not in programme.stages and "serve" in programme.stages:
         _refuse_missing_images(found)
@@ -163,7 +160,7 @@ def _run(
                 return wanted_by(inventory, programme.hosts, ROOT, say.line)
 
             make_room(run, found, claims, {**cached(ROOT), **known}, wanted, wait=order.lock_wait)
-        _claim(run, claims, found, wait=order.lock_wait)
+        _claim(run, claims, found, programme, wait=order.lock_wait)
         if claims.waited:
             journal.plan(_planned(found))
         hosts = {name: inventory.hosts[name] for name in outside} | {host.name: host for host in programme.hosts}
@@ -288,7 +285,15 @@ def _quarantine(order: Order, programme: Programme, found: dict[str, Outcome]) -
     return without(programme, left), left
 
 
-def _claim(run: Run, claims: Claims, found: dict[str, Outcome], *, wait: float) -> None:
+def _arrange(programme: Programme, found: dict[str, Outcome], wishes: Wishes) -> None:
+    """What of the hosts' plans goes through relays."""
+    if "models" in programme.stages:
+        arrange_models(found, wishes)
+    if "distribute" in programme.stages:
+        arrange_relays(found, wishes)
+
+
+def _claim(run: Run, claims: Claims, found: dict[str, Outcome], programme: Programme, *, wait: float) -> None:
     """Take the locks of all hosts with something to do, before the first of them is touched.
 
     Whoever is ready to wait means what the others leave behind, also on hosts on which there is nothing to do yet.
@@ -305,6 +310,7 @@ def _claim(run: Run, claims: Claims, found: dict[str, Outcome], *, wait: float) 
     if claims.waited:
         run.say("", "others were waited for, so every host is looked at again")
         look_anew(run, claims, found)
+        _arrange(programme, found, run.wishes)
     claims.release([name for name in wanted if not (site := found[name].site) or not site.plan.changed])
 
 
