@@ -37,7 +37,7 @@ booted: setup
 
 # Every fault of tests/lab/faults in the middle of a roll, and the table of them in docs/.
 faults: setup
-	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -m lab -rP
+	FLEET_FAULTS_TABLE=$(CURDIR)/docs/faults-tried.md $(BIN)/pytest tests/lab/test_roll_faults.py -rP
 
 # Format, lint, strict types and the unit tests: seconds, no root, no network. The last two side by side.
 check: .venv/.installed

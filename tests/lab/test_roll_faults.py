@@ -65,9 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(fleet)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.matrix] * one.matrix) for name, one in FAULTS.items()]
-)
+@pytest.mark.parametrize("name", FAULTS)
 def test_the_promise_is_kept(name: str, world: World, results: Results) -> None:
     fault = FAULTS[name]
     began = time.monotonic()

@@ -28,7 +28,6 @@ def _(world: World) -> None:
     "its new container crashes",
     "the other five are new, the third serves the old",
     *HOSTS,
-    matrix=True,  # three of twelve hosts fail within their max_fail in tests/lab/test_availability.py
 )
 def _(world: World) -> None:
     before = world.serving(*HOSTS)

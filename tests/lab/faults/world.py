@@ -147,18 +147,14 @@ class Fault:
     promise: str
     hosts: tuple[str, ...]
     proof: Callable[[World], None]
-    matrix: bool = False
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(
-    name: str, how: str, promise: str, *hosts: str, matrix: bool = False
-) -> Callable[[Callable[[World], None]], None]:
-    """`matrix`: another setting of a fault that the quick selection has."""
+def fault(name: str, how: str, promise: str, *hosts: str) -> Callable[[Callable[[World], None]], None]:
 
     def keep(proof: Callable[[World], None]) -> None:
-        FAULTS[name] = Fault(name, how, promise, hosts or (ONE,), proof, matrix)
+        FAULTS[name] = Fault(name, how, promise, hosts or (ONE,), proof)
 
     return keep
