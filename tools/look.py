@@ -23,7 +23,7 @@ SAMPLES = {
 
 def main(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "google-chrome"))), None)
     for name, sample in SAMPLES.items():
         with tempfile.TemporaryDirectory() as root:
             path = roll(Path(root), **sample)  # type: ignore[arg-type]  # a table of keyword arguments
