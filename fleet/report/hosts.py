@@ -21,7 +21,7 @@ def fold(names: Iterable[str]) -> str:
     folded = [
         _range(head, tail, width, run)
         for (head, tail, width), numbers in groups.items()
-        for run in _runs(sorted(set(numbers)))
+        for run in runs(sorted(set(numbers)))
     ]
     return ", ".join([*folded, *single])
 
@@ -31,11 +31,12 @@ def _range(head: str, tail: str, width: int, run: tuple[int, int]) -> str:
     return f"{head}{first}{tail}" if first == last else f"{head}[{first}:{last}]{tail}"
 
 
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of every row of numbers that follow each other."""
+    found: list[tuple[int, int]] = []
     for number in numbers:
-        if runs and runs[-1][1] == number - 1:
-            runs[-1] = (runs[-1][0], number)
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
         else:
-            runs.append((number, number))
-    return runs
+            found.append((number, number))
+    return found

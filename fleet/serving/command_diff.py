@@ -19,7 +19,7 @@ def differing(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str, str
     """
     before, after = _options(old), _options(new)
     match = SequenceMatcher(None, before, after, autojunk=False)
-    if before != after and match.ratio() < 0.5:
+    if match.ratio() < 0.5:
         yield _said(before), _said(after)
         return
     for kind, begin, end, start, stop in match.get_opcodes():

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.inventory.settings import Service
+from fleet.report.hosts import runs
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,7 @@ def _gpus(count: int) -> str:
 
 def _indices(gpus: Iterable[Gpu]) -> str:
     """Three and more in a row as `5 to 63`."""
-    runs: list[list[int]] = []
-    for gpu in gpus:
-        if runs and runs[-1][-1] == gpu.index - 1:
-            runs[-1].append(gpu.index)
-        else:
-            runs.append([gpu.index])
-    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return ", ".join(
+        f"{first} to {last}" if last - first > 1 else ", ".join(map(str, range(first, last + 1)))
+        for first, last in runs(gpu.index for gpu in gpus)
+    )
