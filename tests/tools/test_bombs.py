@@ -23,7 +23,7 @@ from fleet.image import archive, unpacked
 from fleet.image.convert import to_layout
 from fleet.image.image_files import find
 from fleet.image.layout import read, verify
-from tests.tools.test_bundle import MIB, controller, fleet, key
+from tests.tools.test_bundle import MIB, controller, fleet, signers
 from tests.tools.test_hostile_bundle import put, record, seal
 from tests.unit.image.layouts import make
 
@@ -77,8 +77,7 @@ HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bombs")
-    public = key(root / "key", "ops").with_suffix(".pub").read_text()
-    (root / "signers").write_text(f'ops@desk namespaces="fleet-bundle" {public}')
+    signers(root)
     home = controller(root / "home", 1)
     fleet(home, "bundle.create", "-i", "site.yaml", "--without-tool", "-o", "../full")
     (root / "site").mkdir()

@@ -75,12 +75,17 @@ def key(path: Path, name: str) -> Path:
     return path
 
 
+def signers(root: Path) -> None:
+    """A key, `key`, and the file `signers` that names it."""
+    public = key(root / "key", "ops").with_suffix(".pub").read_text()
+    (root / "signers").write_text(f'ops@desk namespaces="fleet-bundle" {public}')
+
+
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two bundles, in one piece and in volumes, signed by a key that `signers` names; models, but no tool."""
     root = tmp_path_factory.mktemp("bundle")
-    public = key(root / "key", "ops").with_suffix(".pub").read_text()
-    (root / "signers").write_text(f'ops@desk namespaces="fleet-bundle" {public}')
+    signers(root)
     key(root / "foreign", "foreign")
     home = controller(root / "home", 1)
     (home / "models/tiny").mkdir(parents=True)

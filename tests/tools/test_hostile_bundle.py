@@ -14,7 +14,7 @@ from fleet.bundle import have
 from fleet.bundle.have import Have
 from fleet.bundle.store import SiteStore
 from fleet.image.layout import read, verify
-from tests.tools.test_bundle import MIB, blob, controller, fleet, flip, key
+from tests.tools.test_bundle import MIB, blob, controller, fleet, flip, signers
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -23,8 +23,7 @@ Edit = Callable[[dict[str, Any]], object]
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hostile")
     home = controller(root / "home", 1)
-    public = key(root / "key", "ops").with_suffix(".pub").read_text()
-    (root / "signers").write_text(f'ops@desk namespaces="fleet-bundle" {public}')
+    signers(root)
     made = ("bundle.create", "-i", "site.yaml", "--without-tool", "--sign-key", "../key")
     fleet(home, *made, "-o", "../full")
     fleet(home, *made, "-o", "../split", "--volume-size", "6M")

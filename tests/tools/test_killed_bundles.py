@@ -14,7 +14,7 @@ from fleet.bundle.store import SiteStore
 from fleet.image.layout import read, verify
 from tests.lab.kill_driver import Point, struck
 from tests.proc import living_in
-from tests.tools.test_bundle import MIB, controller, fleet, key
+from tests.tools.test_bundle import MIB, controller, fleet, signers
 
 CREATE = ("bundle.create", "-i", "site.yaml", "--without-tool", "--models", "models", "--sign-key", "../key")
 VOLUMES = ("-o", "../made", "--volume-size", "7M")
@@ -57,8 +57,7 @@ LOADED: tuple[Point, ...] = (
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A connected side with an image and a model that take a moment to copy, and a whole bundle of them, signed."""
     root = tmp_path_factory.mktemp("killed")
-    public = key(root / "key", "ops").with_suffix(".pub").read_text()
-    (root / "signers").write_text(f'ops@desk namespaces="fleet-bundle" {public}')
+    signers(root)
     home = controller(root / "home", 1)
     for name in ("tiny", "org/small"):
         (home / "models" / name).mkdir(parents=True)
