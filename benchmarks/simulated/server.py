@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Front(paramiko.ServerInterface):
     def __init__(self, machine: Machine, transport: paramiko.Transport) -> None:
         self.machine, self.transport = machine, transport
         self.forwards: set[int] = set()
+        self.opened: deque[paramiko.Channel] = deque(maxlen=64)  # paramiko forgets what nobody else refers to
 
     def get_allowed_auths(self, _username: str) -> str:
         return "publickey"
@@ -69,7 +70,10 @@ class Front(paramiko.ServerInterface):
         """Hand every forwarded connection to the vLLM behind it; sessions are served where they are asked for."""
         while self.transport.is_active():
             channel = self.transport.accept(5)
-            if channel is not None and channel.get_id() in self.forwards:
+            if channel is None:
+                continue
+            self.opened.append(channel)
+            if channel.get_id() in self.forwards:
                 self.forwards.discard(channel.get_id())
                 threading.Thread(target=_serve, args=(VllmAnswer, channel, self.machine), daemon=True).start()
 

@@ -126,13 +126,19 @@ class _Server(paramiko.ServerInterface):
         self.sshd = sshd
         self.behaviour = sshd.behaviour
         self.far: dict[int, socket.socket] = {}
+        self.opened: list[paramiko.Channel] = []  # paramiko forgets a channel that nobody else refers to
         self.accepting = threading.Lock()  # paramiko's accept() is not made for two at once
 
     def _bridge(self, transport: paramiko.Transport) -> None:
-        with self.accepting:
-            channel = transport.accept(5)
-        if channel is not None:
-            _join(channel, self.far.pop(channel.get_id()))
+        while True:
+            with self.accepting:
+                channel = transport.accept(5)
+            if channel is None:
+                return
+            self.opened.append(channel)
+            if far := self.far.pop(channel.get_id(), None):  # else a session, served where it asks for a command
+                break
+        _join(channel, far)
 
     def get_allowed_auths(self, username: str) -> str:
         if not self.behaviour.password:
