@@ -18,6 +18,17 @@ ARGS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
 BECOME_USER = ("ansible_become_user",)
 BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
 OTHERS = ("ansible_become", "ansible_become_method", "ansible_connection")
+FIELDS = {  # the variables of each field of a Connection
+    "address": ADDRESS,
+    "port": PORT,
+    "user": USER,
+    "key_file": KEY,
+    "password": PASSWORD,
+    "common_args": ARGS,
+    "become.enabled": ("ansible_become",),
+    "become.user": BECOME_USER,
+    "become.password": BECOME_PASSWORD,
+}
 VARIABLES = (*ADDRESS, *PORT, *USER, *KEY, *PASSWORD, *ARGS, *BECOME_USER, *BECOME_PASSWORD, *OTHERS)
 TRUE, FALSE = ("yes", "true", "on", "1", "y", "t"), ("no", "false", "off", "0", "n", "f")
 

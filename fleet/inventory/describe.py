@@ -1,11 +1,12 @@
 """Hosts as JSON: groups, connection, settings, and where each value was set. Secrets show as `***`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from fleet.inventory.connection import ARGS, FIELDS
 from fleet.inventory.convert import SECRET_FIELDS
-from fleet.inventory.model import Host, Inventory
+from fleet.inventory.model import Host, Inventory, Origin
 from fleet.secret import Secret
 
 KINDS = {"env", "file", "command"}
@@ -14,7 +15,8 @@ KINDS = {"env", "file", "command"}
 def describe(inventory: Inventory, hosts: Iterable[Host]) -> dict[str, Any]:
     """{"hosts": {name: {"groups", "connection", "fleet", "origins"}}} of hosts of `inventory`.
 
-    `fleet` is what was written, merged, with the defaults of what was not.
+    `fleet` is what was written, merged, with the defaults of what was not. `origins` are FILE:LINE:COL by the dotted path
+    of a value (`fleet.image.name`, `connection.port`) and by variable (`ansible_port`).
     """
     return {"hosts": {host.name: _host(inventory.hosts[host.name]) for host in hosts}}
 
@@ -27,8 +29,21 @@ def _host(host: Host) -> dict[str, Any]:
         "groups": list(host.groups),
         "connection": _as_json(host.connection),
         "fleet": fleet,
-        "origins": {path: f"{at.file}:{at.line}:{at.col}" for path, at in host.origins.items()},
+        "origins": {path: _place(at) for path, at in host.origins.items()} | dict(_of_connection(host)),
     }
+
+
+def _of_connection(host: Host) -> Iterator[tuple[str, str]]:
+    """`connection.FIELD` and the place of the variable that it was made of; of several names the last one counts."""
+    for name, variables in FIELDS.items():
+        given = [one for one in variables if host.variables.get(one) not in (None, "") and one in host.origins]
+        if given:
+            places = [_place(host.origins[one]) for one in given]
+            yield f"connection.{name}", ", ".join(places) if variables is ARGS else places[-1]
+
+
+def _place(at: Origin) -> str:
+    return f"{at.file}:{at.line}:{at.col}"
 
 
 def _as_json(value: Any) -> Any:

@@ -24,8 +24,11 @@ T = TypeVar("T")
 
 def facts_of_tree(root: str, options: Options) -> int:
     """Facts of a captured tree; needs no inventory."""
+    hint = "it holds sys/ and proc/ as captured from a host"
     if not Path(root).is_dir():
-        raise UsageError(f"--root {root} is not a directory", hint="it holds sys/ and proc/ as captured from a host")
+        raise UsageError(f"--root {root} is not a directory", hint=hint)
+    if not any((Path(root) / name).is_dir() for name in ("sys", "proc")):
+        raise UsageError(f"--root {root} has neither sys/ nor proc/ in it", hint=hint)
     facts = read_tree(Path(root))
     if options.json:
         terminal.show_json(facts.to_json())

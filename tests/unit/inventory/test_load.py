@@ -146,6 +146,24 @@ def test_describe_says_where_values_came_from_and_hides_secrets(tmp_path: Path) 
     assert host["connection"]["password"] == "***"
 
 
+def test_describe_says_where_each_part_of_a_connection_came_from(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "i.yaml",
+        "all:\n"
+        "  vars: {ansible_ssh_common_args: -o A=1, ansible_become: true, ansible_ssh_host: null}\n"
+        "  hosts:\n"
+        "    a: {ansible_ssh_user: x, ansible_user: y, ansible_ssh_extra_args: -o B=2}\n",
+    )
+    inventory = load([source])
+    host = describe(inventory, inventory.hosts.values())["hosts"]["a"]
+    found = {path: place for path, place in host["origins"].items() if path.startswith("connection.")}
+    assert found == {
+        "connection.user": f"{source}:4:27",  # where a variable has two names the last one counts
+        "connection.common_args": f"{source}:2:35, {source}:4:71",
+        "connection.become.enabled": f"{source}:2:59",
+    }
+
+
 def test_hooks_are_of_all_services_or_of_one(tmp_path: Path) -> None:
     source = write(
         tmp_path / "i.yaml",
