@@ -9,6 +9,7 @@ from fleet.nightly.nights import Night
 from fleet.nightly.plan import KEPT
 from fleet.report import night_plots as plots
 from fleet.report.hosts import fold
+from fleet.report.night_words import serves
 from fleet.report.recap import duration
 from fleet.report.units import size
 
@@ -35,11 +36,12 @@ def page(document: Mapping[str, Any], history: Sequence[Night]) -> str:
     """`document` is report.json; `history` are the nights up to this one, the oldest first."""
     result = str(document.get("result") or "not ended")
     kind = "good" if result in _GOOD else "bad" if result in _BAD else ""
-    title = f"Night {document['id']}"
+    title, runs = f"Night {document['id']}", serves(document)
     parts = [
         f"<h1>{escape(title)}</h1>",
         *(f'<p class="alarm">{escape(str(line))}</p>' for line in document.get("not_back") or ()),
         f'<p><span class="word {kind}">{escape(result)}</span> {escape(str(document.get("said", "")))}</p>',
+        f"<p><strong>{escape(runs[:1].upper() + runs[1:])}.</strong></p>",
         *([f"<p>next: {escape(str(document['next']))}</p>"] if document.get("next") else ()),
         f"<p>{_when(document)}</p>",
         *_wrong(document),

@@ -15,6 +15,7 @@ from fleet.nightly.nights import Night
 from fleet.nightly.plan import BUILD, Decision
 from fleet.nightly.timer import Timer
 from fleet.report import terminal
+from fleet.report.night_words import serves
 
 
 def show_files(written: Iterable[Written]) -> None:
@@ -53,6 +54,7 @@ def show_status(timer: Timer, there: Sequence[str], following: datetime | None, 
         began = f"{datetime.fromtimestamp(night.began, UTC):%Y-%m-%d %H:%M}"
         table.add_row(night.id, began, night.result or "not ended", escape(night.said))
     terminal.out().print(table)
+    print(f"after night {past[-1].id}: {serves(past[-1].document)}")
 
 
 def status_document(
@@ -87,6 +89,7 @@ def show_night(document: Mapping[str, Any], folder: Path) -> None:
         console.print(escape(f"{told} ({pace['change']:+.0f} %)"))
     result = document["result"] or "not ended"
     console.print(escape(f"night {document['id']}: {result}: {document['said']}"), soft_wrap=True)
+    console.print(escape(serves(document)), soft_wrap=True)
     console.print(escape(f"the report is {folder}/report.html"), soft_wrap=True)
 
 

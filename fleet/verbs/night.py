@@ -18,7 +18,7 @@ from fleet.report.hosts import fold
 from fleet.verbs.common import ROOT
 from fleet.verbs.drift import strays
 from fleet.verbs.night_hosts import Held
-from fleet.verbs.night_images import look, make, move_last_good
+from fleet.verbs.night_images import good_now, good_ones, last_good, look, make, move_last_good
 from fleet.verbs.night_news import news
 from fleet.verbs.night_prune import retain
 from fleet.verbs.night_rolls import FailedError, catch_up, promise, put_back, standing_of, tried
@@ -90,7 +90,7 @@ def rest(scene: Scene) -> int:
     out = [name for name in book.document.get("left_out", {}) if scene.inventory.hosts[name].settings.services]
     scene.owes([*behind, *out])
     missed = move_last_good(scene.options, scene.inventory, scene.hosts)
-    book.put(settled=True)
+    book.put(settled=True, good=good_now(book))
     if not missed:  # or what the tag means would be kept in the place of what is good now
         retain(scene.options, book)
     book.end("promoted", f"{said}; {missed}" if missed else said)
@@ -123,9 +123,13 @@ def _look(
             standing = plan.carried(unended.before, now, unended.brought) if unended else now
             brought = sorted(unended.brought) if unended else []
             known = {"before": standing, "brought": brought, "continues": unended.id if unended else ""}
+            book.put(running=standing)
             failed = nights.failed(FOLDER)
+            good = last_good(scene.options, scene.inventory, scene.hosts)
+            book.put(good=good_ones(good, past) or book.document.get("good", []))
+            old = {name: one.key for name, one in good.items()}
             found = look(scene.options, scene.inventory, scene.hosts, book.lock, () if force else failed)
-            decision = plan.decide(found.old, found.new, failed, force=force, spared=found.spared)
+            decision = plan.decide(old, found.new, failed, force=force, spared=found.spared)
             last = next((one for one in reversed(past) if one.result in ("promoted", "kept")), None)
             recipes = last.document.get("recipes") if last else None
             told = news(
@@ -134,8 +138,8 @@ def _look(
                 found.stock.lock,
                 recipes if isinstance(recipes, Mapping) else {},
             )
-            book.put(**known, **told, keys=found.new, before_keys=found.old, spared=found.spared)
-            book.put(releases=found.releases, decision=decision.kind, why=decision.why)
+            book.put(**known, **told, keys=found.new, before_keys=old, spared=found.spared)
+            book.put(decision=decision.kind, why=decision.why)
             terminal.event("nightly", decision.why)
     except FleetError as error:
         if unended is None or not known:

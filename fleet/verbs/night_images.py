@@ -1,7 +1,7 @@
 """The images of a night: what is asked for, what has to be made, and the names that it gets in the registry."""
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from fleet.image.smoke import Said, smoke
 from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Image
 from fleet.nightly import plan
-from fleet.nightly.nights import Book
+from fleet.nightly.nights import Book, Night
 from fleet.report import terminal
 from fleet.rollout.releases import obtain
 from fleet.rollout.stock import Found, Stock
@@ -31,40 +31,40 @@ LAST_GOOD = "last-good"  # the tag that moves
 
 @dataclass(frozen=True)
 class Looked:
-    """Content keys by image: `old` as the inventory's lock means them, `new` as upstream does now; images in `spared` would
-    have that other key, which failed before. `releases` are those of the lock, by image.
-    """
+    """Content keys by image as upstream means them now; images in `spared` would have that other key, which failed before."""
 
-    old: dict[str, str]
     new: dict[str, str]
     spared: dict[str, str]
-    releases: dict[str, str]
     stock: Stock
+
+
+def last_good(options: Options, inventory: Inventory, hosts: Sequence[Host]) -> dict[str, Found]:
+    """By image, what the inventory's lock means and was made; nothing, and said, where that cannot be told."""
+    written = locks.read(inventory.lock_path)
+    try:
+        with connected(options) as connector:
+            stock = obtain(inventory, hosts, connector, ROOT, say=narrator(options).line, dry=True)
+    except FleetError as error:
+        terminal.event("nightly", f"what was good before is not known: {error}")
+        return {}
+    if stock.lock != written:  # what had to be resolved for this was never deployed by this lock
+        return {}
+    return {name: one for name, one in named(stock.found) if one.release is not None}
 
 
 def look(
     options: Options, inventory: Inventory, hosts: Sequence[Host], lock: Path | None, avoid: Collection[str]
 ) -> Looked:
-    """Ask what was and what is; `lock` is where that is written. Images whose new key is one to `avoid` stay as they were,
-    where that can be said apart from the others.
+    """Ask upstream; `lock` is where what it said is written. Images whose new key is one to `avoid` stay as they were, where
+    that can be said apart from the others.
     """
     say = narrator(options)
-    written = locks.read(inventory.lock_path)
-    old: dict[str, str] = {}
-    releases: dict[str, str] = {}
 
     def ask(*, update: bool, avoid: Collection[str] = (), by: Path | None = None) -> Stock:
         mine = replace(inventory, lock=by) if by else inventory
         return obtain(mine, hosts, connector, ROOT, say=say.line, update=update, dry=True, avoid=avoid)
 
     with connected(options) as connector:
-        try:
-            was = ask(update=False)
-            if was.lock == written:  # what had to be resolved for this was never deployed by this lock
-                old = {name: one.key for name, one in named(was.found) if one.release is not None}
-                releases = {name: one.release.local_name for name, one in named(was.found) if one.release is not None}
-        except FleetError as error:
-            terminal.event("nightly", f"what was good before is not known: {error}")
         stock = ask(update=True, avoid=avoid)
         spared = {name: one.avoided for name, one in named(stock.found) if one.avoided}
         if spared:
@@ -76,7 +76,7 @@ def look(
                 stock, spared = ask(update=True), {}
     if lock is not None:
         locks.write(lock, stock.lock)
-    return Looked(old, keys_of(stock.found), spared, releases, stock)
+    return Looked(keys_of(stock.found), spared, stock)
 
 
 def named(found: Iterable[Found]) -> list[tuple[str, Found]]:
@@ -119,14 +119,15 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
     finally:
         book.put(stages=stages_since(ROOT, began))
     images: list[dict[str, Any]] = []
+    good = {str(one["image"]): str(one["release"]) for one in book.document.get("good", ())}
     ids = {one.release.id for one in stock.found if one.release is not None}
     for name, one in named(stock.found):
         if one.release is None:
             raise FleetError(f"image {one.image} could not be made: {one.why}")
-        before = book.document.get("releases", {}).get(name, "")
         tag = plan.tag(calendar.now(), one.release.vllm_commit, one.key)
-        told: dict[str, Any] = {"image": name, "before": before, "release": one.release.local_name}
-        told |= {"key": one.key, "why": one.why, "commit": one.release.vllm_commit, "bytes": one.release.size}
+        told: dict[str, Any] = {"image": name, "before": good.get(name, ""), "release": one.release.local_name}
+        told |= {"key": one.key, "why": one.why, "bytes": one.release.size}
+        told |= {"version": one.release.vllm_version, "commit": one.release.vllm_commit}
         told |= {"base": one.release.base, "base_digest": one.release.base_digest}
         if one.registry is not None and one.release.is_ours_in(one.registry.host):
             with RegistryClient(one.registry) as client:
@@ -136,6 +137,37 @@ def make(options: Options, inventory: Inventory, hosts: Sequence[Host], book: Bo
     keys = {one.release.id: one.key for one in stock.found if one.release is not None}
     asked = {host: {name: keys[one.id] for name, one in of.items()} for host, of in stock.releases.items()}
     book.put(images=images, smoke=smokes, asked=asked, brought=sorted({*book.document["brought"], *ids}))
+
+
+def good_ones(found: Mapping[str, Found], past: Sequence[Night]) -> list[dict[str, str]]:
+    """For the report: what an image was good as when the night began, and the night that promoted it."""
+    since = {
+        one["release"]: night.id
+        for night in past
+        if night.result == "promoted"
+        for one in night.document.get("images") or ()
+    }
+    return [
+        {
+            "image": name,
+            "release": one.release.local_name,
+            "version": one.release.vllm_version,
+            "commit": one.release.vllm_commit,
+            "since": since.get(one.release.local_name, ""),
+        }
+        for name, one in found.items()
+        if one.release is not None
+    ]
+
+
+def good_now(book: Book) -> list[dict[str, str]]:
+    """For the report, when a night has promoted its images: those that it made, and what stayed as it was."""
+    stayed = {one["release"]: one for one in book.document.get("good", ())}
+    names = ("image", "release", "version", "commit")
+    return [
+        stayed.get(one["release"]) or {**{name: str(one.get(name, "")) for name in names}, "since": book.id}
+        for one in book.document.get("images", ())
+    ]
 
 
 def stages_since(root: Path, moment: float) -> list[dict[str, Any]]:

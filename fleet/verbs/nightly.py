@@ -15,13 +15,14 @@ from fleet.nightly import nights, plan
 from fleet.nightly.nights import Book
 from fleet.report import night_page, terminal
 from fleet.report import nightly as report
+from fleet.report.night_words import serves
 from fleet.rollout.leftout import read_quarantine
 from fleet.rollout.seen import remembered
 from fleet.verbs import secrets
 from fleet.verbs.common import ROOT, in_maintenance, inventory_and_hosts, serving
 from fleet.verbs.night import FOLDER, Scene, night, rest
 from fleet.verbs.night_hosts import held
-from fleet.verbs.night_images import foreign, look
+from fleet.verbs.night_images import foreign, last_good, look
 from fleet.verbs.nightly_timer import nightly_of
 
 
@@ -39,8 +40,8 @@ def nightly(options: Options, *, force: bool) -> int:
         book = Book.begin(FOLDER, name, calendar.now(), redactor_for(hosts))
         with _closing(settings, book, hosts):
             left = {**in_maintenance(inventory, inventory.hosts.values())}
-            owed = before[-1].document.get("owed", []) if before else []
-            book.put(hosts=[host.name for host in hosts], left_out=left, owed=owed)
+            kept = {name: before[-1].document.get(name, []) if before else [] for name in ("owed", "good")}
+            book.put(hosts=[host.name for host in hosts], left_out=left, **kept)
             canaries = _fit(inventory, hosts, settings)
             book.put(canaries=list(canaries))
             with held(options, hosts, book.id) as hold:
@@ -82,7 +83,8 @@ def _closing(settings: Nightly, book: Book, hosts: Sequence[Host]) -> Iterator[N
         raise
     finally:
         changed = remembered(ROOT, hosts).items()
-        book.put(changed={name: [{"subject": one.subject, "what": one.what} for one in of] for name, of in changed})
+        told = {name: [{"subject": one.subject, "what": one.what} for one in of] for name, of in changed}
+        book.put(changed=told, serves=serves(book.document))
         _page(book.id)
         nights.keep(FOLDER, str(book.document["inventory"]), settings.keep)
         _hook(settings.hook, book)
@@ -105,8 +107,11 @@ def _fit(inventory: Inventory, hosts: Sequence[Host], settings: Nightly) -> tupl
 def _check(options: Options, inventory: Inventory, hosts: Sequence[Host], settings: Nightly, *, force: bool) -> int:
     canaries = _fit(inventory, hosts, settings)
     failed = nights.failed(FOLDER)
+    good = last_good(options, inventory, hosts)
     found = look(options, inventory, hosts, None, () if force else failed)
-    decision = plan.decide(found.old, found.new, failed, force=force, spared=found.spared)
+    decision = plan.decide(
+        {name: one.key for name, one in good.items()}, found.new, failed, force=force, spared=found.spared
+    )
     report.show_decision(decision, canaries, settings, [one.why for one in found.stock.found])
     return 0
 

@@ -11,8 +11,9 @@ import pytest
 from fleet.cli import Options
 from fleet.errors import HostError
 from fleet.image import lock as locks
+from fleet.image.release import Release
 from fleet.nightly.nights import Book, nights
-from fleet.rollout.stock import Stock
+from fleet.rollout.stock import Found, Stock
 from fleet.verbs import night, night_rolls, nightly
 from fleet.verbs.drift import Strays
 from fleet.verbs.night_images import Looked
@@ -26,6 +27,7 @@ all:
       nightly: {hook: [sh, -c, "cat > hooked.json"]}
   hosts: {a: {}, b: {}}
 """
+GOOD = Release("vllm", "old", "", (), (), (), "source", vllm_commit="1" * 40)
 OLD = {"a": {"chat": "old"}, "b": {"chat": "old"}}
 
 
@@ -64,16 +66,24 @@ class World:
 
     def look(self, _o: Any, inventory: Any, _h: Any, lock: Path | None, avoid: Collection[str]) -> Looked:
         self.fails("look")
-        old = {"vllm": locks.read(inventory.lock_path).commit("r", "main")[:2] or "k1"}
+        old = {name: one.key for name, one in self.last_good(None, inventory, None).items()}
         spared = {name: key for name, key in self.keys.items() if key in avoid}
         keys = {name: old.get(name, key) if name in spared else key for name, key in self.keys.items()}
         if lock is not None:
             locks.write(lock, locks.Lock(commits={"r main": "a" * 40}))
-        return Looked(old, keys, spared, {}, Stock.empty())
+        return Looked(keys, spared, Stock.empty())
+
+    def last_good(self, _o: Any, inventory: Any, _h: Any) -> dict[str, Found]:
+        key = locks.read(inventory.lock_path).commit("r", "main")[:2]
+        return {"vllm": Found("vllm", key or "k1", GOOD, None, "there")}
 
     def make(self, _o: Any, _i: Any, _h: Any, book: Book) -> None:
         self.fails("make")
-        book.put(brought=["new"], images=[], asked={name: {"chat": "k2"} for name in OLD})
+        book.put(
+            brought=["new"],
+            images=[{"image": "vllm", "release": "vllm:new", "commit": "2" * 40, "bytes": 1, "why": "new"}],
+        )
+        book.put(asked={name: {"chat": "k2"} for name in OLD})
 
     def tried(self, _o: Any, _h: Any, canaries: Sequence[str], *_: Any) -> None:
         self.now |= {name: {"chat": "new"} for name in canaries}
@@ -107,7 +117,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         yield type("Hold", (), {"check": staticmethod(lambda: made.fails("check"))})()
 
     nothing: Callable[..., Any] = lambda *_: {}  # noqa: E731
-    for name in ("look", "make", "tried", "promise", "catch_up"):
+    for name in ("last_good", "look", "make", "tried", "promise", "catch_up"):
         monkeypatch.setattr(night, name, getattr(made, name))
     for module in (night, night_rolls):
         monkeypatch.setattr(module, "standing_of", lambda *_: {name: dict(one) for name, one in made.now.items()})

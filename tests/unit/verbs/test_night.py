@@ -36,6 +36,28 @@ def test_a_good_night_moves_the_lock_and_a_bad_one_nothing(world: World) -> None
     assert Path("prod.lock.yaml").exists()
 
 
+def test_the_report_says_which_release_the_fleet_goes_on_with(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    goes_on = "the fleet goes on with vllm:old (vLLM 111111111)"
+    world.wrong["look"] = FleetError("patch a.patch does not fit main")
+    with pytest.raises(FleetError):
+        world.night()
+    assert world.report["serves"] == goes_on
+    world.wrong["tried"] = FailedError("the canary failed", blame=["k2"])
+    with pytest.raises(FailedError):
+        world.night()
+    assert goes_on in capsys.readouterr().out
+    assert json.loads(Path("hooked.json").read_text())["serves"] == goes_on
+    assert world.page.index(goes_on[1:]) < world.page.index("<h2>")
+    world.keys = {"vllm": "k3"}
+    assert world.night() == 0
+    promoted = world.report
+    assert promoted["serves"] == f"the fleet runs vllm:new (vLLM 222222222, of night {promoted['id']})"
+    world.wrong["held"] = FleetError("another night has a")
+    with pytest.raises(FleetError):
+        world.night()
+    assert world.report["good"] == promoted["good"]
+
+
 def test_only_the_image_that_does_not_build_is_blamed(world: World) -> None:
     world.keys = {"vllm": "k2", "other": "o2"}
     world.wrong["make"] = broken("o2")

@@ -8,17 +8,21 @@ import pytest
 
 from fleet.cli import Options
 from fleet.image.lock import Lock, write
+from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.image.workshop import Outlook, Workshop
 from fleet.inventory import load
 from fleet.inventory.model import Inventory
 from fleet.inventory.settings import Image
+from fleet.nightly.nights import Night
 from fleet.rollout import releases
 from fleet.transport import Connector
 from fleet.verbs.common import ROOT
-from fleet.verbs.night_images import Looked, look
+from fleet.verbs.night_images import Looked, good_ones, last_good, look
 
 OLD, NEW = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+
+RELEASE = Release("one", OLD, "", (), (), (), "prebuilt", vllm_version="0.11.0")
 
 
 def inventory(folder: Path, second: str) -> Inventory:
@@ -44,7 +48,8 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         assert gfx == ()
         assert workshop.store == Store(ROOT)
         digest = NEW if workshop.update else lock.image(image.prebuilt) or NEW
-        return Outlook(None, f"{image.name} {digest[7:9]}", lock.with_image(image.prebuilt, digest), "fetch", "new")
+        made = RELEASE if digest == OLD else None
+        return Outlook(made, f"{image.name} {digest[7:9]}", lock.with_image(image.prebuilt, digest), "fetch", "new")
 
     monkeypatch.setattr(releases, "look", outlook)
 
@@ -70,3 +75,20 @@ def test_two_images_of_one_tag_go_together_for_the_lock_has_one_line_for_both(se
     found, lock = seen("one", {"one 22"})
     assert (found.new, found.spared) == ({"one": "one 22", "two": "two 22"}, {})
     assert lock.images == {"r.corp/one:latest": NEW}
+
+
+def test_what_is_good_is_what_the_lock_means_with_the_night_that_brought_it(seen: Any, tmp_path: Path) -> None:
+    made = inventory(tmp_path, "two")
+    hosts = tuple(made.hosts.values())
+    assert last_good(Options(), made, hosts) == {}  # nothing was ever deployed by this lock
+    write(made.lock_path, Lock(images=dict.fromkeys(("r.corp/one:latest", "r.corp/two:latest"), OLD)))
+    found = last_good(Options(), made, hosts)
+    assert {name: one.key for name, one in found.items()} == {"one": "one 11", "two": "two 11"}
+    past = [Night("n1", 0.0, "promoted", "", {"images": [{"release": RELEASE.local_name}]})]
+    assert good_ones(found, past)[0] == {
+        "image": "one",
+        "release": RELEASE.local_name,
+        "version": "0.11.0",
+        "commit": "",
+        "since": "n1",
+    }
