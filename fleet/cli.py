@@ -8,9 +8,7 @@ import inspect
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import Any, cast
 
@@ -21,23 +19,8 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from fleet.arguments import Checked
-from fleet.errors import FleetError, UsageError
-
-
-@dataclass(frozen=True)
-class Options:
-    """The common options, each from its flag, else FLEET_<NAME>, else `fleet:` in Invoke's config, else a default."""
-
-    inventory: tuple[str, ...] = ()
-    limit: str = "all"
-    forks: int = 32
-    check: bool = False
-    diff: bool = False
-    json: bool = False
-    verbose: bool = False
-    accept_new: bool = False
-    started: float = 0.0  # time.monotonic() at the start of the command
-
+from fleet.errors import FleetError
+from fleet.options import configured, resolve
 
 HELP: Mapping[str, str] = {
     "inventory": "A YAML inventory, a directory of them, or a name below inventories/. May be repeated.",
@@ -53,14 +36,33 @@ HOSTS = ("inventory", "limit")
 CONNECT = (*HOSTS, "forks", "accept_new", "json", "verbose")
 CHANGE = (*CONNECT, "check", "diff")
 
+LETTERS = {
+    "inventory": "i",
+    "limit": "l",
+    "forks": "f",
+    "check": "c",
+    "diff": "d",
+    "json": "j",
+    "verbose": "v",
+}
+HELP_LETTER = "h"  # Invoke's own
+# What makes a command less safe, or removes things, is never said by a slip of a letter.
+LETTERLESS = frozenset({"accept_new", "unsigned", "prune", "take_over"})
+
 _UNSET: Mapping[str, object] = {"inventory": [], "limit": None, "forks": 0}
-_TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 class _Verb(Task[Any]):
     """Its arguments are checked. And Invoke takes the help texts out of a task when it asks for them; ours may be asked
     more than once.
     """
+
+    letters: Mapping[str, str]  # of flags that have one
+
+    def arg_opts(self, name: str, default: str, taken_names: set[str]) -> dict[str, Any]:
+        opts = super().arg_opts(name, default, taken_names)
+        opts["names"] = (*opts["names"], *self.letters.get(name, ""))
+        return opts
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         texts = dict(self.help)
@@ -79,14 +81,15 @@ def verb(
     name: str | None = None,
     default: bool = False,
     optional: tuple[str, ...] = (),
-    late: Collection[str] = (),
+    letters: Mapping[str, str] = MappingProxyType({}),
     shared: Mapping[str, str] = MappingProxyType({}),
     **flag_help: str,
 ) -> Callable[[Callable[..., int | None]], Task[Any]]:
     """An Invoke task of a function of its own flags and, if it names them, `options`; `common` says which it takes.
 
-    Flags in `optional` may stand without a value, and are True then. Those in `late` take the short letters that the common
-    flags leave. `shared` are help texts that verbs have in common.
+    Flags in `optional` may stand without a value, and are True then. Short letters mean the same everywhere: common flags have
+    theirs, other flags their first one unless it is a common flag's or taken, or `letters` says otherwise. `shared` are help texts
+    that verbs have in common.
     """
 
     def decorate(body: Callable[..., int | None]) -> Task[Any]:
@@ -97,7 +100,7 @@ def verb(
             mine = {p.name: given.pop(p.name) for p in own}
 
             def work() -> int | None:
-                options = resolve(given, _configured(context), os.environ)
+                options = resolve(given, configured(context.config.get("fleet", {})), os.environ)
                 return body(options=options, **mine) if "options" in parameters else body(**mine)
 
             code = guarded(work)
@@ -107,82 +110,46 @@ def verb(
         flags = [
             inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=_UNSET.get(flag, False)) for flag in common
         ]
-        # Invoke gives out short flags in this order, and -i and -l mean the same everywhere.
-        hosts = [flag for flag in flags if flag.name in HOSTS]
-        rest = [flag for flag in flags if flag.name not in HOSTS]
         context_parameter = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name not in late]
-        last = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name in late]
+        own_flags = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         positional = tuple(p.name for p in own if p.default is inspect.Parameter.empty)
-        run.__signature__ = inspect.Signature([context_parameter, *hosts, *keyword_only, *rest, *last])  # type: ignore[attr-defined]  # typeshed has no such attribute on functions; inspect documents it
+        run.__signature__ = inspect.Signature([context_parameter, *own_flags, *flags])  # type: ignore[attr-defined]  # typeshed has no such attribute on functions; inspect documents it
         run.__name__ = name or body.__name__
         run.__doc__ = f"{(body.__doc__ or '').strip()}\n\nExample: {example}"
         texts = {flag.replace("_", "-"): HELP[flag.replace("_", "-")] for flag in common}
         texts |= {flag.replace("_", "-"): text for flag, text in {**shared, **flag_help}.items()}
         iterable = [flag for flag in ("inventory",) if flag in common]
-        made = invoke_task(
-            run,
-            name=name or body.__name__,
-            help=texts,
-            iterable=iterable,
-            positional=positional,
-            default=default,
-            optional=optional,
-            klass=_Verb,
-        )
-        return cast("Task[Any]", made)  # invoke types its decorator as a plain callable
+        made = cast(
+            "_Verb",
+            invoke_task(
+                run,
+                name=name or body.__name__,
+                help=texts,
+                iterable=iterable,
+                positional=positional,
+                default=default,
+                optional=optional,
+                auto_shortflags=False,
+                klass=_Verb,
+            ),
+        )  # invoke types its decorator as a plain callable
+        made.letters = _letters(common, [p.name for p in own if p.name not in positional], letters)
+        return made
 
     return decorate
 
 
-def resolve(given: Mapping[str, Any], configured: Mapping[str, Any], environ: Mapping[str, str]) -> Options:
-    """Options from flags, FLEET_* and config, in that order. Raises UsageError for a value of the wrong type."""
-    values: dict[str, Any] = {"started": time.monotonic()}
-    if given.get("limit") == "":
-        raise UsageError("--limit is empty", hint="leave it out for every host; is the variable in it set?")
-    for flag in given:
-        value = given[flag] or environ.get(f"FLEET_{flag.upper()}") or configured.get(flag)
-        if value in (None, "", [], ()):
-            continue
-        values[flag] = _typed(flag, value)
-    return Options(**values)
-
-
-def _typed(flag: str, value: Any) -> object:
-    if flag == "inventory":
-        return (value,) if isinstance(value, str) else tuple(value)
-    if flag == "limit":
-        return str(value)
-    if flag == "forks":
-        try:
-            forks = int(value)
-        except (TypeError, ValueError):
-            forks = 0
-        if forks < 1:
-            raise UsageError(f"forks must be a number above 0, not {value!r}", hint="for example --forks 16")
-        return forks
-    return value if isinstance(value, bool) else str(value).lower() in _TRUE
-
-
-def duration(text: str, flag: str) -> float:
-    """`90`, `90s`, `5m` or `1h` in seconds; 0 for an empty text. Raises UsageError."""
-    units = {"s": 1, "m": 60, "h": 3600}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text or "0", 1)
-    if not number.isdigit():
-        raise UsageError(f"{flag} {text!r} is no time", hint="for example 90s, 5m or 1h")
-    return float(number) * unit
-
-
-def words(text: str) -> frozenset[str]:
-    """`a,b` as both; nothing for an empty text."""
-    return frozenset(word for word in text.split(",") if word)
-
-
-def _configured(context: Context) -> Mapping[str, Any]:
-    fleet = context.config.get("fleet", {})
-    if not hasattr(fleet, "items"):
-        raise UsageError(f"`fleet` in Invoke's config is no mapping: {fleet!r}", hint="fleet: {inventory: prod.yaml}")
-    return {str(key).replace("-", "_"): value for key, value in fleet.items()}
+def _letters(common: Sequence[str], own: Sequence[str], said: Mapping[str, str]) -> dict[str, str]:
+    found = dict(said)
+    for flag in common:
+        letter = LETTERS.get(flag, "")
+        if letter and letter not in found.values():
+            found[flag] = letter
+    for flag in own:
+        kept = (*found.values(), *LETTERS.values(), HELP_LETTER)
+        if flag not in found and flag not in LETTERLESS and flag[0] not in kept:
+            found[flag] = flag[0]
+    return found
 
 
 def guarded(work: Callable[[], int | None]) -> int:

@@ -13,7 +13,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 HEAD = """# Commands
 
 Made by `python tools/make_docs.py` from the tasks' own help. In a checkout say `invoke VERB`, elsewhere `fleet VERB`.
-A flag's default can stand in `FLEET_<FLAG>` or under `fleet:` in `invoke.yaml`.
+The default of a flag that verbs have in common can stand in `FLEET_<FLAG>` or under `fleet:` in `invoke.yaml`. Short letters mean
+the same in every verb.
 """
 
 

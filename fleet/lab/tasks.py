@@ -2,7 +2,8 @@
 
 from invoke.collection import Collection
 
-from fleet.cli import Options, verb
+from fleet.cli import verb
+from fleet.options import Options
 
 NAME = "Name of the lab; two labs with different names run side by side."
 

@@ -1,6 +1,7 @@
 """Verbs that make images and bring them to registries."""
 
-from fleet.cli import HOSTS, Options, verb
+from fleet.cli import HOSTS, verb
+from fleet.options import Options
 
 
 @verb(

@@ -2,7 +2,8 @@
 
 from invoke.collection import Collection
 
-from fleet.cli import CONNECT, HOSTS, Options, verb
+from fleet.cli import CONNECT, HOSTS, verb
+from fleet.options import Options
 from fleet.tasks.shared import ALLOWED, STORE, UNSIGNED
 
 

@@ -1,6 +1,7 @@
 """Verbs that change hosts: rolls of every kind, and who may be touched."""
 
-from fleet.cli import CHANGE, CONNECT, Options, duration, verb, words
+from fleet.cli import CHANGE, CONNECT, verb
+from fleet.options import Options, duration, words
 from fleet.tasks.shared import AGAIN, BUNDLE, LISTS, ROLL, TAKE_OVER
 
 
@@ -10,7 +11,6 @@ from fleet.tasks.shared import AGAIN, BUNDLE, LISTS, ROLL, TAKE_OVER
     optional=("resume",),
     prune="Remove containers of ours that no service asks for.",
     take_over=TAKE_OVER,
-    late=BUNDLE,
     shared={**LISTS, **AGAIN, **ROLL, **BUNDLE},
 )
 def deploy(
@@ -78,7 +78,6 @@ def plan(options: Options, prune: bool = False, take_over: str = "", stages: str
     example="invoke play prepare.yaml -i prod --check",
     optional=("resume",),
     file="A playbook, or a name below playbooks/.",
-    late=BUNDLE,
     shared={**LISTS, **AGAIN, **ROLL, **BUNDLE},
 )
 def play(

@@ -1,6 +1,7 @@
 """`runs.*` and `audit`: what was done, as the controller and the hosts wrote it down."""
 
-from fleet.cli import CONNECT, Options, verb
+from fleet.cli import CONNECT, verb
+from fleet.options import Options
 
 
 @verb("json", example="invoke runs", default=True, name="list")

@@ -1,6 +1,7 @@
 """Verbs that look and change nothing, but for an open shell: hosts, what runs on them, whether it answers."""
 
-from fleet.cli import CONNECT, HOSTS, Options, duration, verb
+from fleet.cli import CONNECT, HOSTS, verb
+from fleet.options import Options, duration
 
 
 @verb(*HOSTS, "json", example="invoke inventory -i prod --limit 'mi300x:!vault'", default=True, name="show")
@@ -62,7 +63,6 @@ def staging(options: Options) -> int:
 @verb(
     *CONNECT,
     example="invoke images -i prod --limit mi300x-01",
-    late=("all",),
     all="List foreign images that nothing uses, too.",
 )
 def images(options: Options, all: bool = False) -> int:  # noqa: A002  the flag's name
@@ -121,6 +121,7 @@ def endpoints(options: Options, prometheus: bool = False) -> int:
     example="invoke logs chat -i prod --limit mi300x-01 --follow",
     service="A service, or one of its containers (chat-0). Several with commas between.",
     follow="Go on with what comes.",
+    letters={"follow": "f"},
     tail="Lines to begin with; -1 for all.",
 )  # fmt: skip
 def logs(options: Options, service: str, follow: bool = False, tail: int = 100) -> int:

@@ -2,7 +2,8 @@
 
 from invoke.collection import Collection
 
-from fleet.cli import CHANGE, CONNECT, Options, duration, verb
+from fleet.cli import CHANGE, CONNECT, verb
+from fleet.options import Options, duration
 from fleet.tasks.shared import ROLL
 
 SOURCE = "A directory here that holds it, as NAME/ or as Hugging Face's cache."
@@ -21,7 +22,6 @@ SOURCE = "A directory here that holds it, as NAME/ or as Hugging Face's cache."
     update="Resolve the revision of --hf anew, and move the lock.",
     rehash="Believe no list of checksums on the hosts: read every file there again.",
     wait="How long to wait for a service that is starting from the model; without it, such a host is not switched.",
-    late=("source", "revision", "hf", "token_file", "endpoint", "update", "rehash", "wait"),
     shared=ROLL,
 )
 def models_push(
@@ -66,7 +66,6 @@ def models_list(options: Options) -> int:
     name="verify",
     model="Only this model.",
     source="Compare with this directory here instead of the lists on the hosts: NAME/ or Hugging Face's cache in it.",
-    late=("model", "source"),
 )
 def models_verify(options: Options, model: str = "", source: str = "") -> int:
     """Read every file of the hosts' models and compare it with the list beside them. Changes nothing."""

@@ -2,7 +2,8 @@
 
 from invoke.collection import Collection
 
-from fleet.cli import CONNECT, HOSTS, Options, verb
+from fleet.cli import CONNECT, HOSTS, verb
+from fleet.options import Options
 
 _NIGHT = tuple(flag for flag in CONNECT if flag != "json")
 _HOW = "What starts it: systemd, cron, or auto (systemd where it runs)."

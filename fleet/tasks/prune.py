@@ -1,6 +1,7 @@
 """`prune`: take away what nothing needs."""
 
-from fleet.cli import CONNECT, Options, duration, verb
+from fleet.cli import CONNECT, verb
+from fleet.options import Options, duration
 from fleet.tasks.shared import ROLL
 
 

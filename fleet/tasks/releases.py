@@ -2,7 +2,8 @@
 
 from invoke.collection import Collection
 
-from fleet.cli import CONNECT, Options, verb, words
+from fleet.cli import CONNECT, verb
+from fleet.options import Options, words
 
 _RELEASE = "The beginning of its id, digest or content key, or its reference."
 

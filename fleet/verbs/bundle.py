@@ -13,7 +13,6 @@ from fleet.bundle import load as loading
 from fleet.bundle.manifest import Want
 from fleet.bundle.store import SiteStore
 from fleet.bundle.supply import wanted
-from fleet.cli import Options
 from fleet.delivery.holdings import Holdings
 from fleet.delivery.observe import observe
 from fleet.delivery.progress import STALL
@@ -31,6 +30,7 @@ from fleet.inventory.model import Host
 from fleet.models.content import File
 from fleet.models.look import look
 from fleet.models.names import of_service
+from fleet.options import Options
 from fleet.report import bundle as report
 from fleet.report import terminal
 from fleet.rollout.imageorders import image_of, orders

@@ -13,13 +13,13 @@ from fleet.bundle.contents import Record
 from fleet.bundle.inside import Looking
 from fleet.bundle.store import SiteStore
 from fleet.bundle.supply import moved, over_ssh, supply, wanted
-from fleet.cli import Options
 from fleet.errors import FleetError, UsageError
 from fleet.image import lock as locks
 from fleet.image.lock import Lock
 from fleet.image.release import Release
 from fleet.image.store import Store
 from fleet.inventory.model import Host, Inventory
+from fleet.options import Options
 from fleet.prune.ledger import Ledger
 from fleet.rollout.stock import Stock
 from fleet.verbs.closing import Teller

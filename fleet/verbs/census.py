@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from fleet.cli import Options
 from fleet.engine import docker_client
 from fleet.errors import HostError
 from fleet.image import lock as locks
 from fleet.image.release import Release
 from fleet.inventory.model import Host
+from fleet.options import Options
 from fleet.report import errors, images, terminal
 from fleet.rollout.census import Seen, census, read
 from fleet.rollout.goback import cached

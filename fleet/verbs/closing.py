@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from fleet import playbook
-from fleet.cli import Options
 from fleet.errors import FleetError
 from fleet.journal import Journal, outcome_of, read
+from fleet.options import Options
 from fleet.report import errors, outcomes, terminal, timeline
 from fleet.report import plan as plan_report
 from fleet.report import roll as report

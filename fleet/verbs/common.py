@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet.cli import Options
 from fleet.errors import UnreachableError
 from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
+from fleet.options import Options
 from fleet.report import terminal, transfers
 from fleet.report.recap import HostRecap
 from fleet.rollout.availability import NotBegunError

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import docker
 import docker.errors
 
-from fleet.cli import Options
 from fleet.engine import docker_client, engine_errors
 from fleet.errors import HostError, UsageError
 from fleet.inventory.model import Host
+from fleet.options import Options
 from fleet.report import terminal
 from fleet.transport import Session, fan_out
 from fleet.transport.lines import Lines

@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fleet.cli import Options
 from fleet.errors import FleetError, HostError, no_connection
+from fleet.options import Options
 from fleet.report import drift as report
 from fleet.report import errors, terminal
 from fleet.rollout.drift import Drift, of_host, unlike

@@ -1,10 +1,10 @@
 """`runs`, `runs.show` and `audit`: what was done, as this controller and as the hosts remember it."""
 
-from fleet.cli import Options
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.inventory.model import Host
 from fleet.journal import audit, read, runs
 from fleet.journal.audit import Audit
+from fleet.options import Options
 from fleet.report import audit as audit_report
 from fleet.report import errors, terminal, timeline
 from fleet.report import runs as report

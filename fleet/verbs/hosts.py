@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet.cli import Options
 from fleet.errors import HostError, UsageError
 from fleet.inventory import load, select
 from fleet.inventory.model import Host
 from fleet.locks import Holder
 from fleet.locks import unlock as end_lock
+from fleet.options import Options
 from fleet.report import errors, terminal
 from fleet.rollout.leftout import Maintenance, parse_until, read_maintenance, read_quarantine, write_maintenance
 from fleet.transport import fan_out

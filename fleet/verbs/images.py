@@ -1,7 +1,7 @@
 """`build` and `push`: the images of the selected hosts, made once, or the reasons for making them so."""
 
-from fleet.cli import Options
 from fleet.errors import UsageError
+from fleet.options import Options
 from fleet.report import outcomes, strategy, terminal
 from fleet.rollout import releases
 from fleet.rollout.releases import obtain

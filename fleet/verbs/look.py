@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from fleet.cli import Options
 from fleet.errors import HostError, UnreachableError, UsageError
 from fleet.facts import Facts, capture, collect, read_tree
 from fleet.inventory.model import Host
+from fleet.options import Options
 from fleet.preflight import needs_of, verdict
 from fleet.report import errors, terminal
 from fleet.report import facts as facts_report

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from fleet.cli import Options
 from fleet.delivery.send import Sender
 from fleet.errors import HostError, UsageError
 from fleet.models.content import Content
@@ -14,6 +13,7 @@ from fleet.models.held import Ground
 from fleet.models.look import hashed, look
 from fleet.models.names import checked
 from fleet.models.verify import Verdict, expected, judge
+from fleet.options import Options
 from fleet.playbook import Models, Play, Playbook
 from fleet.report import errors, terminal
 from fleet.report import models as report

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.cli import Options
 from fleet.errors import FleetError, no_connection
 from fleet.image import lock as locks
 from fleet.image.build import BuildError
@@ -13,6 +12,7 @@ from fleet.image.smoke import SmokeError
 from fleet.inventory.model import Host, Inventory
 from fleet.nightly import nights, plan
 from fleet.nightly.nights import Book, Night
+from fleet.options import Options
 from fleet.report import terminal
 from fleet.report.hosts import fold
 from fleet.verbs.common import ROOT

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fleet.cli import Options
 from fleet.errors import FleetError, HostError
 from fleet.inventory.model import Host
 from fleet.locks import LockedError, Owner
+from fleet.options import Options
 from fleet.report import terminal
 from fleet.rollout.claims import Claims
 from fleet.transport import Connector, Session, fan_out

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet import calendar
-from fleet.cli import Options
 from fleet.errors import FleetError
 from fleet.image import lock as locks
 from fleet.image.build_log import stage_seconds
@@ -19,6 +18,7 @@ from fleet.inventory.model import Host, Inventory
 from fleet.inventory.settings import Image
 from fleet.nightly import plan
 from fleet.nightly.nights import Book, Night
+from fleet.options import Options
 from fleet.report import terminal
 from fleet.rollout.releases import obtain
 from fleet.rollout.stock import Found, Stock

@@ -3,9 +3,9 @@
 A night that fails, waits or is held leaves images of 25 GB too, and one bad week must not fill the disks.
 """
 
-from fleet.cli import Options
 from fleet.errors import FleetError
 from fleet.nightly.nights import Book
+from fleet.options import Options
 from fleet.report import prune as report
 from fleet.report import terminal
 from fleet.verbs.prune import pruned

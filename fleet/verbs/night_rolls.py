@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from fleet import playbook
-from fleet.cli import Options
 from fleet.errors import FleetError, UnreachableError, UsageError
 from fleet.inventory.model import Host
 from fleet.journal import RunStory, latest
 from fleet.nightly import plan
 from fleet.nightly.nights import Book
 from fleet.nightly.plan import Standing
+from fleet.options import Options
 from fleet.playbook import Playbook
 from fleet.report import terminal
 from fleet.report.hosts import fold

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from fleet import calendar
-from fleet.cli import Options
 from fleet.errors import FleetError, UsageError
 from fleet.inventory import select
 from fleet.inventory.model import Host, Inventory
@@ -13,6 +12,7 @@ from fleet.inventory.settings import Nightly
 from fleet.journal import redactor_for
 from fleet.nightly import nights, plan
 from fleet.nightly.nights import Book
+from fleet.options import Options
 from fleet.report import night_page, terminal
 from fleet.report import nightly as report
 from fleet.report.night_words import serves

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.inventory import load
 from fleet.inventory.model import Inventory
@@ -16,6 +15,7 @@ from fleet.nightly import install as effects
 from fleet.nightly.install import Place, Written, files, here
 from fleet.nightly.nights import nights
 from fleet.nightly.timer import Timer, unit_name, upcoming
+from fleet.options import Options
 from fleet.report import nightly as report
 from fleet.report import terminal
 from fleet.verbs.common import ROOT

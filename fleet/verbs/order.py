@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.inventory import load, select
 from fleet.journal import RunHeader, RunStory, latest, only_failed, read, remaining, unfinished_chain
 from fleet.journal.header import DONE
+from fleet.options import Options
 from fleet.playbook import Playbook
 from fleet.report import terminal
 from fleet.report.hosts import fold

@@ -5,10 +5,10 @@ import platform
 import re
 import time
 
-from fleet.cli import Options
 from fleet.errors import HostError, UsageError
 from fleet.image.release import Release
 from fleet.inventory.model import Host
+from fleet.options import Options
 from fleet.report import errors, terminal
 from fleet.rollout.pins import SetPin, put
 from fleet.seam import Bare

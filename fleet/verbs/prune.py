@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fleet import calendar
-from fleet.cli import Options
 from fleet.errors import HostError, UsageError
 from fleet.image.release import Release
 from fleet.inventory import select
@@ -16,6 +15,7 @@ from fleet.inventory.model import Host, Inventory
 from fleet.journal import Journal, RunHeader, outcome_of, redactor_for
 from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
 from fleet.locks import Owner
+from fleet.options import Options
 from fleet.prune import controller
 from fleet.prune.facts import HostFacts, Policy, PrunePlan, RemoveImage, Step
 from fleet.prune.hosts import PartlyError, carry_out, policy_of, read

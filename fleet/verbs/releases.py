@@ -3,13 +3,13 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from fleet.cli import Options
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.image.between import between
 from fleet.image.registry_shelf import ShelfClient
 from fleet.image.release import Release
 from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
+from fleet.options import Options
 from fleet.prune import registry
 from fleet.prune.registry import Shelf
 from fleet.prune.wanted import ASKED, wanted_by

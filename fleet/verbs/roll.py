@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet import calendar, playbook
-from fleet.cli import Options
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.image import lock as locks
@@ -19,6 +18,7 @@ from fleet.journal import (
     redactor_for,
 )
 from fleet.locks import Owner
+from fleet.options import Options
 from fleet.prune.ledger import Ledger
 from fleet.prune.wanted import wanted_by
 from fleet.report import plan as plan_report

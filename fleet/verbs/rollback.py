@@ -1,6 +1,6 @@
 """`rollback`: what answered before, once more, by the same roll as a deploy."""
 
-from fleet.cli import Options
+from fleet.options import Options
 from fleet.rollout.goback import Back
 from fleet.verbs.order import Order
 from fleet.verbs.roll import roll

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from fleet.cli import Options
 from fleet.errors import FleetError, HostError
 from fleet.inventory.model import Host
+from fleet.options import Options
 from fleet.report import errors, outcomes, status, terminal
 from fleet.rollout.looks import survey
 from fleet.rollout.releases import obtain

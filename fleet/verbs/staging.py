@@ -1,9 +1,9 @@
 """`staging`: what broken sideloads left on the hosts. Changes nothing; the next sideload removes what is old."""
 
-from fleet.cli import Options
 from fleet.delivery.send import Sender
 from fleet.delivery.staging import Staging
 from fleet.errors import HostError
+from fleet.options import Options
 from fleet.report import errors, terminal
 from fleet.report import staging as report
 from fleet.survey import each

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from fleet import calendar
-from fleet.cli import Options
 from fleet.errors import HostError
 from fleet.inventory.model import Host
 from fleet.journal import Journal, RunHeader, redactor_for
 from fleet.journal.audit import AuditEntry
 from fleet.locks import Owner
+from fleet.options import Options
 from fleet.report import outcomes, terminal
 from fleet.rollout import audit
 from fleet.rollout.claims import Claimed, Claims

@@ -7,9 +7,9 @@ from shutil import which
 
 import pytest
 
-from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.nightly.timer import calendar
+from fleet.options import Options
 from fleet.verbs.nightly_timer import install, status, uninstall
 
 INVENTORY = """\

@@ -2,8 +2,9 @@
 
 import pytest
 
-from fleet.cli import guarded, resolve
+from fleet.cli import guarded
 from fleet.errors import FleetError, InputError, Problem, UsageError
+from fleet.options import resolve
 
 
 def test_flag_wins_over_environment_and_config() -> None:
@@ -41,8 +42,22 @@ def test_environment_says_off() -> None:
 
 @pytest.mark.parametrize("bad", ["many", "-1", "0.5"])
 def test_forks_that_are_no_number_are_refused(bad: str) -> None:
-    with pytest.raises(UsageError, match="forks"):
+    with pytest.raises(InputError, match=f"FLEET_FORKS: must be a number above 0, not '{bad}'"):
         resolve({"forks": 0}, {}, {"FLEET_FORKS": bad})
+
+
+def test_defaults_that_cannot_be_meant_are_all_said_at_once_with_where_they_stand() -> None:
+    with pytest.raises(InputError) as refused:
+        resolve({"forks": 0, "check": False}, {"forks": 0, "inventroy": "prod", "lock_wait": 1}, {"FLEET_CHECK": "ja"})
+    assert [str(problem) for problem in refused.value.problems] == [
+        "FLEET_CHECK: must be true or false, not 'ja'",
+        "`fleet:` in Invoke's config: forks: must be a number above 0, not 0 (for example 16)",
+        "`fleet:` in Invoke's config: inventroy: unknown key (did you mean inventory?)",
+        (
+            "`fleet:` in Invoke's config: lock_wait: unknown key "
+            "(known here: inventory, limit, forks, check, diff, json, verbose, accept_new)"
+        ),
+    ]
 
 
 def _raise(error: BaseException) -> int:

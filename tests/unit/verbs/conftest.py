@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fleet.cli import Options
 from fleet.errors import HostError
 from fleet.image import lock as locks
 from fleet.image.release import Release
 from fleet.nightly.nights import Book, nights
+from fleet.options import Options
 from fleet.rollout.stock import Found, Stock
 from fleet.verbs import night, night_rolls, nightly
 from fleet.verbs.drift import Strays

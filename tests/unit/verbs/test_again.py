@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fleet.cli import Options
 from fleet.errors import UsageError
 from fleet.journal import Journal, RunHeader
+from fleet.options import Options
 from fleet.verbs.cargo import Cargo, Trust
 from fleet.verbs.order import Order, from_earlier
 from tests.unit.report.stories import die

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.cli import Options
 from fleet.errors import UsageError
+from fleet.options import Options
 from fleet.verbs.look import facts_of_tree
 
 

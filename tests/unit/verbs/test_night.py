@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.cli import Options
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.image.build import BuildError
 from fleet.nightly.nights import Book, failed, nights
+from fleet.options import Options
 from fleet.verbs import nightly
 from fleet.verbs.night_rolls import FailedError
 from tests.unit.verbs.conftest import INVENTORY, OLD, World

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from fleet.cli import Options
 from fleet.errors import HostError, UnreachableError, UsageError
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Nightly, Service, Settings
 from fleet.journal import RunHeader, RunStory
 from fleet.journal.story import HostStory, StepStory
 from fleet.nightly.nights import Book
+from fleet.options import Options
 from fleet.playbook import Playbook
 from fleet.rollout.run import Outcome
 from fleet.serving.verify import Proof

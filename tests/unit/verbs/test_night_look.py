@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fleet.cli import Options
 from fleet.image.lock import Lock, write
 from fleet.image.release import Release
 from fleet.image.store import Store
@@ -15,6 +14,7 @@ from fleet.inventory import load
 from fleet.inventory.model import Inventory
 from fleet.inventory.settings import Image
 from fleet.nightly.nights import Night
+from fleet.options import Options
 from fleet.rollout import releases
 from fleet.transport import Connector
 from fleet.verbs.common import ROOT

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet.cli import Options
 from fleet.image.release import Release
 from fleet.inventory.model import Connection, Host, Inventory
 from fleet.inventory.settings import Service, Settings
 from fleet.nightly.nights import Book
+from fleet.options import Options
 from fleet.prune.facts import PrunePlan, Room
 from fleet.prune.ledger import Ledger
 from fleet.report.prune import HostPrune

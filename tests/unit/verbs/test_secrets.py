@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.cli import Options, guarded
+from fleet.cli import guarded
 from fleet.errors import FleetError, InputError
 from fleet.inventory import load
+from fleet.options import Options
 from fleet.secret import Secret
 from fleet.verbs import bundle, images, roll, secrets, services
 from fleet.verbs.order import Order
