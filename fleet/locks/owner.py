@@ -56,7 +56,7 @@ class Holder:
         if self.owner is None:
             return "somebody who cannot be read"
         since = datetime.fromtimestamp(self.owner.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        held = f", {_span(self.held)} ago" if self.held is not None else ""
+        held = f", {_span(self.held)}" if self.held is not None else ""
         firing = "; its controller is gone and it puts the old container back" if self.firing else ""
         return f"{self.owner.who} on {self.owner.controller}, run {self.owner.run}, since {since}{held}{firing}"
 
@@ -129,8 +129,9 @@ def _holder(host: str, pid: int, comm: str, values: dict[str, str], uptime: floa
 
 
 def _span(seconds: float) -> str:
+    """How long ago, so coarse that the hosts of one run, which it locked side by side, say the same."""
     whole = max(int(seconds), 0)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if whole >= 2 * size:
-            return f"{whole // size} {unit}"
-    return f"{whole} s"
+            return f"{whole // size} {unit} ago"
+    return "less than 2 min ago"

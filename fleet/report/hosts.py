@@ -1,8 +1,10 @@
 """Short names for many hosts."""
 
 import re
+import shlex
 from collections.abc import Iterable
 
+LIMIT = "--limit "
 # In gpu-01.dc1 hosts differ by the last number of the first label; in addresses by the very last.
 _NUMBERED = re.compile(r"((?:\d+\.)+(?=\d+$)|[^.]*\D|)(\d+)([^\d.]*(?:\..*)?)")
 
@@ -24,6 +26,19 @@ def fold(names: Iterable[str]) -> str:
         for run in runs(sorted(set(numbers)))
     ]
     return ", ".join([*folded, *single])
+
+
+def of_any(hint: str, host: str) -> str:
+    """A next command without the host that it ends in, so that hosts with the same trouble stand together."""
+    return hint.removesuffix(host) if hint.endswith(f"{LIMIT}{host}") else hint
+
+
+def of_all(hint: str, hosts: Iterable[str]) -> str:
+    """What `of_any` made, as one command over all the hosts."""
+    if not hint.endswith(LIMIT):
+        return hint
+    names = fold(hosts).replace(" ", "")
+    return f"{hint}{shlex.quote(names)}"
 
 
 def _range(head: str, tail: str, width: int, run: tuple[int, int]) -> str:

@@ -57,9 +57,12 @@ def show_proofs(outcomes: Mapping[str, Outcome]) -> None:
     if table.row_count:
         terminal.out().print(table)
     show_speeds(outcomes)
+    told: dict[str, list[str]] = {}
     for outcome in outcomes.values():
         for warning in outcome.warnings:
-            terminal.out().print(f"[yellow]warning[/] {escape(outcome.host)}: {escape(warning)}", soft_wrap=True)
+            told.setdefault(warning, []).append(outcome.host)
+    for warning, hosts in told.items():
+        terminal.out().print(f"[yellow]warning[/] {escape(fold(hosts))}: {escape(warning)}", soft_wrap=True)
 
 
 def show_speeds(outcomes: Mapping[str, Outcome]) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from fleet.journal.header import BAD, DONE, iso
 from fleet.journal.story import HostStory, RunStory, RunSummary, remaining, summary
 from fleet.report import terminal
-from fleet.report.hosts import fold
+from fleet.report.hosts import fold, of_all, of_any
 from fleet.report.recap import duration
 
 _COLOURS = {"ok": "green", "running": "cyan"}
@@ -198,7 +198,7 @@ def _show_failures(console: Console, story: RunStory) -> None:
             step = host.broke
             message = host.message or (step.error if step else "")
             hint = host.hint or (step.hint if step else "")
-            told.setdefault((step.what if step else "", message, hint), []).append(name)
+            told.setdefault((step.what if step else "", message, of_any(hint, name)), []).append(name)
         for (what, message, hint), names in told.items():
             first, *tail = message.splitlines() or [""]
             console.print(f"[bold red]{outcome.upper()}[/] {escape(fold(names))}: {escape(first)}", soft_wrap=True)
@@ -207,7 +207,7 @@ def _show_failures(console: Console, story: RunStory) -> None:
             if what:
                 console.print(f"  at: {escape(what)}", soft_wrap=True)
             if hint:
-                console.print(f"  next: {escape(hint)}", soft_wrap=True)
+                console.print(f"  next: {escape(of_all(hint, names))}", soft_wrap=True)
 
 
 def _serving(story: RunStory) -> list[str]:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fleet.errors import HostError, no_connection
 from fleet.report import errors
 from fleet.report import recap as recaps
-from fleet.report.hosts import fold
+from fleet.report.hosts import fold, of_all, of_any
 
 _drawing: Console | None = None
 PLAIN_WIDTH = 160  # columns of tables when the output is a file or a pipe
@@ -67,13 +67,13 @@ def show_failures(failed: Mapping[str, HostError]) -> None:
     for host, error in failed.items():
         errors.debug(error)
         word = "NOT REACHED" if no_connection(error) else "FAILED"
-        told.setdefault((word, error.message, error.hint, error.tail), []).append(host)
+        told.setdefault((word, error.message, of_any(error.hint, host), error.tail), []).append(host)
     for (word, message, hint, tail), hosts in told.items():
         console.print(f"[bold red]{word}[/] {escape(fold(hosts))}: {escape(message)}", soft_wrap=True)
         for line in tail:
             console.print(f"  | {escape(line)}", soft_wrap=True)
         if hint:
-            console.print(f"  next: {escape(hint)}", soft_wrap=True)
+            console.print(f"  next: {escape(of_all(hint, hosts))}", soft_wrap=True)
 
 
 def show_recap(rows: Iterable[recaps.HostRecap], started: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from fleet.errors import HostError
-from fleet.locks import Heart, Holder, HostLock, LockedError, Owner
+from fleet.locks import Heart, Holder, HostLock, LockedError, Owner, holder_of
 from fleet.locks import unlock as end_lock
 from fleet.locks.lock import PLACE
 from fleet.report.hosts import fold
@@ -149,6 +149,13 @@ class Claims:
         with self._guard:
             self._locks[session.host.name] = lock
         return lock
+
+
+def others(sessions: Mapping[str, Session], *, forks: int) -> dict[str, Holder]:
+    """Who holds these hosts, of which we hold none. A host that cannot say has no entry."""
+    hosts = [session.host for session in sessions.values()]
+    found = fan_out(hosts, lambda host: holder_of(sessions[host.name]), forks=forks)
+    return {name: one for name, one in found.items() if isinstance(one, Holder)}
 
 
 def _race(owner: Owner, holders: Iterable[Holder]) -> bool | None:

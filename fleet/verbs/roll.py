@@ -26,7 +26,7 @@ from fleet.report import roll as report
 from fleet.report import terminal
 from fleet.rollout import leftout
 from fleet.rollout.assign import IMAGES, Programme, assign, peers, without
-from fleet.rollout.claims import Claimed, Claims
+from fleet.rollout.claims import Claimed, Claims, others
 from fleet.rollout.goback import arrange, cached
 from fleet.rollout.imageorders import certificates
 from fleet.rollout.looks import survey
@@ -307,6 +307,16 @@ def _claim(run: Run, claims: Claims, found: dict[str, Outcome], programme: Progr
     }
     for name, error in claims.take(wanted, forks=run.forks, wait=wait, say=run.say).items():
         found[name].error = error
+    # Where nothing is to be done another run may be about to change all of it.
+    right = {
+        name: outcome.site.session
+        for name, outcome in found.items()
+        if outcome.site is not None and outcome.error is None and not (name in wanted or claims.holds(name))
+    }
+    for name, holder in others(right, forks=run.forks).items():
+        found[name].warnings.append(
+            f"right as it was found, but locked by {holder}, which may change it; --lock-wait 5m waits and looks again"
+        )
     if claims.waited:
         run.say("", "others were waited for, so every host is looked at again")
         look_anew(run, claims, found)

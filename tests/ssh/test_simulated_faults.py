@@ -248,6 +248,10 @@ def test_a_roll_that_waits_for_another_one_goes_by_what_that_one_left_behind(sit
     assert older.stdout is not None
     assert any(f"{N1}: rename chat-0-new to chat-0" in line for line in older.stdout)
     older.send_signal(signal.SIGSTOP)  # until the other one waits for it
+    beside = site.run("play", site.book(SHIPPED), release=0)
+    assert beside.code == 1, beside.said
+    beside.has(f"FAILED {N1}: the host is locked by", "warning node-[002:004]: right as it was found, but locked by")
+    assert not any(beside.changed.values())
 
     def go_on(_process: Popen[str]) -> None:
         older.send_signal(signal.SIGCONT)

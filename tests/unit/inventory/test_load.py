@@ -184,6 +184,20 @@ def test_limit_file_gives_patterns(tmp_path: Path) -> None:
     assert [host.name for host in select(load(["a,b,c"]), f"@{limit}")] == ["b", "a"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("n[1:3].dc1", ["n1.dc1", "n2.dc1", "n3.dc1"]),
+        ("gpu-[01:02], n7.dc1", ["n7.dc1", "gpu-01", "gpu-02"]),
+        ("n[1:3].dc1:!n2.dc1", ["n1.dc1", "n3.dc1"]),
+        ("all[0:1]", ["n1.dc1", "n2.dc1"]),  # Ansible's slice of a group
+    ],
+)
+def test_hosts_can_be_named_as_reports_name_them(pattern: str, names: list[str]) -> None:
+    inventory = load(["n1.dc1,n2.dc1,n3.dc1,n7.dc1,gpu-01,gpu-02"])
+    assert sorted(host.name for host in select(inventory, pattern)) == sorted(names)
+
+
 @pytest.mark.parametrize("pattern", [",", " ", "[", ":", ""])
 def test_a_pattern_that_names_nothing_is_never_every_host(pattern: str) -> None:
     with pytest.raises(UsageError, match="names nothing"):

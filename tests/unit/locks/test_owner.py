@@ -67,6 +67,12 @@ def test_a_refusal_says_who_where_which_run_and_for_how_long() -> None:
     assert error.hint == "wait with --lock-wait 5m, or end it: invoke unlock -i INVENTORY --limit n1"
 
 
+def test_hosts_that_a_run_locked_a_moment_apart_say_the_same() -> None:
+    owner = Owner("ann", "r7", "laptop", 0)
+    first, second = (LockedError("n1", Holder(owner, pid, held)) for pid, held in ((7, 0.2), (9, 61.4)))
+    assert first.message == second.message
+
+
 def test_a_switch_carries_arguments_as_they_are() -> None:
     odd = ("echo", "a b", "c'd", "$HOME", "*", "", "é;rm")
     (line,) = switch_lines((odd,))

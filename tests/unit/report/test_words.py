@@ -1,7 +1,10 @@
-"""Short forms: folded host names, durations, the recap."""
+"""Short forms: folded host names, failures that many hosts share, durations, the recap."""
 
 import pytest
 
+from fleet.errors import HostError
+from fleet.locks import Holder, LockedError, Owner
+from fleet.report import terminal
 from fleet.report.hosts import fold
 from fleet.report.recap import HostRecap, duration, lines
 
@@ -20,6 +23,16 @@ from fleet.report.recap import HostRecap, duration, lines
 )
 def test_folds_runs_of_numbers(names: list[str], folded: str) -> None:
     assert fold(names) == folded
+
+
+def test_many_hosts_of_one_other_run_are_one_failure_with_one_command(capsys: pytest.CaptureFixture[str]) -> None:
+    owner = Owner("ann", "r7", "laptop", 0)
+    locked = {name: LockedError(name, Holder(owner, 7, 3.0)) for name in ("n01", "n02", "n03", "x")}
+    terminal.show_failures({**locked, "n09": HostError("n09", "broke", hint="invoke logs chat --limit n09")})
+    first, command, other, its_command = capsys.readouterr().err.splitlines()
+    assert first.startswith("FAILED n[01:03], x: the host is locked by ann on laptop, run r7")
+    assert command.endswith("invoke unlock -i INVENTORY --limit 'n[01:03],x'")
+    assert (other, its_command) == ("FAILED n09: broke", "  next: invoke logs chat --limit n09")
 
 
 @pytest.mark.parametrize(
