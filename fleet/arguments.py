@@ -5,17 +5,17 @@ from typing import Any
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 
-HELP = "--help"
+HELP = ("--help", "-h")
 
 
 class Checked(Argument):
     """An argument that says what is wrong with its value, before anything is begun."""
 
     def set_value(self, value: Any, cast: bool = True) -> None:
-        """Raises Exit, code 2, for no number where one is asked, and for --help where a task's first word is."""
-        if self.positional and value == HELP:
+        """Raises Exit, code 2, for no number where one is asked, and for a call for help where a task's first word is."""
+        if self.positional and value in HELP:
             # Invoke gives a task's first words whatever stands there.
-            raise Exit(f"error: {HELP} stands in front of the task: invoke {HELP} TASK", code=2)
+            raise Exit(f"error: {value} stands in front of the task: invoke {value} TASK", code=2)
         if cast and self.kind is int:
             try:
                 int(value)
@@ -27,6 +27,6 @@ class Checked(Argument):
 
 def help_first(argv: list[str]) -> list[str]:
     """`fleet TASK … --help` as Invoke understands it of every task."""
-    if HELP in argv[2:] and not argv[1].startswith("-"):
-        return [argv[0], HELP, argv[1]]
+    if set(HELP) & set(argv[2:]) and not argv[1].startswith("-"):
+        return [argv[0], HELP[0], argv[1]]
     return argv

@@ -21,6 +21,7 @@ def fleet(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     [
         (["fleet", "plan", "--help"], ["fleet", "--help", "plan"]),
         (["fleet", "models.push", "-i", "x", "--help"], ["fleet", "--help", "models.push"]),
+        (["fleet", "logs", "-h"], ["fleet", "--help", "logs"]),
         (["fleet", "--help", "plan"], ["fleet", "--help", "plan"]),
         (["fleet", "--help"], ["fleet", "--help"]),
         (["fleet"], ["fleet"]),
