@@ -81,7 +81,8 @@ def show_gone_back(found: Mapping[str, Outcome]) -> None:
     """After a roll-back: what the inventory still asks for is another release, and the next deploy brings it."""
     changed = [name for name, one in found.items() if one.changed]
     if changed:
-        console = terminal.err()
         text = f"{fold(changed)} went back, but the inventory and its lock still ask for what was left"
-        console.print(f"[yellow]note[/]: {escape(text)}", soft_wrap=True)
-        console.print("next: change the inventory's image before the next invoke deploy, which rolls forward again")
+        terminal.note(text)
+        terminal.err().print(
+            "next: change the inventory's image before the next invoke deploy, which rolls forward again"
+        )

@@ -50,6 +50,11 @@ def event(host: str, message: str) -> None:
     err().print(f"[bold]{escape(host)}[/]: {escape(message)}", soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """What is no failure, and what a person would ask about."""
+    err().print(f"[yellow]note[/]: {escape(text)}", soft_wrap=True)
+
+
 def progress_line(line: str) -> None:
     """A line of a tool that works for us, such as a build."""
     err().print(f"[dim]{escape(line)}[/]", soft_wrap=True)

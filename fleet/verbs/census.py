@@ -14,13 +14,13 @@ from fleet.rollout.goback import cached
 from fleet.rollout.past import READ_SERVED, understand
 from fleet.survey import each
 from fleet.transport import Session
-from fleet.verbs.common import ROOT, connected, inventory_and_hosts, takes_part
+from fleet.verbs.common import ROOT, active, connected, inventory_and_hosts, some
 
 
 def show_images(options: Options, *, everything: bool) -> int:
     """Ask every host that `fleet:` gives a part, the builder too. Changes nothing."""
     inventory, chosen = inventory_and_hosts(options)
-    hosts = tuple(host for host in chosen if takes_part(host))
+    hosts = some(active(chosen))
     known, tags = cached(ROOT), locks.read(inventory.lock_path).images
 
     def ask(session: Session) -> tuple[Seen, ...]:

@@ -40,7 +40,7 @@ def selected(options: Options) -> tuple[Host, ...]:
     return inventory_and_hosts(options)[1]
 
 
-def takes_part(host: Host) -> bool:
+def _takes_part(host: Host) -> bool:
     """Does `fleet:` give this host anything to do: GPUs to have, services to run, or images to build?"""
     settings = host.settings
     return bool(settings.gpus.model or settings.gpus.count or settings.services or settings.builder == host.name)
@@ -48,6 +48,17 @@ def takes_part(host: Host) -> bool:
 
 def serving(hosts: Iterable[Host]) -> tuple[Host, ...]:
     return tuple(host for host in hosts if host.settings.services)
+
+
+def active(hosts: Iterable[Host]) -> tuple[Host, ...]:
+    return tuple(host for host in hosts if _takes_part(host))
+
+
+def some(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+    """The same hosts. That there are none is said, so that an empty answer is understood."""
+    if not hosts:
+        terminal.note("no host has a part in this: what it has to serve stands in its `fleet: {services: …}`")
+    return hosts
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from fleet.rollout.run import Run
 from fleet.rollout.seen import remember
 from fleet.rollout.site import Wishes
 from fleet.rollout.stock import Stock
-from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, takes_part
+from fleet.verbs.common import ROOT, active, connected, inventory_and_hosts, narrator, some
 
 
 def show_drift(options: Options, *, accept: bool) -> int:
@@ -51,7 +51,7 @@ def strays(options: Options) -> Strays:
 
 def _told(options: Options, *, accept: bool) -> tuple[dict[str, tuple[Drift, ...]], dict[str, HostError], list[str]]:
     inventory, chosen = inventory_and_hosts(options)
-    hosts = tuple(host for host in chosen if takes_part(host))
+    hosts = some(active(chosen))
     say = narrator(options)
     notes: list[str] = []
     found: dict[str, tuple[Drift, ...]] = {}

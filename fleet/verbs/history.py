@@ -9,7 +9,7 @@ from fleet.report import audit as audit_report
 from fleet.report import errors, terminal, timeline
 from fleet.report import runs as report
 from fleet.transport import fan_out
-from fleet.verbs.common import ROOT, connected, selected, takes_part
+from fleet.verbs.common import ROOT, active, connected, selected, some
 
 
 def list_runs(options: Options) -> int:
@@ -44,7 +44,7 @@ def show_audit(options: Options, *, service: str, last: int) -> int:
     """What was changed on the hosts, by whomever, merged by time. A host that cannot be read is said to be so."""
     if last < 0:
         raise UsageError(f"--last must be 0 or above, not {last}", hint="0 shows all")
-    hosts = tuple(host for host in selected(options) if takes_part(host))
+    hosts = some(active(selected(options)))
     with connected(options) as connector, terminal.counting("audit", len(hosts)) as done:
 
         def ask(host: Host) -> Audit:

@@ -7,7 +7,7 @@ from fleet.rollout import releases
 from fleet.rollout.releases import obtain
 from fleet.rollout.straighten import Depots
 from fleet.verbs import secrets
-from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving
+from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving, some
 
 
 def build(options: Options, *, update: bool, publish: bool) -> int:
@@ -18,7 +18,7 @@ def build(options: Options, *, update: bool, publish: bool) -> int:
     with connected(options) as connector, Depots(say.line) as depots:
         stock = obtain(
             inventory,
-            serving(chosen),
+            some(serving(chosen)),
             connector,
             ROOT,
             say=say.line,
@@ -43,7 +43,7 @@ def explain(options: Options, *, update: bool) -> int:
     secrets.require(serving(chosen), services=False)
     say = narrator(options)
     with connected(options) as connector:
-        found = releases.explain(inventory, serving(chosen), connector, ROOT, say=say.line)
+        found = releases.explain(inventory, some(serving(chosen)), connector, ROOT, say=say.line)
     if options.json:
         terminal.show_json(strategy.document(found))
     else:

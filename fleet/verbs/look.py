@@ -17,7 +17,7 @@ from fleet.report.recap import HostRecap
 from fleet.rollout.known import KnownReleases
 from fleet.survey import Answer, each, look
 from fleet.transport import Connector, Session
-from fleet.verbs.common import ROOT, inventory_and_hosts, selected, takes_part
+from fleet.verbs.common import ROOT, active, inventory_and_hosts, selected
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def _refuse(hosts: Sequence[Host], into: Path) -> None:
 def preflight_hosts(options: Options, *, strict: bool) -> int:
     """Hosts to which `fleet:` gives no part (a bastion, a registry) are left alone and counted as skipped."""
     inventory, hosts = inventory_and_hosts(options)
-    taking_part = tuple(host for host in hosts if takes_part(host)) or hosts
+    taking_part = active(hosts) or hosts
     releases = KnownReleases(inventory, taking_part, ROOT)
     answers = _ask(taking_part, options, "preflight", lambda session: look(session, releases.of))
     known = {name: answer for name, answer in answers.items() if isinstance(answer, Answer)}

@@ -19,7 +19,7 @@ from fleet.report import errors, terminal
 from fleet.report import models as report
 from fleet.survey import each
 from fleet.transport import Session
-from fleet.verbs.common import connected, narrator, selected, takes_part
+from fleet.verbs.common import active, connected, narrator, selected
 from fleet.verbs.order import Order
 from fleet.verbs.roll import roll
 from fleet.verbs.weights import models_of, read_here
@@ -135,7 +135,7 @@ def _verified(sender: Sender, ground: Ground, name: str, content: Content | None
 def _ask(options: Options, title: str, ask: Callable[[Session], T]) -> tuple[dict[str, T], dict[str, HostError]]:
     """Answers and failures of every host that `fleet:` gives a part."""
     chosen = selected(options)
-    hosts = tuple(host for host in chosen if takes_part(host)) or chosen
+    hosts = active(chosen) or chosen
     with connected(options) as connector, terminal.counting(title, len(hosts)) as done:
         answers = each(hosts, connector, ask, forks=options.forks, on_done=done)
     failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}

@@ -33,7 +33,7 @@ from fleet.seam import Seam
 from fleet.transport import Connector, Session, fan_out
 from fleet.verbs import prune_places as places
 from fleet.verbs.closing import Teller
-from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, serving, takes_part
+from fleet.verbs.common import ROOT, active, connected, inventory_and_hosts, narrator, serving
 from fleet.verbs.prune_garbage import collect_garbage
 
 
@@ -67,7 +67,7 @@ def prune(options: Options, *, keep: int, lock_wait: float) -> int:
 def pruned(options: Options, *, keep: int = 0, lock_wait: float = 0.0) -> Pruned:
     """The work of `prune`, for whoever tells of it."""
     inventory, chosen = inventory_and_hosts(options)
-    hosts = tuple(host for host in chosen if takes_part(host)) or chosen
+    hosts = active(chosen) or chosen
     found = Pruned()
     with ExitStack() as stack:
         journal = None if options.check else stack.enter_context(_journal(options, hosts, keep))

@@ -46,7 +46,7 @@ from fleet.transport import Connector
 from fleet.verbs import secrets
 from fleet.verbs.cargo import Examined, examine, unload
 from fleet.verbs.closing import Teller, close_roll, finisher, recorder, show_plan
-from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator
+from fleet.verbs.common import ROOT, connected, inventory_and_hosts, narrator, some
 from fleet.verbs.order import Order, from_earlier
 from fleet.verbs.weights import Weights, gather, settle
 
@@ -64,6 +64,7 @@ def roll(options: Options, order: Order) -> int:
     programme = replace(
         programme, prune=programme.prune or order.prune, take_over=programme.take_over | order.take_over
     )
+    some(programme.hosts)
     if order.list_stages or order.list_hosts:
         report.show_programme(programme, stages=order.list_stages, hosts=order.list_hosts)
         return 0

@@ -21,7 +21,7 @@ from fleet.serving.status import Row, endpoints, file_sd, rows
 from fleet.serving.verify import healthy
 from fleet.transport import Connector, fan_out
 from fleet.verbs import secrets
-from fleet.verbs.common import ROOT, close, connected, inventory_and_hosts, narrator, serving
+from fleet.verbs.common import ROOT, close, connected, inventory_and_hosts, narrator, serving, some
 
 
 def verify(options: Options, *, load: float = 0.0, accept: bool = True) -> int:
@@ -123,7 +123,7 @@ def _told(
 def _reached(options: Options, work: Callable[[Site, Outcome], None]) -> tuple[dict[str, Outcome], list[str]]:
     """What came of it by host, and the hosts that serve nothing."""
     _, chosen = inventory_and_hosts(options)
-    hosts = serving(chosen)
+    hosts = some(serving(chosen))
     with connected(options) as connector:
         run = Run(connector, Wishes(reveal=False), ROOT, options.forks, narrator(options).host, time.time)
         found = survey(run, hosts)
@@ -142,7 +142,7 @@ def _reached(options: Options, work: Callable[[Site, Outcome], None]) -> tuple[d
 
 def _rows(options: Options, connector: Connector) -> tuple[dict[str, Outcome], dict[str, tuple[Row, ...]]]:
     inventory, chosen = inventory_and_hosts(options)
-    hosts = serving(chosen)
+    hosts = some(serving(chosen))
     say = narrator(options)
     try:
         stock = obtain(inventory, hosts, connector, ROOT, say=say.line, dry=True)

@@ -8,13 +8,13 @@ from fleet.report import errors, terminal
 from fleet.report import staging as report
 from fleet.survey import each
 from fleet.transport import Session
-from fleet.verbs.common import connected, selected, takes_part
+from fleet.verbs.common import active, connected, selected
 
 
 def staging(options: Options) -> int:
     """Ask every host that `fleet:` gives a part."""
     chosen = selected(options)
-    hosts = tuple(host for host in chosen if takes_part(host)) or chosen
+    hosts = active(chosen) or chosen
 
     def ask(session: Session) -> Staging:
         return Sender.of(session).look(session.host.settings.staging_dir)

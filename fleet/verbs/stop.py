@@ -27,13 +27,13 @@ from fleet.serving.spec import LABEL
 from fleet.serving.steps import ServingPlan
 from fleet.transport import fan_out
 from fleet.verbs.closing import Teller, say_done
-from fleet.verbs.common import ROOT, close, connected, inventory_and_hosts, narrator, serving
+from fleet.verbs.common import ROOT, close, connected, inventory_and_hosts, narrator, serving, some
 
 
 def stop(options: Options, services: Sequence[str], *, lock_wait: float = 0.0) -> int:
     """They stay, and the next deploy starts them again. With `check` it only says what it would do."""
     _, chosen = inventory_and_hosts(options)
-    hosts = serving(chosen)
+    hosts = some(serving(chosen))
     skipped = [host.name for host in chosen if not host.settings.services]
     with ExitStack() as stack:
         journal = None if options.check else stack.enter_context(_journal(options, hosts, services))
