@@ -1,9 +1,11 @@
-"""Looking into the layers of a bundle that nobody vouches for: whether they unpack, to how much, and where they would write.
+"""Looking into the layers of a bundle that nobody vouches for: whether they unpack, to how much and to what, and where they
+would write.
 
 Whoever signed a bundle answers for what is in it, and reading inside takes longer than the checksums; so it is done where no
 signature was asked for, or when it is.
 """
 
+import hashlib
 import threading
 from collections.abc import Callable
 
@@ -13,6 +15,10 @@ from fleet.bundle.manifest import Entry, blob_entry_path
 from fleet.bundle.write import opened
 from fleet.errors import FleetError
 from fleet.image.unpacked import CHUNK, PROBLEMS, Unpacked, members, most
+
+_OUT = frozenset(
+    ("..", ".wh..", ".wh...")
+)  # a whiteout of `..` or `.` removes the directory that the image is unpacked in
 
 
 class Looking:
@@ -24,7 +30,7 @@ class Looking:
             self.layers = layers(bundle)
         except FleetError:
             self.layers = ()  # what is wrong with the records is told elsewhere, and nothing is used then
-        self.size = sum(one.size for one in self.layers)
+        self.size = sum(entry.size for entry, _ in self.layers)
         self._found: list[str] = []
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -37,31 +43,47 @@ class Looking:
         return tuple(self._found)
 
     def _look(self) -> None:
-        for entry in self.layers:
-            if problem := _problem(self._bundle, entry):
+        for entry, diff_id in self.layers:
+            if problem := _problem(self._bundle, entry, diff_id):
                 self._found.append(problem)
             self._on_bytes(entry.size)
 
 
-def layers(bundle: Bundle) -> tuple[Entry, ...]:
-    """The layers that a bundle carries, by its records. Raises FleetError."""
-    digests = (digest for release in distinct(records(bundle)) for digest in release.layer_digests)
-    entries = (bundle.manifest.entry(blob_entry_path(digest)) for digest in dict.fromkeys(digests))
-    return tuple(entry for entry in entries if entry is not None)
+def layers(bundle: Bundle) -> tuple[tuple[Entry, str], ...]:
+    """The layers that a bundle carries, by its records, each with its diffID. Raises FleetError."""
+    pairs = {
+        pair: bundle.manifest.entry(blob_entry_path(pair[0]))
+        for release in distinct(records(bundle))
+        for pair in zip(release.layer_digests, release.diff_ids, strict=True)
+    }
+    return tuple((entry, diff_id) for (_, diff_id), entry in pairs.items() if entry is not None)
 
 
-def _problem(bundle: Bundle, entry: Entry) -> str:
+class _Hashed:
+    """What a tar's reader takes, hashed."""
+
+    def __init__(self, content: Unpacked) -> None:
+        self._content, self.sum = content, hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._content.read(size)
+        self.sum.update(data)
+        return data
+
+
+def _problem(bundle: Bundle, entry: Entry, diff_id: str) -> str:
     path = bundle.file(entry)
     try:
         with opened(path) as file:
-            content = Unpacked(file, most(entry.size))
+            content = _Hashed(Unpacked(file, most(entry.size)))
             for _, member in members(content):
                 target = member.linkname if member.islnk() else ""
-                if ".." in (*member.name.split("/"), *target.split("/")):
+                if not _OUT.isdisjoint((*member.name.split("/"), *target.split("/"))):
                     leads = f", a link to {target!r}," if target else ""
                     return f"{path} is no sound layer: its member {member.name!r}{leads} leaves the image"
             while content.read(CHUNK):
                 pass  # what is packed has its checksum at the end
     except (OSError, *PROBLEMS) as error:
         return f"{path} is no sound layer: {error}"
-    return ""
+    same = f"sha256:{content.sum.hexdigest()}" == diff_id
+    return "" if same else f"{path} is no sound layer: it does not unpack to {diff_id}"

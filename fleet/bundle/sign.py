@@ -1,13 +1,17 @@
 """Signatures by `ssh-keygen -Y` (OpenSSH 8.1 and later; PROTOCOL.sshsig), in the namespace `fleet-bundle`."""
 
+import os
+import stat
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.bundle.manifest import NAME, SIGNATURE
+from fleet.bundle.write import opened
 from fleet.errors import FleetError
 
 NAMESPACE = "fleet-bundle"
+MOST = 64 << 10  # bytes of a signature; one by RSA of 16384 bits has six thousand
 
 
 def sign(content: bytes, key: str) -> bytes:
@@ -25,19 +29,40 @@ def check(folder: Path, content: bytes, allowed: str) -> str:
     """Who signed `content`, as the allowed_signers file names them. Raises FleetError."""
     signers, signature = Path(allowed).expanduser(), folder / SIGNATURE
     if not signers.is_file():
-        raise FleetError(f"--allowed-signers {signers} is not there", hint="its lines: NAME ssh-ed25519 AAAA…")
-    if signature.is_symlink() or not signature.is_file():
-        raise FleetError(f"{folder}: is not signed, {SIGNATURE} is missing")
+        what = "is no file" if signers.exists() else "is not there"
+        raise FleetError(f"--allowed-signers {signers} {what}", hint="its lines: NAME ssh-ed25519 AAAA…")
+    _require_signature(folder, signature)
+    named = ("-n", NAMESPACE, "-s", str(signature))
+    whole = _keygen(("-Y", "check-novalidate", *named), content)
+    if whole.returncode:
+        raise FleetError(f"{folder / NAME} does not match its signature: {_words(whole)}")
     found = _keygen(("-Y", "find-principals", "-s", str(signature), "-f", str(signers)), b"")
-    names = found.stdout.decode(errors="replace").split()
+    names = found.stdout.decode(errors="replace").splitlines()
     if found.returncode or not names:
-        raise FleetError(f"{signature}: the key that signed it is not in {signers}")
+        key = whole.stdout.decode(errors="replace").split()[-1]
+        raise FleetError(
+            f"{signature}: no valid line of {signers} names the key that signed it, {key}: {_words(found)}"
+        )
     name = names[0]
-    arguments = ("-Y", "verify", "-n", NAMESPACE, "-f", str(signers), "-I", name, "-s", str(signature))
-    done = _keygen(arguments, content)
+    done = _keygen(("-Y", "verify", *named, "-f", str(signers), "-I", name), content)
     if done.returncode:
-        raise FleetError(f"{folder / NAME} does not match its signature by {name}: {_words(done)}")
+        raise FleetError(f"{signature}: {name} of {signers} may not sign it: {_words(done)}")
     return name
+
+
+def _require_signature(folder: Path, signature: Path) -> None:
+    """ssh-keygen would read a file of gigabytes for a quarter of an hour."""
+    if not os.path.lexists(signature):
+        raise FleetError(f"{folder}: is not signed, {SIGNATURE} is missing")
+    try:
+        with opened(signature) as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            head = file.read(MOST + 1) if regular else b""
+    except OSError as error:
+        why = "it is a link" if signature.is_symlink() else error.strerror
+        raise FleetError(f"{signature} cannot be read: {why}") from error
+    if not head.startswith(b"-----BEGIN SSH SIGNATURE-----") or len(head) > MOST:
+        raise FleetError(f"{signature} is damaged: it is no signature of ssh-keygen")
 
 
 def _keygen(arguments: Sequence[str], content: bytes) -> subprocess.CompletedProcess[bytes]:

@@ -71,6 +71,8 @@ HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
         lambda: gzip.compress(member("a", 0, tarfile.LNKTYPE, "../../etc/shadow") + bytes(1024)),
         "a link to '../../etc/shadow', leaves the image",
     ),
+    ("whiteout", lambda: gzip.compress(member("a/.wh...", 0) + bytes(1024)), "member 'a/.wh...' leaves the image"),
+    ("other", lambda: gzip.compress(member("a", 0) + bytes(1024)), f"it does not unpack to sha256:{'5' * 64}"),
 ]
 
 
