@@ -18,6 +18,7 @@ from typing import Any
 from fleet.image.registry_shelf import ShelfClient
 from fleet.inventory import load
 from fleet.lab import Lab, NodeSpec
+from fleet.report.units import bytes_of
 from tests.lab.cli import Controller
 from tests.lab.conftest import MI300X, REGISTRY, lab_name
 from tests.lab.rolls import BASIC, answers
@@ -156,12 +157,22 @@ class Nights(Site):
                 self.sh(BUILDER.name, link.format("del"))
                 self.sh("registry", "rm -rf /var/lib/registry/docker/registry/v2/repositories/*/_uploads/*")
 
+    def build_cache(self) -> int:
+        """Bytes, as the builder's engine counts them."""
+        rows = self.docker(BUILDER.name, "system", "df", "--format", "{{.Type}}:{{.Size}}").splitlines()
+        return bytes_of(next(row.partition(":")[2] for row in rows if row.startswith("Build Cache:")))
+
     def disk(self) -> dict[str, int]:
-        """Bytes of Docker's file systems, of the registry and of the controller's `.fleet`."""
+        """Bytes of Docker's file systems, of the registry and of the controller's `.fleet`.
+
+        BuildKit's own books are apart: databases that grow by doubling, and the records of its last fifty builds.
+        """
         used = {}
         for name in (BUILDER.name, CANARY, OTHER):
             stat = os.statvfs(self.lab.node(name).root / "var/lib/docker")
             used[name] = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+        used["books"] = _bytes_below(self.lab.node(BUILDER.name).root / "var/lib/docker/buildkit")
+        used[BUILDER.name] -= used["books"]
         used[REGISTRY.name] = _bytes_below(self.lab.node(REGISTRY.name).root / "var/lib/registry")
         return used | {"controller": _bytes_below(self.controller.directory / ".fleet")}
 
