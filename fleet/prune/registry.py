@@ -75,7 +75,9 @@ def plan_registry(
     tags_of: dict[str, set[str]] = {}
     for tag, digest in shelf.tags.items():
         tags_of.setdefault(digest, set()).add(tag)
-    by_age = sorted(releases.values(), key=lambda one: (born(one, tags_of.get(one.manifest_digest, ())), one.id))
+    by_age = sorted(
+        releases.values(), key=lambda one: (born(one, tags_of.get(one.manifest_digest, ())), one.created, one.id)
+    )
     ours = [one for one in by_age if owned.has(one.id, one.content_key)]
     newest = ours[::-1][:keep]
     stays = dict(needed)

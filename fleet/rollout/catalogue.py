@@ -46,7 +46,8 @@ def catalogue(
         known |= past.releases
     names = {*known, *(name for past in pasts.values() for name in (*_services(past), *_answers(past), *past.pinned))}
     found = [_entry(name, known.get(name), shelves, pasts, asked=name in asked) for name in names]
-    return tuple(sorted(sorted(found, key=lambda one: one.id), key=lambda one: one.made, reverse=True))
+    by_id = sorted(found, key=lambda one: one.id)
+    return tuple(sorted(by_id, key=lambda one: (one.made, one.release.created if one.release else ""), reverse=True))
 
 
 def _entry(

@@ -69,6 +69,13 @@ def test_what_no_host_needs_goes_with_its_record_behind_it() -> None:
     assert "newest" in kept[f"reg:5000/{NAME}:{D.id}"]
 
 
+def test_of_releases_of_one_day_the_newest_are_those_that_were_built_last() -> None:
+    early, late = (replace(release(2, day=1), created=f"2026-01-01T{hour}:00:00Z") for hour in ("20", "21"))
+    late = replace(late, manifest_digest=A.manifest_digest, content_key=A.content_key)
+    assert early.id > late.id  # by their names alone it would be the other one
+    assert gone(shelf(early, late), {}) == [early.manifest_digest, f"sha256:{early.content_key}"]
+
+
 def test_an_image_without_a_record_is_somebody_elses() -> None:
     given = shelf(D, nightly="sha256:f", v1=A.manifest_digest)
     assert gone(given, {}) == []
