@@ -112,10 +112,15 @@ def patch_hashes(source: Source) -> tuple[str, ...]:
 
 def explain_apply(stderr: str) -> str:
     """Which file and hunk a patch failed at, out of `git apply`'s words."""
-    failed = re.findall(r"^error: patch failed: (.+):(\d+)$", stderr, re.MULTILINE)
+    failed = _failed_hunks(stderr)
     if failed:
         return "; ".join(f"its hunk at line {line} of {path} does not apply" for path, line in failed)
     return reason(stderr)
+
+
+def _failed_hunks(stderr: str) -> list[tuple[str, str]]:
+    """Paths and lines."""
+    return re.findall(r"^error: patch failed: (.+):(\d+)$", stderr, re.MULTILINE)
 
 
 def _refuse_credentials(source: Source) -> None:
@@ -190,7 +195,7 @@ def _apply(git: Git, source: Source, tree: Path, date: str) -> None:
         done = git.try_run("apply", "--index", "--whitespace=nowarn", "--", path, cwd=tree)
         if done.exit_code:
             raise FleetError(
-                f"patch {patch} does not fit {source.ref}: {explain_apply(done.stderr)}",
+                f"patch {patch} does not fit {source.ref}: {explain_apply(done.stderr)}{_changed_by(git, tree, done.stderr)}",
                 hint="make it anew against that ref, or take it out of source.patches",
             )
     person = {
@@ -210,6 +215,13 @@ def _apply(git: Git, source: Source, tree: Path, date: str) -> None:
         cwd=tree,
         extra=person,
     )
+
+
+def _changed_by(git: Git, tree: Path, stderr: str) -> str:
+    """The commit that changed those files last, as a clause, or ""."""
+    paths = [path for path, _ in _failed_hunks(stderr)]
+    done = git.try_run("log", "--max-count=1", "--format=%h %s", "HEAD", "--", *paths, cwd=tree)
+    return f"; last changed by {done.stdout.strip()}" if paths and done.stdout.strip() else ""
 
 
 def _read_patch(path: str) -> bytes:

@@ -152,7 +152,10 @@ def test_a_patch_that_does_not_fit_is_named_with_its_hunk(origin: Path, tmp_path
     patch.write_text(PATCH.format(old="never", new="x"))
     source = Source(ref="v0.11.0", repository=str(origin), patches=(str(patch),))
     with (
-        pytest.raises(FleetError, match=r"fix\.patch does not fit v0\.11\.0: its hunk at line 1 of hello\.txt"),
+        pytest.raises(
+            FleetError,
+            match=r"fix\.patch does not fit v0\.11\.0: its hunk at line 1 of hello\.txt does not apply; last changed by \w{7,} .",
+        ),
         sources.checkout(source, sources.resolve(source), tmp_path / "cache"),
     ):
         pass
