@@ -37,7 +37,8 @@ def _goes_on(document: Mapping[str, Any], names: str) -> str:
 
 
 def _release(one: Mapping[str, Any]) -> str:
-    vllm = " ".join(word for word in (str(one.get("version", "")), str(one.get("commit", ""))[:9]) if word)
+    version, commit = str(one.get("version", "")), str(one.get("commit", ""))[:9]
+    vllm = " ".join(word for word in (version, "" if commit and commit[:7] in version else commit) if word)
     told = ", ".join(
         word
         for word in (f"vLLM {vllm}" if vllm else "", f"of night {one['since']}" if one.get("since") else "")

@@ -81,7 +81,8 @@ def rest(scene: Scene) -> int:
         behind = promise(scene.options, scene.hosts, book, phase)
     locks.write(scene.inventory.lock_path, locks.read(book.lock))
     nights.remember(FOLDER, {}, forget=tuple(fresh))
-    said = "the fleet runs the new release"
+    brought = [str(one["release"]) for one in book.document.get("images", ()) if one["release"] != one.get("before")]
+    said = f"the fleet runs the new release {', '.join(brought)}"
     if behind:
         said += f"; not on {fold(behind)}, which a later night or a deploy brings it to"
     spared = book.document.get("spared")

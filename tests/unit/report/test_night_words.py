@@ -24,6 +24,10 @@ NIGHT: dict[str, Any] = {
         ({"result": "failed", "not_back": ["chat of a is not back"]}, f"but for that, the fleet goes on with {TOLD}"),
         ({"result": "promoted"}, f"the fleet runs {TOLD}"),
         ({"result": "kept"}, f"the fleet runs {TOLD}"),
+        (
+            {"result": "kept", "good": [{**GOOD, "version": "0.12.0-2-gaaaaaaa"}]},
+            f"the fleet runs {TOLD.replace('0.11.0 aaaaaaaaa', '0.12.0-2-gaaaaaaa')}",
+        ),
         ({"result": "drift"}, f"the fleet is to run {TOLD}"),
         ({"result": "waiting"}, f"a runs the new release, all others go on with {TOLD}"),
         (
