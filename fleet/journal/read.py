@@ -76,7 +76,7 @@ def _paths(root: Path) -> list[Path]:
 
 def _story(path: Path) -> RunStory | None:
     # The lock is asked before the files are read: a run that ends in between is told as finished, never as killed.
-    alive = _alive(path / "journal.jsonl")
+    alive = is_written(path / "journal.jsonl")
     try:
         text = (path / "journal.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -95,8 +95,8 @@ def _result(path: Path) -> Mapping[str, Any] | None:
     return value
 
 
-def _alive(path: Path) -> bool:
-    """Does a living process still hold the journal?"""
+def is_written(path: Path) -> bool:
+    """Does a living run still hold this journal? The kernel drops a run's lock with its process."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,14 +1,13 @@
 """The controller's own old files: journals of runs, logs of builds and containers."""
 
 import contextlib
-import fcntl
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import HostError
+from fleet.journal.read import is_written
 from fleet.prune.facts import Room
 
 NAME = "controller"
@@ -73,7 +72,7 @@ def remove(step: RemoveFile) -> None:
 
 def _file(path: Path, now: float) -> OldFile:
     newest, size = extent(path)
-    return OldFile(path, max(now - (newest or now), 0.0), size, _is_written(path / "journal.jsonl"))
+    return OldFile(path, max(now - (newest or now), 0.0), size, is_written(path / "journal.jsonl"))
 
 
 def extent(path: Path) -> tuple[float, int]:
@@ -83,18 +82,3 @@ def extent(path: Path) -> tuple[float, int]:
         with contextlib.suppress(FileNotFoundError):
             seen.append(one.lstat())
     return max((one.st_mtime for one in seen), default=0.0), sum(one.st_size for one in seen)
-
-
-def _is_written(journal: Path) -> bool:
-    """A run holds a lock on its journal, which the kernel drops with its process."""
-    try:
-        file = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(file)
-    return False
