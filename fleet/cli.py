@@ -5,6 +5,7 @@ A verb is a function of `options` (if it asks for them) and its own flags that g
 """
 
 import inspect
+import io
 import os
 import signal
 import sys
@@ -159,6 +160,8 @@ def guarded(work: Callable[[], int | None]) -> int:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where it cannot say a letter, as ASCII cannot say ×, a ? does
+        sys.stdout.reconfigure(errors="replace")
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         code = work() or 0

@@ -42,7 +42,7 @@ def _console(stream: Any) -> Console:
 
 
 def show_json(document: object) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    print(json.dumps(document, indent=2, ensure_ascii=(sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")))
 
 
 def event(host: str, message: str) -> None:

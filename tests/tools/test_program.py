@@ -31,6 +31,13 @@ def test_help_has_an_example() -> None:
     assert "Example: invoke preflight" in run(FLEET, "--help", "preflight").stdout
 
 
+def test_a_terminal_that_knows_ascii_alone_gets_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = run(FLEET, "facts", "--root", ROOT / "tests/data/kfd/mi300x8-cpx")
+    assert done.returncode == 0, done.stderr
+    assert "63 ? MI300X gfx942 CPX" in done.stdout
+
+
 def test_runs_and_audit_answer_where_nothing_was_done_yet(tmp_path: Path) -> None:
     def ask(*words: str) -> tuple[int, str, str]:
         done = subprocess.run((FLEET, *words), capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
