@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from fleet.image.release import Release
 from fleet.journal.header import iso
 from fleet.report import terminal
 from fleet.report.units import size
@@ -56,12 +57,16 @@ def _before(one: Seen) -> list[str]:
 
 
 def _release(one: Seen) -> str:
+    if one.release is None and one.built is not None:
+        return escape("\n".join(("built as", *_words(one.built))))
     if one.release is None:
         return "[yellow]none that is known[/]" if one.ours else "[dim]foreign[/]"
-    told = [one.release.local_name]
-    told += [f"vLLM {one.release.vllm_version}"] if one.release.vllm_version else []
-    told += [one.release.source_reference] if one.release.source_reference else []
-    return escape("\n".join(told))
+    return escape("\n".join(_words(one.release)))
+
+
+def _words(release: Release) -> list[str]:
+    vllm = f"vLLM {release.vllm_version}" if release.vllm_version else ""
+    return [word for word in (release.local_name, vllm, release.source_reference) if word]
 
 
 def document(found: Mapping[str, Sequence[Seen]]) -> dict[str, list[dict[str, object]]]:
@@ -76,6 +81,7 @@ def document(found: Mapping[str, Sequence[Seen]]) -> dict[str, list[dict[str, ob
                 "created": iso(one.image.created),
                 "ours": one.ours,
                 "release": _told(one),
+                "built": one.built.local_name if one.release is None and one.built is not None else None,
                 "before": {name: list(was) for name, was in one.before.items()},
                 "lost_names": list(one.lost),
                 "containers": [{"name": user.name, "state": user.state, "asked": user.asked} for user in one.users],

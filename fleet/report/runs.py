@@ -96,6 +96,8 @@ def next_commands(story: RunStory, *, told: bool = False) -> tuple[str, ...]:
         where = shlex.join(word for path in story.header.inventory for word in ("-i", path))
         lines.append(f"invoke status {where}   (a host cut off in the middle puts back by itself what served before)")
     verb = story.header.verb
+    if story.header.flags.get("night"):  # it puts its hosts back itself, and the next one begins again
+        return tuple(lines)
     if verb not in RESUMABLE:
         again = f"invoke {shlex.join(story.header.argv) or verb}"
         return (*lines, f"{again}   (the same again: {_hosts(len(rest.hosts) + len(rest.left_out))} to do)")

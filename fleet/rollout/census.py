@@ -74,7 +74,8 @@ class User:
 class Seen:
     """One image on one host. `release` is None for what is none that anybody here knows of.
 
-    `ours`: a release, or an image under one of our names. `lost` are names that pointed to it and point to another image
+    `ours`: a release, or an image under one of our names. `built`: the release that was made of it, by the content key in the
+    tag that builders give (`NAME:build-KEY`), for what a builder has built has other digests than its release. `lost` are names that pointed to it and point to another image
     now, or to none. `before`: what its names pointed to before, IDs of images or of releases; only where something tells.
     """
 
@@ -85,6 +86,7 @@ class Seen:
     lost: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    built: Release | None = None
 
     @property
     def running(self) -> bool:
@@ -131,10 +133,12 @@ def census(
     points = {name: image.id for image in images for name in image.names}
     mine = {*names, *(one.name for one in releases.values())}
     moved = _moved(images, users, known, points)
+    keys = {f"{one.name}:build-{one.content_key}": one for one in releases.values() if one.content_key}
     seen = [
         _tagged(_seen(image, by_image.get(image.id, []), known, points, mine, moved), releases, tags)
         for image in images
     ]
+    seen = [replace(one, built=next((keys[name] for name in one.image.names if name in keys), None)) for one in seen]
     return tuple(sorted(seen, key=lambda one: (not one.running, not one.ours, -one.image.created, one.image.id)))
 
 

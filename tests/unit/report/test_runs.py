@@ -67,6 +67,11 @@ def test_a_play_goes_on_with_its_playbook_and_other_verbs_are_said_again(tmp_pat
     assert commands(killed(tmp_path / "serve", "serve"))[-1] == "invoke serve -i 'prod site'"
 
 
+def test_a_nights_roll_is_not_gone_on_with_by_hand_for_the_night_puts_its_hosts_back(tmp_path: Path) -> None:
+    story = killed(tmp_path, night="20261124-1")
+    assert commands(story) == [f"invoke runs.show {story.id}", "invoke status -i 'prod site'"]
+
+
 def test_a_running_run_is_left_alone(tmp_path: Path) -> None:
     roll(tmp_path, 4, killed_at=3, running=True)
     story = read(tmp_path)

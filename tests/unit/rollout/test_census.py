@@ -35,6 +35,15 @@ def test_releases_are_known_by_digest_in_either_store_and_what_runs_comes_first(
     assert not any(one.remarks for one in found)
 
 
+def test_what_a_builder_built_is_told_by_the_content_key_in_its_tag() -> None:
+    made = replace(A, content_key="a1b2")
+    built, strange = (Listed(f"sha256:{key}", (f"{NAME}:build-{key}",), (), 10, 1) for key in ("a1b2", "c3d4"))
+    found = {one.image.id: one for one in census((built, strange), (), {made.id: made}, [NAME])}
+    assert (found[built.id].release, found[built.id].built, found[strange.id].built) == (None, made, None)
+    told = document({"builder": tuple(found.values())})["builder"]
+    assert [one["built"] for one in told] == [made.local_name, None]
+
+
 def test_a_pulled_image_is_known_by_its_repo_digest() -> None:
     pulled = Listed("sha256:77", (), (f"registry.corp:5000/{NAME}@{A.manifest_digest}",), 10, 1)
     assert look(pulled)["sha256:77"].release == A
