@@ -26,7 +26,7 @@ def serves(document: Mapping[str, Any]) -> str:
 def _goes_on(document: Mapping[str, Any], names: str) -> str:
     result, canaries = document.get("result"), tuple(map(str, document.get("canaries") or ()))
     if not result:
-        return f"the last good release is {names}; the next night takes back what this one has left on hosts"
+        return f"the last good release is {names}; the next night goes on from what this one has left on hosts"
     if result == "waiting":
         return f"{fold(canaries)} runs the new release, all others go on with {names}"
     if result == "drift":

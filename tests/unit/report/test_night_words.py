@@ -32,7 +32,7 @@ NIGHT: dict[str, Any] = {
         ({"result": "waiting"}, f"a runs the new release, all others go on with {TOLD}"),
         (
             {"result": ""},
-            f"the last good release is {TOLD}; the next night takes back what this one has left on hosts",
+            f"the last good release is {TOLD}; the next night goes on from what this one has left on hosts",
         ),
         (
             {"result": "failed", "running": {"a": {"chat": "3f9c"}, "b": {"chat": "77"}}},
