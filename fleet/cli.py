@@ -169,8 +169,8 @@ def guarded(work: Callable[[], int | None]) -> int:
     except FleetError as error:
         errors.show(error)
         code = error.exit_code
-    except KeyboardInterrupt:
-        errors.interrupted()
+    except KeyboardInterrupt as error:
+        errors.interrupted(getattr(error, "__notes__", ()))
         code = 130
     except BrokenPipeError:
         # The reader (head, less) went away; nobody is left to tell. Python would complain once more at exit.

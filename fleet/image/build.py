@@ -112,10 +112,15 @@ def build(
             on_line(line)
 
         asked = command(plan, builder, context, dockerfile=dockerfile, ca_file=secret, docker_config=login)
+        runs_on = plan.buildkit and cancel.runs_on(machine, tree / plan.dockerfile)
         if plan.buildkit and not cancel.declares(tree / plan.dockerfile):
             asked = cancel.cancellable(asked, f"fleet-build-{secrets.token_hex(8)}")
         try:
             code = machine.stream(asked.argv, keep, environment=asked.environment, stall=stall)
+        except KeyboardInterrupt as error:
+            if runs_on:
+                error.add_note(f"{machine.name}: {runs_on}")
+            raise
         except StalledError as error:
             failure = explain(lines)
             message = (
@@ -123,6 +128,7 @@ def build(
             )
             message += f"; its last word was {failure.reason!r}; the log is {log}"
             hint = "source.stall is its limit; a RUN step that is silent for so long hangs, or needs a longer one"
+            hint += f"; {runs_on}" if runs_on else ""
             raise BuildError(message, hint=hint, step=failure.step, tail=failure.last, log=log) from error
     if code:
         failure = explain(lines)

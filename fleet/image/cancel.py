@@ -8,6 +8,7 @@ arguments to every step, and neither its cache nor the image's history knows of 
 from pathlib import Path
 
 from fleet.image.build_plan import Command
+from fleet.image.machine import Machine
 
 # $1 the name. For half a minute, ends what has it and is in a container. Only root sees whose variables are whose.
 SWEEP = r"""
@@ -48,6 +49,17 @@ def cancellable(asked: Command, mark: str) -> Command:
     *words, context = asked.argv
     argv = ("sh", "-c", SCRIPT, "sh", mark, SWEEP, *words, *flags, context)
     return Command(argv, {**asked.environment, **told})
+
+
+def runs_on(machine: Machine, dockerfile: Path) -> str:
+    """What to say of a build that was cancelled and whose step cannot be ended, in words; "" where it can be."""
+    if declares(dockerfile):
+        why = f"{dockerfile.name} has an ARG NO_PROXY, by which it would be told"
+    elif machine.run(("id", "-u")).stdout.strip() != "0":
+        why = "ending it takes root there"
+    else:
+        return ""
+    return f"the RUN step that was under way may go on to its end: {why} (docs/images.md)"
 
 
 def declares(dockerfile: Path) -> bool:

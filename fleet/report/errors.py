@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fleet.errors import FleetError, HostError, InputError, UnreachableError
 from fleet.report.units import visible
@@ -38,8 +38,11 @@ def document(failed: Mapping[str, HostError]) -> dict[str, dict[str, object]]:
     }
 
 
-def interrupted() -> None:
+def interrupted(notes: Sequence[str] = ()) -> None:
+    """`notes` are what was left, where it could not be ended."""
     _say("interrupted; the same command goes on from here")
+    for note in notes:
+        _say(f"  {note}")
 
 
 def unexpected(error: Exception) -> None:

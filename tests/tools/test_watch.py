@@ -122,6 +122,32 @@ def test_a_build_that_hangs_is_a_failed_build_that_says_how_long(repository: Pat
     assert "source.stall" in caught.value.hint
 
 
+class Cancelled(Docker):
+    """A builder whose login is in the docker group, and an operator who types Ctrl-C."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user = 1000
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        on_line: Callable[[str], None],
+        *,
+        environment: Mapping[str, str] = NOTHING,
+        stdin: bytes = b"",
+        stall: float = 0,
+    ) -> int:
+        raise KeyboardInterrupt
+
+
+def test_whoever_cancels_a_build_is_told_of_a_step_that_only_root_can_end(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        produce(spec(repository), workshop(tmp_path / "fleet", Cancelled()), Lock(), gfx=())
+    (note,) = caught.value.__notes__
+    assert "builder: the RUN step that was under way may go on to its end: ending it takes root there" in note
+
+
 def test_a_step_that_outlives_its_cancelled_build_is_ended(tmp_path: Path) -> None:
     """As with BuildKit: the step is no child of the command, and in a PID namespace of its own."""
     docker = tmp_path / "docker"
