@@ -23,7 +23,7 @@ vllm: setup
 	$(BIN)/pytest tests/vllm -m vllm
 
 # A roll killed before and after, and cut off during, every step of its plan; builds, imports, bundles and pushes of models at every
-# point, sideloads at every share, and relays whose host is lost: three hours.
+# point, sideloads at every share, relays whose host is lost, and model deltas to a site that is cut off: three hours.
 matrix: setup
 	$(BIN)/pytest tests/lab tests/tools -m matrix
 
