@@ -37,6 +37,7 @@ def wait(step: Wait, context: Context) -> None:
                 state.get("Error") or "",
                 value.get("RestartCount") or 0,
                 state.get("Status") == "running" and healthy(address, port),
+                out_of_memory=bool(state.get("OOMKilled")),
             )
 
         wait_ready(

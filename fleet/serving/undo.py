@@ -79,7 +79,9 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
     if not change.undo or (not touched and (not subject or _gone(subject, context))):
         return _undo_hooks(change, begun, context, do)
     log = None
-    _await_engine(context)
+    silent = not _await_engine(context)
+    if silent:
+        context.say("the engine does not answer; what to put back is left to the host")
     failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
     starts = {step.name for step in change.undo if isinstance(step, Start)}
     dirty: vram.DirtyError | None = None
@@ -93,10 +95,13 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
             step = replace(step, patient=not waited)
         if dirty and getattr(step, "name", "") in starts:
             continue  # it stays as it is held, so that the next run knows that it served
-        if isinstance(step, DrainBack) and (unwell or not _running(step.hook.replica, context)):
+        if isinstance(step, DrainBack) and (silent or unwell or not _running(step.hook.replica, context)):
             unrouted.append(
                 f"{step.hook.replica} is out of its router; once it serves: {routing.by_hand(step.hook, context)}"
             )
+            continue
+        if silent:  # one that hangs would keep each step for minutes, and the host from doing all of them by itself
+            failures.setdefault("the Docker engine does not answer", []).append(step.what)
             continue
         try:
             context.seam.perform(context.name, step, partial(do, step, context, "undo: "))
@@ -150,15 +155,21 @@ def _undo_hooks(change: Change, begun: Sequence[Step], context: Context, do: Do)
     return Left("Nothing else was changed" + (f", but {'; '.join(failed)}" if failed else ""))
 
 
-def _await_engine(context: Context) -> None:
-    """An engine that is just being started again answers soon; what to put back can wait that long, but not for ever."""
+def _await_engine(context: Context) -> bool:
+    """An engine that is just being started again answers soon; what to put back can wait that long, but not for ever.
+
+    Does it answer?
+    """
     until = context.clock() + ENGINE
     told = False
-    while not _answers(context) and context.clock() < until:
+    while not _answers(context):
+        if context.clock() >= until:
+            return False
         if not told:
             context.say(f"the engine does not answer; waiting up to {ENGINE:.0f} s before anything is put back")
             told = True
         context.sleep(1)
+    return True
 
 
 def _answers(context: Context) -> bool:

@@ -1,5 +1,6 @@
 """Waiting for a container to become ready: by progress, never by a fixed clock."""
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,20 @@ class Look:
     error: str = ""
     restarts: int = 0
     healthy: bool = False
+    out_of_memory: bool = False  # the engine saw the kernel end a process of it
 
+
+# Of a container that was ended without a word of its own. The engine sees the kernel do it only within a memory limit.
+KILLED = Diagnosis(
+    "killed",
+    "Something on the host killed it: the kernel, because the host's memory ran out, or somebody by hand",
+    "on the host: dmesg -T | grep -i 'killed process', and free -g",
+)
+OUT_OF_MEMORY = Diagnosis(
+    "out_of_memory",
+    "The kernel killed it because its memory ran out (the host's, not the GPUs')",
+    "give it more, or ask for less: fewer GPUs a replica, a smaller cpu-offload-gb or swap-space",
+)
 
 Diagnose = Callable[[str], Diagnosis | None]
 
@@ -69,7 +83,7 @@ def wait_ready(
         restarts = seen.restarts if restarts < 0 else restarts
         error = _error(startup, seen, restarts, known)
         if error:
-            raise _failed(host, name, error, startup, known, redact)
+            raise _failed(host, name, error, startup, known or _killed(seen), redact)
         if startup.told != told:
             told = startup.told
             on_phase(told)
@@ -86,14 +100,29 @@ def _error(startup: Startup, seen: Look, restarts: int, known: list[tuple[str, D
     during = f" while {startup.told}"
     if seen.state in ("exited", "dead"):
         said = f": {seen.error}" if seen.error else ""
-        return f"stopped by itself with exit code {seen.exit_code}{during}{said}"
+        return f"stopped by itself with {_exit(seen.exit_code)}{during}{said}"
     if seen.state == "restarting" or seen.restarts > restarts:
-        return f"keeps crashing (exit code {seen.exit_code}){during}"
+        return f"keeps crashing ({_exit(seen.exit_code)}){during}"
     if seen.state == "gone":
         return f"was removed by somebody else{during}"
     if startup.fatal or any(found.fatal for _line, found in known):
         return f"failed{during}"
     return ""
+
+
+def _exit(code: int) -> str:
+    """The exit code, with the signal that a shell's or an engine's code above 128 stands for."""
+    try:
+        return f"exit code {code}, {signal.Signals(code - 128).name}"
+    except ValueError:
+        return f"exit code {code}"
+
+
+def _killed(seen: Look) -> list[tuple[str, Diagnosis]]:
+    """What is known of a container that said nothing itself."""
+    if seen.out_of_memory:
+        return [("", OUT_OF_MEMORY)]
+    return [("", KILLED)] if seen.exit_code == 128 + signal.SIGKILL else []
 
 
 def _failed(

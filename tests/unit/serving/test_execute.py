@@ -244,6 +244,19 @@ def test_a_host_that_we_cannot_put_right_is_left_to_do_that_by_itself(
     assert guard.said == said
 
 
+def test_an_engine_that_stays_silent_is_asked_for_no_step_and_the_host_is_left_to_put_back_by_itself(
+    tmp_path: Path,
+) -> None:
+    api, guard = FakeApi(chat_0="running"), Guard()
+    api.away = 10_000
+    failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
+    moments = iter(range(0, 1000, 20))
+    with pytest.raises(HostError, match=r"remove chat-0-new: the Docker engine does not answer\); the host goes on"):
+        carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard, clock=lambda: next(moments)))
+    assert api.calls == ["create chat-0-new", "stop chat-0", "start chat-0-new", "rename missing"]
+    assert guard.said == ["arm", "leave"]
+
+
 def test_nothing_is_undone_when_nothing_could_be_created(tmp_path: Path) -> None:
     api = FakeApi(chat_0="running")
     api.refuse["create"] = "no such image: vllm-rocm:r1"

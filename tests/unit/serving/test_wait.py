@@ -141,6 +141,9 @@ def test_no_fixed_clock_ends_a_start_that_makes_progress() -> None:
     [
         ([running(GOOD[2])], "made no progress for 30 s (progress_deadline) while loading weights"),
         ([Look((), "exited", 1)], "stopped by itself with exit code 1 while starting"),
+        ([Look((), "exited", 137)], "exit code 137, SIGKILL while starting. Something on the host killed it"),
+        ([running(), Look((), "exited", 137, out_of_memory=True)], "SIGKILL while starting. The kernel killed it"),
+        ([Look(tuple(BAD), "exited", 139)], "exit code 139, SIGSEGV while loading weights: RuntimeError: HIP error"),
         ([Look((), "exited", 128, "exec: no such file")], "exit code 128 while starting: exec: no such file"),
         ([running(), Look((), "restarting", 1)], "keeps crashing (exit code 1)"),
         ([running(restarts=1), running(restarts=2)], "keeps crashing"),
