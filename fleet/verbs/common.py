@@ -10,6 +10,7 @@ from fleet.inventory import load, select
 from fleet.inventory.model import Host, Inventory
 from fleet.options import Options
 from fleet.report import terminal, transfers
+from fleet.report.hosts import fold
 from fleet.report.recap import HostRecap
 from fleet.rollout.availability import NotBegunError
 from fleet.rollout.leftout import read_maintenance
@@ -24,8 +25,11 @@ def inventory_and_hosts(options: Options) -> tuple[Inventory, tuple[Host, ...]]:
     loaded = load(options.inventory)
     chosen = select(loaded, options.limit)
     out = in_maintenance(loaded, chosen)
+    reasons: dict[str, list[str]] = {}
     for name, why in out.items():
-        terminal.event(name, f"left out: {why}")
+        reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        terminal.event(fold(names), f"left out: {why}")
     return loaded, tuple(host for host in chosen if host.name not in out)
 
 

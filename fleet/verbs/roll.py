@@ -11,6 +11,7 @@ from fleet import calendar, playbook
 from fleet.delivery.site_ca import SiteCa
 from fleet.errors import FleetError, HostError, UsageError
 from fleet.image import lock as locks
+from fleet.inventory import select
 from fleet.inventory.model import Host, Inventory
 from fleet.journal import (
     Journal,
@@ -69,7 +70,7 @@ def roll(options: Options, order: Order) -> int:
         report.show_programme(programme, stages=order.list_stages, hosts=order.list_hosts)
         return 0
     taking = {host.name for host in programme.hosts}
-    skipped = [host.name for host in chosen if host.name not in taking]
+    skipped = [host.name for host in select(inventory, options.limit) if host.name not in taking]  # or in maintenance
     _require_bundle(order, programme)
     serves = bool({"serve", "verify"} & programme.stages)
     secrets.require(programme.hosts, services=serves, images=order.cargo is None)
