@@ -7,6 +7,7 @@ this controller's experience and stands in `.fleet/quarantine.json`.
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -105,11 +106,15 @@ def read_quarantine(root: Path) -> dict[str, Quarantined]:
 
 
 def write_quarantine(root: Path, hosts: Mapping[str, Quarantined]) -> None:
+    """Raises FleetError where it cannot be written."""
     path = root / "quarantine.json"
-    if not hosts:
-        path.unlink(missing_ok=True)
-        return
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        if not hosts:
+            path.unlink(missing_ok=True)
+            return
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FleetError(f"{path} cannot be written: {error.strerror}") from error
     entries = {name: {k: v for k, v in asdict(one).items() if k != "host"} for name, one in sorted(hosts.items())}
     _replace(path, json.dumps({"schema": SCHEMA, "hosts": entries}, indent=2))
 
@@ -170,7 +175,8 @@ def _replace(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise FleetError(f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -114,6 +114,9 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
             if isinstance(step, DrainBack):
                 unrouted.append(str(error))
                 continue
+            if isinstance(step, SaveLogs):  # a full disk of the controller: what served is put back all the same
+                context.say(f"the log of {step.name} could not be kept: {error}")
+                continue
             failures.setdefault(str(error), []).append(step.what)
             unwell |= {step.name} if isinstance(step, Start | Wait) else set()
     failed = "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())

@@ -117,7 +117,11 @@ def close_roll(
         done = outcome.error is not None or not interrupted  # else the run was cut off behind its container
         if done and journal.outcome(name) != word_of(outcome):
             say_done(journal, outcome)
-    leftout.write_quarantine(ROOT, known)
+    forgotten = ""
+    try:
+        leftout.write_quarantine(ROOT, known)
+    except FleetError as error:  # a full disk: what follows is what somebody has to read
+        forgotten = error.message
     # A night's rolls prove the new release; what its hosts run it on, nobody has looked at.
     answered = (
         []
@@ -144,6 +148,8 @@ def close_roll(
         report.show_end(found, ended, scene.serves)
     if journal.broken:
         terminal.event("journal", f"is not complete: {journal.broken}")
+    if forgotten:
+        terminal.event("quarantine", f"is not as this run found it: {forgotten}")
     if interrupted:
         errors.interrupted()
     if code and not options.json:

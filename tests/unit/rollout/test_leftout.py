@@ -65,6 +65,13 @@ def test_quarantine_is_kept_and_a_damaged_memory_is_an_empty_one(tmp_path: Path)
     assert read_quarantine(tmp_path / ".fleet") == {}
 
 
+@pytest.mark.parametrize("hosts", [{}, {"n1": Quarantined("n1", "no route to host", "2026-11-23 03:00 UTC", "run-1")}])
+def test_a_quarantine_that_cannot_be_written_is_said_in_words(tmp_path: Path, hosts: dict[str, Quarantined]) -> None:
+    (tmp_path / ".fleet").write_text("no directory")
+    with pytest.raises(FleetError, match=r"quarantine\.json cannot be written: (Not a directory|File exists)"):
+        write_quarantine(tmp_path / ".fleet", hosts)
+
+
 @pytest.mark.parametrize(("text", "hours"), [("4h", 4), ("3d", 72), ("90m", 1.5), ("1w", 168)])
 def test_spans_count_from_now(text: str, hours: float) -> None:
     assert parse_until(text, NOW) == NOW + timedelta(hours=hours)

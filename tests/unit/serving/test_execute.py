@@ -195,6 +195,16 @@ def test_what_served_is_back_after_a_failure(tmp_path: Path) -> None:
     assert api.states == {"chat-0": "running"}
 
 
+def test_a_log_that_cannot_be_kept_spoils_no_putting_back(tmp_path: Path) -> None:
+    api, guard, said = FakeApi(chat_0="running"), Guard(), list[str]()
+    (tmp_path / "n1-chat-0-new.log").mkdir()
+    failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
+    with pytest.raises(HostError, match=r"chat-0 was put back and serves again"):
+        carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard, said=said))
+    assert any("the log of chat-0-new could not be kept" in line for line in said)
+    assert guard.said == ["arm", "disarm"]
+
+
 def test_an_engine_that_starts_again_is_waited_for_before_anything_is_put_back(tmp_path: Path) -> None:
     api = FakeApi(chat_0="running")
     api.away = 5
