@@ -21,6 +21,7 @@ from fleet.transport import Session
 
 BASE_URL = "http+docker://ssh"  # docker-py finds an attached stream at `.channel` under this address
 ANSWER = 60.0  # seconds for a question whose answer is read whole
+SILENT = 10.0  # the same, and asked once, while the engine has left the last one unanswered: it may hang for hours
 _versions: weakref.WeakKeyDictionary[Session, str] = weakref.WeakKeyDictionary()
 
 
@@ -65,6 +66,7 @@ class _Api(APIClient):
         super().__init__(base_url="tcp://127.0.0.1:1", version="1.24", timeout=timeout)  # type: ignore[arg-type]
         self._session = session
         self._terminals: dict[str, bool] = {}
+        self._silent = False
         self.trust_env = False  # no proxies and no .netrc between us and the engine
         self.base_url = BASE_URL
         self._custom_adapter = Adapter(session)
@@ -95,14 +97,21 @@ class _Api(APIClient):
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """A question whose answer is lost on the way is asked once more, on a channel of its own."""
-        question = request.method == "GET" and not options.get("stream")
-        if question:
-            options["timeout"] = _shorter(options.get("timeout"))
-        try:
+        if request.method != "GET" or options.get("stream"):
             return self._send(request, options)
+        options["timeout"] = _shorter(options.get("timeout"), SILENT if self._silent else ANSWER)
+        try:
+            answer = self._ask(request, options)
         except _NoAnswerError:
-            if not question:
-                raise
+            self._silent = True
+            raise
+        self._silent = False
+        return answer
+
+    def _ask(self, request: requests.PreparedRequest, options: Mapping[str, Any]) -> requests.Response:
+        if not self._silent:
+            with contextlib.suppress(_NoAnswerError):
+                return self._send(request, options)
         return self._send(request, options)
 
     def _send(self, request: requests.PreparedRequest, options: Mapping[str, Any]) -> requests.Response:
@@ -119,8 +128,8 @@ class _Api(APIClient):
             raise HostError(host, f"the connection to the Docker engine broke during {what}") from error
 
 
-def _shorter(limit: Any) -> Any:
-    """At most ANSWER of each part of a time limit."""
+def _shorter(limit: Any, most: float) -> Any:
+    """At most so many seconds of each part of a time limit."""
     if isinstance(limit, tuple):
-        return tuple(min(part, ANSWER) for part in limit)
-    return ANSWER if limit is None else min(limit, ANSWER)
+        return tuple(min(part, most) for part in limit)
+    return most if limit is None else min(limit, most)

@@ -89,6 +89,10 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
     unrouted: list[str] = []
     for planned in change.undo:
         step = planned
+        if silent and not isinstance(step, DrainBack):
+            # One that hangs would keep each step for minutes, and the host from doing all of them by itself.
+            failures.setdefault("the Docker engine does not answer", []).append(step.what)
+            continue
         if isinstance(step, FreeVram):
             if starts and all(_running(name, context) for name in starts):
                 continue  # nothing was stopped yet, so what is in use is theirs
@@ -99,9 +103,6 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
             unrouted.append(
                 f"{step.hook.replica} is out of its router; once it serves: {routing.by_hand(step.hook, context)}"
             )
-            continue
-        if silent:  # one that hangs would keep each step for minutes, and the host from doing all of them by itself
-            failures.setdefault("the Docker engine does not answer", []).append(step.what)
             continue
         try:
             context.seam.perform(context.name, step, partial(do, step, context, "undo: "))
@@ -189,13 +190,13 @@ def _gone(name: str, context: Context) -> bool:
     """Is there no such container? An engine that does not answer counts as there: better one undo too many."""
     try:
         return observe.inspect(context.client, name) is None
-    except BROKEN:
+    except (HostError, *BROKEN):
         return False
 
 
 def _running(name: str, context: Context) -> bool:
     try:
         found = observe.inspect(context.client, name)
-    except BROKEN:
+    except (HostError, *BROKEN):
         return False
     return found is not None and found.state == "running"

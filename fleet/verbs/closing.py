@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from fleet import playbook
@@ -161,10 +162,11 @@ def _go_on(journal: Journal) -> tuple[str, ...]:
     """Draw the run's timeline; what to type next, in the words of runs.show."""
     try:
         story = read(ROOT, journal.id)
-        timeline.write(story)
-        return history.next_commands(story)
     except (FleetError, OSError):  # a journal that could not be written is told on its own
         return ()
+    with suppress(FleetError, OSError):  # a full disk: what to type is needed all the same
+        timeline.write(story)
+    return history.next_commands(story)
 
 
 def show_plan(options: Options, found: dict[str, Outcome], stock: Stock, skipped: list[str]) -> int:

@@ -1,15 +1,17 @@
 """The docker SDK over `docker system dial-stdio` channels."""
 
+import contextlib
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import docker
 import pytest
+import requests
 
-from fleet.engine import docker_client, engine_errors
+from fleet.engine import _NoAnswerError, docker_client, engine_errors
 from fleet.errors import HostError
 from fleet.transport import Connector, Session
 from fleet.transport.slots import MOST
@@ -129,6 +131,30 @@ def test_an_answer_that_is_lost_once_is_asked_for_again_on_a_channel_of_its_own(
     client = docker_client(session, timeout=2)
     assert client.api.inspect_container("lost")["Id"] == "lost"
     assert sshd.commands.count("docker system dial-stdio") == 2
+
+
+def test_an_engine_that_hangs_is_asked_once_for_each_thing_until_it_answers_again(
+    engine: Engine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = docker_client(session).api
+    limits: list[float] = []
+    answers: list[requests.Response | None] = []
+
+    def send(_request: requests.PreparedRequest, options: Mapping[str, float]) -> requests.Response:
+        limits.append(options["timeout"])
+        answer = answers.pop(0)
+        if answer is None:
+            raise _NoAnswerError(session.host.name, "no answer")
+        return answer
+
+    monkeypatch.setattr(api, "_send", send)
+    question = requests.Request("GET", "http://engine/_ping").prepare()
+    for given in ([None, None], [None], [requests.Response()], [None, requests.Response()]):
+        answers[:] = given
+        with contextlib.suppress(HostError):
+            api.send(question, timeout=None)
+        assert not answers
+    assert limits == [60, 60, 10, 10, 60, 60]
 
 
 def test_what_changes_the_host_is_never_asked_for_twice(engine: Engine, session: Session) -> None:
