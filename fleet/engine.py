@@ -123,7 +123,9 @@ class _Api(APIClient):
             limit = options.get("timeout")
             seconds = min(limit) if isinstance(limit, tuple) else limit
             message = f"the Docker engine gave no answer to {what} in {seconds:g} s"
-            raise _NoAnswerError(host, message, hint="is the host overloaded? journalctl -u docker -n 50") from error
+            raise _NoAnswerError(
+                host, message, hint="is the host overloaded, or does dockerd hang? journalctl -u docker -n 50"
+            ) from error
         except requests.exceptions.ConnectionError as error:
             raise HostError(host, f"the connection to the Docker engine broke during {what}") from error
 

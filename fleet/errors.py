@@ -74,6 +74,10 @@ class RefusedError(UnreachableError):
     """The host answers, but its identity or our credentials were refused: somebody has to look at it."""
 
 
+class LostError(HostError):
+    """The connection to the host broke while it was used."""
+
+
 def no_connection(error: Exception | None) -> bool:
     """Is it an outage? A refused key or password is another matter."""
     return isinstance(error, UnreachableError) and not isinstance(error, RefusedError)

@@ -184,5 +184,5 @@ def _entry(host: str, record: Mapping[str, Any]) -> AuditEntry:
 
 
 def failed_to_append(error: HostError) -> str:
-    """The sentence for the run's report: the change stands, only its line is missing."""
-    return f"{error.host}: the change was made, but its audit line could not be written: {error.message}"
+    """The sentence for the run's report, beside the host's name: what was done stands, only its line is missing."""
+    return f"what was done here could not be written into the host's audit: {error.message}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import docker.errors
 import requests
 
-from fleet.errors import FleetError, HostError, UnreachableError
+from fleet.errors import FleetError, HostError, LostError, UnreachableError
 from fleet.serving import observe, routing, vram
 from fleet.serving.context import Context
 from fleet.serving.steps import (
@@ -79,9 +79,8 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
     if not change.undo or (not touched and (not subject or _gone(subject, context))):
         return _undo_hooks(change, begun, context, do)
     log = None
-    silent = not _await_engine(context)
-    if silent:
-        context.say("the engine does not answer; what to put back is left to the host")
+    if silent := _silence(context):
+        context.say(f"{silent}; what to put back is left to the host")
     failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
     starts = {step.name for step in change.undo if isinstance(step, Start)}
     dirty: vram.DirtyError | None = None
@@ -91,7 +90,7 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
         step = planned
         if silent and not isinstance(step, DrainBack):
             # One that hangs would keep each step for minutes, and the host from doing all of them by itself.
-            failures.setdefault("the Docker engine does not answer", []).append(step.what)
+            failures.setdefault(silent, []).append(step.what)
             continue
         if isinstance(step, FreeVram):
             if starts and all(_running(name, context) for name in starts):
@@ -159,31 +158,27 @@ def _undo_hooks(change: Change, begun: Sequence[Step], context: Context, do: Do)
     return Left("Nothing else was changed" + (f", but {'; '.join(failed)}" if failed else ""))
 
 
-def _await_engine(context: Context) -> bool:
-    """An engine that is just being started again answers soon; what to put back can wait that long, but not for ever.
+def _silence(context: Context) -> str:
+    """Why nothing can be put back from here; empty where the engine answers.
 
-    Does it answer?
+    One that is just being started again answers soon; what to put back can wait that long, but not for ever.
     """
     until = context.clock() + ENGINE
     told = False
-    while not _answers(context):
+    while True:
+        try:
+            if context.client.api.ping():
+                return ""
+        except (UnreachableError, LostError):  # there is nothing to wait for
+            return "the connection to the host is lost"
+        except (HostError, *BROKEN):
+            pass
         if context.clock() >= until:
-            return False
+            return "the Docker engine does not answer"
         if not told:
             context.say(f"the engine does not answer; waiting up to {ENGINE:.0f} s before anything is put back")
             told = True
         context.sleep(1)
-    return True
-
-
-def _answers(context: Context) -> bool:
-    """A host that is lost altogether counts as answering: there is nothing to wait for."""
-    try:
-        return bool(context.client.api.ping())
-    except UnreachableError:
-        return True
-    except (HostError, *BROKEN):
-        return False
 
 
 def _gone(name: str, context: Context) -> bool:

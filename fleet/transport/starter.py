@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import paramiko
 
-from fleet.errors import HostError
+from fleet.errors import HostError, LostError
 from fleet.inventory.model import Become
 from fleet.transport import sudo as sudo_words
 from fleet.transport.channel import Channel
@@ -151,7 +151,7 @@ class Starter:
 
     def lost(self, what: str, error: BaseException | None = None) -> NoReturn:
         reason = self.reason or _last_words(self.transport)
-        raise HostError(
+        raise LostError(
             self.name,
             f"the connection was lost during {what}" + (f": {reason}" if reason else ""),
             hint="the host may have gone on with it; look before you repeat it",
@@ -167,6 +167,11 @@ def _last_words(transport: paramiko.Transport) -> str:
 
 
 def describe(argv: Sequence[str]) -> str:
-    """A command for people: one line, at most 100 characters."""
-    words = shlex.join(argv).split("\n", maxsplit=1)[0]
+    """A command for people: one line, at most 100 characters; of a script its first line."""
+    words = shlex.join(map(_first_line, argv))
     return f"`{words}`" if len(words) <= 100 else f"`{words[:99]}…`"
+
+
+def _first_line(word: str) -> str:
+    first, *more = word.strip().splitlines() or [""]
+    return f"{first} …" if more else first

@@ -11,7 +11,7 @@ import docker
 import docker.errors
 import pytest
 
-from fleet.errors import HostError
+from fleet.errors import HostError, LostError
 from fleet.inventory.model import Connection, Host
 from fleet.inventory.settings import Settings
 from fleet.serving.context import Context
@@ -265,6 +265,21 @@ def test_an_engine_that_stays_silent_is_asked_for_no_step_and_the_host_is_left_t
         carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard, clock=lambda: next(moments)))
     assert api.calls == ["create chat-0-new", "stop chat-0", "start chat-0-new", "rename missing"]
     assert guard.said == ["arm", "leave"]
+
+
+class LostApi(FakeApi):
+    """The link goes as the new container is renamed."""
+
+    def ping(self) -> bool:
+        raise LostError("n1", "the connection was lost during `docker system dial-stdio`")
+
+
+def test_over_a_lost_link_nothing_is_waited_for_and_the_host_puts_back_by_itself(tmp_path: Path) -> None:
+    api, guard, naps = LostApi(chat_0="running"), Guard(), list[float]()
+    failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
+    with pytest.raises(HostError, match=r"remove chat-0-new: the connection to the host is lost\); the host goes on"):
+        carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard, sleep=naps.append))
+    assert (guard.said, naps) == (["arm", "leave"], [])
 
 
 def test_nothing_is_undone_when_nothing_could_be_created(tmp_path: Path) -> None:
