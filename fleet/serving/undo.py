@@ -89,9 +89,7 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
     for planned in change.undo:
         step = planned
         if silent and not isinstance(step, DrainBack):
-            # One that hangs would keep each step for minutes, and the host from doing all of them by itself.
-            failures.setdefault(silent, []).append(step.what)
-            continue
+            continue  # one that hangs would keep each step for minutes, and the host from doing all of them by itself
         if isinstance(step, FreeVram):
             if starts and all(_running(name, context) for name in starts):
                 continue  # nothing was stopped yet, so what is in use is theirs
@@ -119,7 +117,7 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
                 continue
             failures.setdefault(str(error), []).append(step.what)
             unwell |= {step.name} if isinstance(step, Start | Wait) else set()
-    failed = "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
+    failed = silent or "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
     routes = f". {'; '.join(unrouted)}" if unrouted else ""
     kept = dirty is not None and bool(starts)  # the host by itself would start it all the same, so is not left to it
     return Left(_said(change, subject, failed, dirty=kept) + routes, log, well=kept or not failed)

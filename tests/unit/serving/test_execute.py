@@ -261,7 +261,7 @@ def test_an_engine_that_stays_silent_is_asked_for_no_step_and_the_host_is_left_t
     api.away = 10_000
     failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
     moments = iter(range(0, 1000, 20))
-    with pytest.raises(HostError, match=r"remove chat-0-new: the Docker engine does not answer\); the host goes on"):
+    with pytest.raises(HostError, match=r"in full \(the Docker engine does not answer\); the host goes on"):
         carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard, clock=lambda: next(moments)))
     assert api.calls == ["create chat-0-new", "stop chat-0", "start chat-0-new", "rename missing"]
     assert guard.said == ["arm", "leave"]
@@ -277,7 +277,7 @@ class LostApi(FakeApi):
 def test_over_a_lost_link_nothing_is_waited_for_and_the_host_puts_back_by_itself(tmp_path: Path) -> None:
     api, guard, naps = LostApi(chat_0="running"), Guard(), list[float]()
     failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
-    with pytest.raises(HostError, match=r"remove chat-0-new: the connection to the host is lost\); the host goes on"):
+    with pytest.raises(HostError, match=r"in full \(the connection to the host is lost\); the host goes on"):
         carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard, sleep=naps.append))
     assert (guard.said, naps) == (["arm", "leave"], [])
 
