@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from fleet.delivery.execute import carry_out
-from fleet.delivery.plan import PlaceCa, Step
+from fleet.delivery.plan import PlaceCa, Step, Sweep
 from fleet.delivery.relay import Ground
 from fleet.delivery.way import Way
 from fleet.rollout import relayplan, relays
@@ -41,12 +41,20 @@ class Pulls:
 
         try:
             if by.through(outcome, attempt):
-                return tuple(done)
+                return (*done, *self._swept(outcome, by))
             steps = self._anew(outcome) if tried else own
             carry_out(steps, self._roads(outcome))
             return steps
         finally:
             by.leave(outcome.host)
+
+    def _swept(self, outcome: Outcome, by: Relays) -> tuple[Step, ...]:
+        """A host whose store could not be filled kept what had arrived; now it has the image by another relay."""
+        if not by.gave_up(outcome.host):
+            return ()
+        steps = tuple(step for step in self._anew(outcome) if isinstance(step, Sweep))
+        carry_out(steps, self._roads(outcome))
+        return steps
 
     def _pull(self, outcome: Outcome, own: tuple[Step, ...], up: Up, traces: Traces) -> tuple[Step, ...]:
         site, name = site_of(outcome), outcome.host

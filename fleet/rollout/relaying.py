@@ -92,6 +92,11 @@ class Relays:
                     self._run.say(outcome.host, hindered)
                 return not hindered
 
+    def gave_up(self, name: str) -> bool:
+        """Was the host to be a relay, and is none?"""
+        circle = self._circles.get(name)
+        return circle is not None and name in circle.failed
+
     def leave(self, name: str) -> None:
         """The host needs no relay any more."""
         circle = self._circles.get(name)
