@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,15 +130,7 @@ class Cancelled(Docker):
         super().__init__()
         self.user = 1000
 
-    def stream(
-        self,
-        argv: Sequence[str],
-        on_line: Callable[[str], None],
-        *,
-        environment: Mapping[str, str] = NOTHING,
-        stdin: bytes = b"",
-        stall: float = 0,
-    ) -> int:
+    def stream(self, *_asked: Any, **_given: Any) -> int:
         raise KeyboardInterrupt
 
 
