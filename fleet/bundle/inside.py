@@ -16,9 +16,8 @@ from fleet.bundle.write import opened
 from fleet.errors import FleetError
 from fleet.image.unpacked import CHUNK, PROBLEMS, Unpacked, members, most
 
-_OUT = frozenset(
-    ("..", ".wh..", ".wh...")
-)  # a whiteout of `..` or `.` removes the directory that the image is unpacked in
+# A whiteout of `..` or `.` removes the directory that the image is unpacked in.
+_OUT = frozenset({"..", ".wh..", ".wh..."})
 
 
 class Looking:
