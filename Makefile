@@ -60,7 +60,7 @@ look: .venv/.installed
 	PYTHONPATH=. $(BIN)/python tools/look.py build/look
 
 benchmark: setup
-	$(BIN)/python benchmarks/preflight.py
+	$(BIN)/python -m benchmarks.preflight
 	$(BIN)/python benchmarks/noop.py
 
 setup: system .venv/.installed

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from benchmarks.environment import installed
 from benchmarks.memory import peak
 from benchmarks.ratios import Ratio, drawn
 from fleet.delivery.send import Parcel, Sender
@@ -130,9 +131,8 @@ def on_disk(work: Callable[[], object]) -> float:
 
 
 def well(controller: Controller, *words: str) -> None:
-    # Compiled modules are kept, as an installation has them.
-    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(controller.directory / "pycache")}
-    done = controller.run(*words, timeout=1800, **kept)
+    argv, place = controller.argv(*words), controller.directory
+    done = subprocess.run(argv, cwd=place, env=installed(), capture_output=True, text=True, timeout=1800, check=False)
     if done.returncode:
         sys.exit(f"fleet {' '.join(words)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 

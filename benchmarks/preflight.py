@@ -8,7 +8,7 @@ best round, and what is printed are ratios to ours.
 - ansible-playbook with pipelining, and pyinfra: four questions (kfd, driver, Docker, free space) a host, beside ours with
   the same four in one round trip. pyinfra asks them as facts of a deploy file, and once more as operations.
 
-    .venv/bin/python benchmarks/preflight.py --hosts 50 --forks 16
+    .venv/bin/python -m benchmarks.preflight --hosts 50 --forks 16
 """
 
 import argparse
@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.environment import installed
 from fleet.facts import PROBE
 from fleet.lab import Lab
 from fleet.lab.topology import NodeSpec
@@ -164,9 +165,7 @@ class Bench:
     ) -> Sample:
         log = self.folder / "peer.log"
         started = time.monotonic()
-        # Compiled modules are kept, as an installation has them; the first round of each peer makes them.
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment = {**kept, "PYTHONPYCACHEPREFIX": str(self.folder / "pycache"), **(env or {})}
+        environment = {**installed(), **(env or {})}
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder, env=environment)
             _, status, usage = os.wait4(process.pid, 0)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environment import installed
 from benchmarks.simulated.machine import Delays
 from benchmarks.simulated.registry import GFX, NAME, ROCM, registry, releases
 
@@ -77,7 +78,7 @@ class SimulatedFleet:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
-                env=compiled(),
+                env=installed(),
             )
             _, status, usage = os.wait4(process.pid, 0)
         counts = self.counts()
@@ -102,7 +103,7 @@ class SimulatedFleet:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=place,
-            env=compiled(),
+            env=installed(),
             text=True,
         )
 
@@ -125,12 +126,6 @@ class SimulatedFleet:
     def happen(self, host: str, what: str) -> None:
         """`cut`, `away`, `back`, `die`, `break` or `mend`: see server.py."""
         _ask(self._servers[(int(host.rpartition("-")[2]) - 1) // SHARE], f"{host} {what}")
-
-
-def compiled() -> dict[str, str]:
-    """The environment of an installed program, whose compiled modules are kept."""
-    apart = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
-    return {name: value for name, value in os.environ.items() if name not in apart}
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def _unread(sections: Mapping[str, tuple[str, ...]]) -> tuple[Unread, ...]:
         base = _BASES.get(name.removesuffix("!"), "")
         if not name.endswith("!"):
             # What a grep before 3.5 says, among the data, of a file with NUL bytes in it.
-            binary = (_BINARY.fullmatch(line) for line in lines)
+            binary = (_BINARY.fullmatch(line) for line in lines if line.startswith("Binary "))
             found += [Unread(base + match[1], "EILSEQ") for match in binary if match]
             continue
         for line in lines:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from fleet.facts.words import integer, natural
 
+_TEMPERATURE = re.compile(r"hwmon/[^/]+/temp\d+_input")
+
 
 def ras(files: Mapping[str, str]) -> Mapping[str, Mapping[str, int]] | None:
     """Error counters by block; "Query currently inaccessible" leaves the block out. None when no block could be read."""
@@ -48,7 +50,7 @@ def temperature(files: Mapping[str, str]) -> tuple[float | None, float | None]:
     """The sensor that is nearest to its critical mark, in degrees Celsius."""
     found: list[tuple[float, float | None]] = []
     for path, text in files.items():
-        value = integer(text) if re.fullmatch(r"hwmon/[^/]+/temp\d+_input", path) else None
+        value = integer(text) if path.startswith("hwmon/") and _TEMPERATURE.fullmatch(path) else None
         if value is not None:
             critical = integer(files.get(path.replace("_input", "_crit"), ""))
             found.append((value / 1000, critical / 1000 if critical else None))

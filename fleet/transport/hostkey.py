@@ -33,11 +33,10 @@ class HostKeyGuard(paramiko.MissingHostKeyPolicy):
     entries: tuple[Entry, ...] = ()
 
     def __post_init__(self) -> None:
-        self.entries = read((*self.target.known_hosts, *self.target.global_known_hosts))
+        self.entries = read((*self.target.known_hosts, *self.target.global_known_hosts), self._names)
 
     def algorithms(self, offered: Sequence[str]) -> tuple[str, ...]:
-        names = dict.fromkeys((self.target.known_name, self._bare_name))
-        return preferred_algorithms(self.entries, tuple(names), offered)
+        return preferred_algorithms(self.entries, offered)
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         self.reached.set()
@@ -56,6 +55,10 @@ class HostKeyGuard(paramiko.MissingHostKeyPolicy):
     def _bare_name(self) -> str:
         return self.target.host_key_alias or self.target.hostname.lower()
 
+    @property
+    def _names(self) -> tuple[str, str]:
+        return self.target.known_name, self._bare_name
+
     def _accept(self, kind: str, blob: bytes) -> None:
         target = self.target
         file = target.known_hosts[0] if target.known_hosts else ""
@@ -67,7 +70,7 @@ class HostKeyGuard(paramiko.MissingHostKeyPolicy):
 
     def _known_by_now(self, file: str, kind: str, blob: bytes) -> bool:
         """Another connection may have written the key since; anything else that was written refuses this one."""
-        judgement = judge(read([file]), self.target.known_name, self._bare_name, kind, blob)
+        judgement = judge(read([file], self._names), self.target.known_name, self._bare_name, kind, blob)
         if judgement.verdict in {Verdict.CHANGED, Verdict.REVOKED}:
             raise self._refused(judgement, kind, blob)
         return judgement.verdict is Verdict.KNOWN

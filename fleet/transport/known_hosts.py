@@ -7,13 +7,15 @@ import hashlib
 import hmac
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 _append_lock = threading.Lock()
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # one ssh-rsa key, two signature algorithms (RFC 8332)
+_SPECIAL = frozenset("*?!|")  # in patterns, negations and hashed names
 
 
 class Verdict(Enum):
@@ -59,27 +61,58 @@ class Judgement:
     entry: Entry | None = None
 
 
-def read(files: Sequence[str]) -> tuple[Entry, ...]:
-    """Every readable line of the files that exist; a line that cannot be parsed is passed over, as in OpenSSH."""
+def read(files: Sequence[str], names: Sequence[str]) -> tuple[Entry, ...]:
+    """The lines of the files that exist which speak for one of the names. What cannot be parsed is passed over, as in OpenSSH.
+
+    A file is parsed once for all hosts of a run, and again after each change.
+    """
     found: list[Entry] = []
     for file in files:
         try:
-            text = Path(file).read_text(encoding="utf-8", errors="replace")
+            state = Path(file).stat()
+            lines = _lines(file, (state.st_ino, state.st_size, state.st_mtime_ns))
         except OSError:
             continue
-        for number, line in enumerate(text.splitlines(), 1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            marker = words.pop(0) if words[0].startswith("@") else ""
-            if len(words) < 3:
-                continue
-            try:
-                blob = base64.b64decode(words[2], validate=True)
-            except ValueError:
-                continue
-            found.append(Entry(file, number, marker, tuple(words[0].split(",")), words[1], blob))
+        found += lines.about(names)
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """A file's lines: by name where all names of a line are plain ones, else in the order of the file."""
+
+    plain: Mapping[str, Sequence[Entry]]
+    others: Sequence[Entry]
+
+    def about(self, names: Sequence[str]) -> list[Entry]:
+        plain = (entry for name in {name.lower() for name in names} for entry in self.plain.get(name, ()))
+        others = (entry for entry in self.others if any(entry.speaks_for(name) for name in names))
+        by_line = {entry.line: entry for entry in (*plain, *others)}
+        return [by_line[line] for line in sorted(by_line)]
+
+
+@lru_cache(maxsize=16)
+def _lines(file: str, _state: tuple[int, ...]) -> _Lines:
+    plain: dict[str, list[Entry]] = {}
+    others: list[Entry] = []
+    for number, line in enumerate(Path(file).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        marker = words.pop(0) if words[0].startswith("@") else ""
+        if len(words) < 3:
+            continue
+        try:
+            blob = base64.b64decode(words[2], validate=True)
+        except ValueError:
+            continue
+        entry = Entry(file, number, marker, tuple(words[0].split(",")), words[1], blob)
+        if _SPECIAL.isdisjoint(words[0]):
+            for name in entry.names:
+                plain.setdefault(name.lower(), []).append(entry)
+        else:
+            others.append(entry)
+    return _Lines(plain, others)
 
 
 def judge(entries: Sequence[Entry], name: str, bare_name: str, kind: str, blob: bytes) -> Judgement:
@@ -103,11 +136,11 @@ def judge(entries: Sequence[Entry], name: str, bare_name: str, kind: str, blob: 
     return Judgement(Verdict.AUTHORITY, authority) if authority else Judgement(Verdict.UNKNOWN)
 
 
-def preferred_algorithms(entries: Sequence[Entry], names: Sequence[str], offered: Sequence[str]) -> tuple[str, ...]:
-    """`offered` with the types already known for the host in front, so that a known key is the one that is shown."""
+def preferred_algorithms(entries: Sequence[Entry], offered: Sequence[str]) -> tuple[str, ...]:
+    """`offered` with the types of a host's entries in front, so that a known key is the one that is shown."""
     known: list[str] = []
     for entry in entries:
-        if not entry.marker and any(entry.speaks_for(name) for name in names):
+        if not entry.marker:
             known += RSA_SIGNATURES if entry.kind == "ssh-rsa" else (entry.kind,)
     front = [algorithm for algorithm in dict.fromkeys(known) if algorithm in offered]
     return (*front, *(algorithm for algorithm in offered if algorithm not in front))
@@ -123,7 +156,7 @@ def remember(file: str, name: str, kind: str, blob: bytes, *, hash_name: bool = 
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if judge(read([file]), name, name, kind, blob).verdict is not Verdict.UNKNOWN:
+            if judge(read([file], [name]), name, name, kind, blob).verdict is not Verdict.UNKNOWN:
                 return False
             size = os.fstat(descriptor).st_size
             broken = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"

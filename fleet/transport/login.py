@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import paramiko
@@ -113,7 +114,8 @@ class Login:
             self.unusable.append(f"{file} does not exist")
             return
         try:
-            yield file, paramiko.PKey.from_path(file)
+            state = Path(file).stat()
+            yield file, _key(file, (state.st_ino, state.st_size, state.st_mtime_ns))
         except (paramiko.PasswordRequiredException, TypeError):
             self.locked.append(file)
         except PermissionError:
@@ -161,6 +163,12 @@ class Login:
         else:
             hint = f"ssh-copy-id {target.user}@{target.hostname}, or set ansible_ssh_private_key_file"
         return RefusedError(target.label, "; ".join(parts), hint=hint)
+
+
+@lru_cache(maxsize=16)
+def _key(file: str, _state: tuple[int, ...]) -> paramiko.PKey:
+    """A private key, read once for all hosts that take it, and again after each change of its file."""
+    return paramiko.PKey.from_path(file)
 
 
 def public_blob(file: str) -> bytes | None:

@@ -23,10 +23,10 @@ def line(names: str, blob: bytes = KEY, kind: str = "ssh-ed25519", marker: str =
     return f"{marker} {names} {kind} {base64.b64encode(blob).decode()} a comment\n".lstrip()
 
 
-def entries(tmp_path: Path, *lines: str) -> tuple[Entry, ...]:
+def entries(tmp_path: Path, names: str | tuple[str, ...], *lines: str) -> tuple[Entry, ...]:
     file = tmp_path / "known_hosts"
     file.write_text("# comment\n\nbroken line\n" + "".join(lines))
-    return read([str(tmp_path / "missing"), str(file)])
+    return read([str(tmp_path / "missing"), str(file)], (names,) if isinstance(names, str) else names)
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ def entries(tmp_path: Path, *lines: str) -> tuple[Entry, ...]:
     ],
 )
 def test_names_match_as_in_openssh(tmp_path: Path, names: str, name: str, verdict: Verdict) -> None:
-    assert judge(entries(tmp_path, line(names)), name, name, "ssh-ed25519", KEY).verdict is verdict
+    assert judge(entries(tmp_path, name, line(names)), name, name, "ssh-ed25519", KEY).verdict is verdict
 
 
 def test_a_key_known_without_port_is_good_for_any_port_but_never_makes_it_changed(tmp_path: Path) -> None:
-    known = entries(tmp_path, line("a"))
+    known = entries(tmp_path, ("[a]:2222", "a"), line("a"))
     assert judge(known, "[a]:2222", "a", "ssh-ed25519", KEY).verdict is Verdict.KNOWN
     assert judge(known, "[a]:2222", "a", "ssh-ed25519", OTHER).verdict is Verdict.UNKNOWN
 
 
 def test_another_key_or_another_type_counts_as_changed_and_names_the_line(tmp_path: Path) -> None:
-    known = entries(tmp_path, line("a", kind="ssh-rsa"), line("a", OTHER))
+    known = entries(tmp_path, "a", line("a", kind="ssh-rsa"), line("a", OTHER))
     changed = judge(known, "a", "a", "ssh-ed25519", b"third")
     assert changed.verdict is Verdict.CHANGED
     assert changed.entry
@@ -63,17 +63,23 @@ def test_another_key_or_another_type_counts_as_changed_and_names_the_line(tmp_pa
 
 
 def test_revoked_wins_and_authorities_are_told_apart(tmp_path: Path) -> None:
-    known = entries(tmp_path, line("a"), line("*", marker="@revoked"))
+    known = entries(tmp_path, "a", line("a"), line("*", marker="@revoked"))
     assert judge(known, "a", "a", "ssh-ed25519", KEY).verdict is Verdict.REVOKED
-    known = entries(tmp_path, line("*", OTHER, marker="@cert-authority"))
+    known = entries(tmp_path, "a", line("*", OTHER, marker="@cert-authority"))
     assert judge(known, "a", "a", "ssh-ed25519", KEY).verdict is Verdict.AUTHORITY
 
 
 def test_known_types_are_asked_for_first(tmp_path: Path) -> None:
     offered = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
-    known = entries(tmp_path, line("a", kind="ssh-rsa"), line("b"))
-    assert preferred_algorithms(known, ("a",), offered) == ("rsa-sha2-512", "rsa-sha2-256", *offered[:2])
-    assert preferred_algorithms(known, ("c",), offered) == offered
+    known = entries(tmp_path, "a", line("a", kind="ssh-rsa"), line("b"))
+    assert preferred_algorithms(known, offered) == ("rsa-sha2-512", "rsa-sha2-256", *offered[:2])
+    assert preferred_algorithms(entries(tmp_path, "c", line("a"), line("b")), offered) == offered
+
+
+def test_lines_come_in_their_order_and_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    known = entries(tmp_path, ("A", "[a]:2222"), line("b"), line("?", OTHER), line("a"), line("c,a,[a]:2222"))
+    assert [entry.line for entry in known] == [5, 6, 7]
+    assert [entry.line for entry in entries(tmp_path, "b", line("a"), line("a,b"))] == [5]
 
 
 def test_a_key_is_appended_once_on_a_line_of_its_own(tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_a_key_is_appended_once_on_a_line_of_its_own(tmp_path: Path) -> None:
     assert not remember(str(file), "a", "ssh-ed25519", KEY)
     assert not remember(str(file), "a", "ssh-ed25519", OTHER)
     assert remember(str(file), "b", "ssh-ed25519", KEY, hash_name=True)
-    assert [entry.line for entry in read([str(file)])] == [1, 2]
+    assert [entry.line for entry in read([str(file)], ("a", "b"))] == [1, 2]
     assert file.read_text().splitlines()[1].startswith("|1|")
     assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     assert not remember("/dev/null", "a", "ssh-ed25519", KEY)
