@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,50 +175,87 @@ def test_a_site_that_is_cut_off_is_deployed_from_the_bundle_alone(site: Site, tr
     assert packets(site) == before
 
 
+@dataclass(frozen=True)
+class Registry:
+    """Of the connected side alone, over plain HTTP, with a log-in of its own."""
+
+    place: str  # address and port
+    user: str
+    password: Path
+
+    @property
+    def access(self) -> dict[str, Any]:
+        """As an inventory says it."""
+        return {
+            "insecure": True,
+            "username": {"command": ["echo", self.user]},
+            "password": {"file": str(self.password)},
+        }
+
+    def push(self, archive: Path, name: str) -> str:
+        """The name under which it has the image."""
+        words = ("skopeo", "copy", "-q", "--retry-times", "5", "--dest-tls-verify=false")
+        login = ("--dest-creds", f"{self.user}:{self.password.read_text()}")
+        reference = f"{self.place}/{name}"
+        subprocess.run((*words, *login, f"docker-archive:{archive}", f"docker://{reference}"), check=True)
+        return reference
+
+
 @contextmanager
-def registries(folder: Path, address: str, *names: str) -> Iterator[tuple[str, ...]]:
-    """Of the connected side alone, over plain HTTP; yields the address and port of each."""
+def registries(folder: Path, address: str, *names: str) -> Iterator[tuple[Registry, ...]]:
     with ExitStack() as stack:
         found = []
         for name in names:
             with socket.create_server((address, 0)) as free:
-                found.append(f"{address}:{free.getsockname()[1]}")
-            storage = {"filesystem": {"rootdirectory": str(folder / name)}}
-            (folder / f"{name}.yml").write_text(
-                json.dumps({"version": 0.1, "storage": storage, "http": {"addr": found[-1]}})
+                place = f"{address}:{free.getsockname()[1]}"
+            password, table = folder / f"{name}.password", folder / f"{name}.htpasswd"
+            password.write_text(f"only-for-{name}")
+            made = subprocess.run(
+                ("htpasswd", "-niBC", "5", name), input=password.read_bytes(), check=True, capture_output=True
             )
+            table.write_bytes(made.stdout)
+            config = {
+                "version": 0.1,
+                "storage": {"filesystem": {"rootdirectory": str(folder / name)}},
+                "http": {"addr": place},
+                "auth": {"htpasswd": {"realm": name, "path": str(table)}},
+            }
+            (folder / f"{name}.yml").write_text(json.dumps(config))
             words = ("docker-registry", "serve", str(folder / f"{name}.yml"))
             process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.terminate)
+            found.append(Registry(place, name, password))
         yield tuple(found)
 
 
 def test_a_site_whose_images_come_from_several_registries_is_deployed_from_one_bundle(site: Site, trap: None) -> None:
+    """Three, with a log-in each; one of the hosts runs two of the images."""
     folder, before = site.folder, packets(site)
-    with registries(folder, site.lab.topology.controller, "first", "second") as found:
-        places = {host: f"{place}/team/vllm:{host}" for host, place in zip(SERVING, found, strict=True)}
-        for host, place in places.items():
-            source = f"docker-archive:{standin_archive(folder / f'{host}.tar', mark=host)}"
-            words = ("skopeo", "copy", "-q", "--retry-times", "5", "--dest-tls-verify=false", source)
-            subprocess.run((*words, f"docker://{place}"), check=True)
-        image = {"source": None, "archive": None, "gfx": ["gfx90a", "gfx942"], "rocm": "6.4.3"}
-        several = {
-            "all": {"vars": {"fleet": {"registries": {one: {"insecure": True} for one in found}}}},
-            "gpu": {
-                "hosts": {
-                    host: {"fleet": {"image": {**image, "name": f"vllm-{number}", "prebuilt": place}}}
-                    for number, (host, place) in enumerate(places.items())
-                }
-            },
+    marks = (*SERVING, "embed")
+    with registries(folder, site.lab.topology.controller, "first", "second", "third") as found:
+        known = {"source": None, "archive": None, "gfx": ["gfx90a", "gfx942"], "rocm": "6.4.3"}
+        images = {
+            mark: {
+                **known,
+                "name": f"vllm-{number}",
+                "prebuilt": one.push(standin_archive(folder / f"{mark}.tar", mark=mark), f"team/vllm:{mark}"),
+            }
+            for number, (one, mark) in enumerate(zip(found, marks, strict=True))
         }
+        embed = {"model": MODEL, "port": 8001, "gpus": 4, "ulimits": {}, "image": images["embed"]}
+        hosts: dict[str, Any] = {host: {"fleet": {"image": images[host]}} for host in SERVING}
+        hosts[MI300X.name]["fleet"]["services"] = {"chat": {"gpus": 4}, "embed": embed}
+        everywhere = {"registries": {one.place: one.access for one in found}}
         path = folder / "home/several.yaml"
-        path.write_text(json.dumps(several))
+        path.write_text(json.dumps({"all": {"vars": {"fleet": everywhere}}, "gpu": {"hosts": hosts}}))
         home = Controller(site.controller.directory, (*site.controller.inventories, path))
         well(home, "bundle.create", "-o", "../several", "--sign-key", "../key", "--without-tool")
     assert "this site could be deployed from it" in well(home, "bundle.verify", "../several", *SIGNED)
     shutil.rmtree(folder / "site/inventories")
     shutil.copytree(folder / "several/site/inventory", folder / "site/inventories")
+    for one in found:  # the site has none of the connected side's passwords
+        one.password.unlink()
     sources = [word for one in home.inventories for word in ("-i", f"inventories/{one.name}")]
 
     def ask(*words: str) -> dict[str, Any]:
@@ -228,12 +266,16 @@ def test_a_site_whose_images_come_from_several_registries_is_deployed_from_one_b
 
     deploy = ("deploy", "--bundle", "../several", *SIGNED)
     done = ask(*deploy)
-    assert all("Paris" in done["hosts"][host]["proofs"]["chat-0"]["answer"] for host in SERVING)
-    for number, host in enumerate(SERVING):
-        assert f"vllm-{number}:" in site.docker(host, "inspect", "-f", "{{.Config.Image}}", "chat-0")
-        assert f"MARK={host}" in site.docker(host, "inspect", "-f", "{{.Config.Env}}", "chat-0")
+    serving = {(host, "chat-0"): host for host in SERVING} | {(MI300X.name, "embed-0"): "embed"}
+    for (host, container), mark in serving.items():
+        assert "Paris" in done["hosts"][host]["proofs"][container]["answer"]
+        assert f"vllm-{marks.index(mark)}:" in site.docker(host, "inspect", "-f", "{{.Config.Image}}", container)
+        assert f"MARK={mark}" in site.docker(host, "inspect", "-f", "{{.Config.Env}}", container)
     assert {name: host["changed"] for name, host in ask(*deploy)["hosts"].items()} == dict.fromkeys(SERVING, 0)
     assert packets(site) == before
+    site.docker(MI300X.name, "rm", "-f", "embed-0")
+    files = (path for path in (folder / "several").rglob("*") if path.is_file())
+    assert not any(b"only-for-" in path.read_bytes() for path in files)
 
 
 def test_a_delta_counts_on_layers_that_only_the_nodes_hold(site: Site) -> None:
