@@ -191,6 +191,24 @@ def test_a_link_that_goes_silent_is_noticed_by_lack_of_progress_and_gone_on_over
     story.settled(HOST)
 
 
+@pytest.mark.parametrize("percent", [3, *(pytest.param(percent, marks=pytest.mark.matrix) for percent in (1, 5))])
+def test_a_link_that_loses_packets_both_ways_is_only_slower(story: Story, percent: int) -> None:
+    story.take_away(HOST)
+    before = story.wire(HOST)
+    lose = f"-m statistic --mode random --probability {percent / 100} -j DROP"
+    story.fleet.sh(HOST, f"iptables -I INPUT {lose}; iptables -I OUTPUT {lose}")
+    try:
+        done = story.wants().run("sideload", "--limit", HOST)
+        counted = story.fleet.sh(HOST, "iptables -nvxL INPUT 1")
+    finally:
+        story.fleet.sh(HOST, f"iptables -D INPUT {lose}; iptables -D OUTPUT {lose}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(counted.split()[0]) > 0  # packets were lost
+    # What is lost is sent again by TCP, now and then with what came after it.
+    assert story.wire(HOST) - before <= story.sizes["a"] * (1.02 + 3 * percent / 100) + TWICE + TALK
+    story.settled(HOST)
+
+
 def down(link: str) -> bool:
     return not int((Path("/sys/class/net") / link / "flags").read_text(), 16) & 1
 
