@@ -1,4 +1,10 @@
-"""The one place through which every effect on a host goes, so that a journal can tell of each, before and after."""
+"""The one place through which every effect on a host goes, so that a journal can tell of each, before and after.
+
+What is written down on a host about a step (its audit, its record, what it answered with) is a step too, though no plan counts
+it. Two things go past: a host's lock, which is there before the first step and ends by itself; and what is done on the builder
+and in the registry, which no host has yet: builds and pushes can be repeated as a whole, and are killed at every point of their
+own by tests/lab/test_killed_builds.py.
+"""
 
 from collections.abc import Callable
 from typing import Protocol

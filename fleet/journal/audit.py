@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from fleet.errors import HostError
 from fleet.journal.header import SCHEMA, iso, parse, seconds_of
 from fleet.shell import STATE_DIR, Shell
 
@@ -181,8 +180,3 @@ def _entry(host: str, record: Mapping[str, Any]) -> AuditEntry:
     if not texts.get("host"):
         texts["host"] = host
     return AuditEntry(**texts, at=seconds_of(record.get("at")), host_at=seconds_of(record.get("host_at")))
-
-
-def failed_to_append(error: HostError) -> str:
-    """The sentence for the run's report, beside the host's name: what was done stands, only its line is missing."""
-    return f"what was done here could not be written into the host's audit: {error.message}"

@@ -1,13 +1,17 @@
 """What a run did on a host, as lines in the host's own audit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from fleet.delivery.plan import Load, Step, Tag
 from fleet.errors import HostError
-from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
+from fleet.journal import Journal
+from fleet.journal.audit import AuditEntry, append, signed
 from fleet.rollout.run import Outcome
 from fleet.rollout.site import Site
+from fleet.seam import Seam
 from fleet.serving.steps import Remember
+from fleet.transport import Session
 
 
 def of_images(steps: Iterable[Step], result: int | HostError) -> list[AuditEntry]:
@@ -60,19 +64,42 @@ def of_containers(site: Site, finished: int, error: HostError | None) -> list[Au
     return entries
 
 
-def write(outcome: Outcome, run: str, verb: str, clock: Callable[[], float], redact: Callable[[str], str]) -> str:
+@dataclass(frozen=True)
+class WriteDown:
+    """Lines for the host's audit, of deeds of these kinds."""
+
+    actions: tuple[str, ...]
+    why: str = "who did what here is read on the host, by every controller"
+
+    @property
+    def what(self) -> str:
+        return f"write down in the host's audit: {', '.join(self.actions)}"
+
+
+def write(outcome: Outcome, journal: Journal, clock: Callable[[], float]) -> str:
     """Append the host's deeds since the last call, in one round trip; returns what went wrong, or empty."""
     if not outcome.deeds or outcome.site is None:
         return ""
-    session = outcome.site.session
     deeds, outcome.deeds = outcome.deeds, []
-    now = clock()
+    now, run, verb = clock(), journal.id, journal.header.verb
     entries = [
-        AuditEntry(**{**vars(one), "run": run, "verb": verb, "at": now, "message": redact(one.message)})
+        AuditEntry(**{**vars(one), "run": run, "verb": verb, "at": now, "message": journal.redact(one.message)})
         for one in deeds
     ]
-    try:
+    return put(outcome.site.session, entries, journal)
+
+
+def put(session: Session, entries: Sequence[AuditEntry], seam: Seam) -> str:
+    """Append these; returns what went wrong, or empty. For a host whose lock was lost too: what was done there was done."""
+    if not entries:
+        return ""
+    step = WriteDown(tuple(dict.fromkeys(one.action for one in entries)))
+
+    def do() -> None:
         append(session, [signed(entry, session.user) for entry in entries])
+
+    try:
+        seam.perform(session.host.name, step, do)
     except HostError as error:
-        return failed_to_append(error)
+        return f"what was done here could not be written into the host's audit: {error.message}"
     return ""

@@ -19,6 +19,7 @@ from fleet.journal.audit import read_all
 from fleet.journal.header import SCHEMA, parse
 from fleet.rollout.lineage import Lineage, lineages
 from fleet.rollout.pins import pinned_in
+from fleet.seam import Seam
 from fleet.serving.inspection import Inspection
 from fleet.serving.observe import observe
 from fleet.serving.spec import LABEL
@@ -173,7 +174,19 @@ def settings_of(service: Service) -> dict[str, Any]:
     return {name: _plain(getattr(service, name)) for name in SETTINGS}
 
 
-def leave_served(outcome: "Outcome", releases: Mapping[str, Release]) -> str:
+@dataclass(frozen=True)
+class LeaveServed:
+    """What these services ran with when they answered."""
+
+    services: tuple[str, ...]
+    why: str = "a roll-back needs it, from another controller too"
+
+    @property
+    def what(self) -> str:
+        return f"leave on the host with what {', '.join(self.services)} answered"
+
+
+def leave_served(outcome: "Outcome", releases: Mapping[str, Release], seam: Seam) -> str:
     """Write down on the host what has answered there since the last audit; returns what went wrong, or empty.
 
     Bookkeeping, as the audit is: a host where it fails is well all the same.
@@ -185,8 +198,13 @@ def leave_served(outcome: "Outcome", releases: Mapping[str, Release]) -> str:
     known = [name for name in services if name in releases and name in site.host.settings.services]
     if not known:
         return ""
+    session, text = site.session, LEAVE_SERVED + "".join(_puts(known, site.host.settings.services, releases))
+
+    def do() -> None:
+        session.script(text, sudo=True)
+
     try:
-        site.session.script(LEAVE_SERVED + "".join(_puts(known, site.host.settings.services, releases)), sudo=True)
+        seam.perform(outcome.host, LeaveServed(tuple(known)), do)
     except HostError as error:
         return f"what answered here could not be written down for a later roll-back: {error.message}"
     return ""

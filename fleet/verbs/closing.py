@@ -55,10 +55,10 @@ def recorder(journal: Journal, run: Run) -> Callable[[Outcome], None]:
     """Write a host's deeds down there, since the last time. Where that fails the host is well all the same, and it is said."""
 
     def record(outcome: Outcome) -> None:
-        forgotten = leave_served(outcome, run.wishes.releases.get(outcome.host, {}))
+        forgotten = leave_served(outcome, run.wishes.releases.get(outcome.host, {}), journal)
         if forgotten:
             run.say(outcome.host, forgotten)
-        missing = audit.write(outcome, journal.id, journal.header.verb, run.clock, journal.redact)
+        missing = audit.write(outcome, journal, run.clock)
         if missing:
             run.say(outcome.host, missing)
 

@@ -13,7 +13,7 @@ from fleet.image.release import Release
 from fleet.inventory import select
 from fleet.inventory.model import Host, Inventory
 from fleet.journal import Journal, RunHeader, outcome_of, redactor_for
-from fleet.journal.audit import AuditEntry, append, failed_to_append, signed
+from fleet.journal.audit import AuditEntry
 from fleet.locks import Owner
 from fleet.options import Options
 from fleet.prune import controller
@@ -27,6 +27,7 @@ from fleet.report import errors, terminal
 from fleet.report import prune as report
 from fleet.report.hosts import fold
 from fleet.report.prune import HostPrune, Place
+from fleet.rollout import audit
 from fleet.rollout.claims import Claimed, Claims
 from fleet.rollout.goback import cached
 from fleet.seam import Seam
@@ -88,7 +89,7 @@ class _Work:
     policies: Mapping[str, Policy]
     known: Mapping[str, Release]
     say: Teller
-    seam: Seam | None = None
+    seam: Claimed | None = None
     claims: Claims | None = None
     run: str = ""
 
@@ -167,7 +168,7 @@ def _clean(work: _Work, session: Session) -> HostPrune:
         done = carry_out(plan, session, work.seam, lambda line: work.say.host(host, line))
     except PartlyError as partly:
         done, error = partly.done, partly
-    _audit(work, session, done, error)
+    _audit(work, work.seam.seam, session, done, error)
     if error is not None:
         raise error
     after, rest = work.look(session)
@@ -176,7 +177,7 @@ def _clean(work: _Work, session: Session) -> HostPrune:
     return HostPrune(plan, facts.room, after.room, tuple(done))
 
 
-def _audit(work: _Work, session: Session, done: Sequence[Step], error: HostError | None) -> None:
+def _audit(work: _Work, seam: Seam, session: Session, done: Sequence[Step], error: HostError | None) -> None:
     now = time.time()
     entries = [
         AuditEntry(
@@ -187,10 +188,8 @@ def _audit(work: _Work, session: Session, done: Sequence[Step], error: HostError
     ]  # fmt: skip
     if error is not None:
         entries.append(AuditEntry(work.run, "prune", "prune", "failed", message=error.message, at=now))
-    try:
-        append(session, [signed(entry, session.user) for entry in entries])
-    except HostError as missing:
-        work.say.host(session.host.name, failed_to_append(missing))
+    if missing := audit.put(session, entries, seam):
+        work.say.host(session.host.name, missing)
 
 
 def _prune_places(

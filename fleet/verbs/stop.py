@@ -111,7 +111,7 @@ def _carry_out(
             finally:
                 outcome.findings += context.findings
                 outcome.deeds += _deeds(outcome, plan, len(context.finished), failed)
-                missing = audit.write(outcome, journal.id, "stop", run.clock, journal.redact)
+                missing = audit.write(outcome, journal, run.clock)
                 if missing:
                     run.say(host.name, missing)
             return len(plan.changes)
