@@ -55,10 +55,14 @@ class Left:
     said: str
     log: Path | None = None
     well: bool = True  # everything was put back
+    lost: HostError | None = None  # the host was not ours any more, so what failed may be its own putting back
 
 
 def told(error: HostError, left: Left, context: Context) -> HostError:
     """The failure with what is there now, the end of the log, and where all of it is."""
+    if left.lost is not None and error.message != left.lost.message:
+        seen = f"{left.lost.message}. Seen last, maybe the host's own doing: {error.message}"
+        error = HostError(error.host, seen, hint=left.lost.hint)
     before = ", ".join(change.name for change in context.finished)
     message = f"{error.message.rstrip('. ')}. {left.said}" + (f". Done before that: {before}" if before else "")
     hint, tail = error.hint, error.tail
@@ -79,7 +83,8 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
     if not change.undo or (not touched and (not subject or _gone(subject, context))):
         return _undo_hooks(change, begun, context, do)
     log = None
-    if silent := _silence(context):
+    lost = None
+    if silent := _silence(context) or ("the lock of the host is lost" if (lost := _lost(context)) else ""):
         context.say(f"{silent}; what to put back is left to the host")
     failures: dict[str, list[str]] = {}  # what was said -> the steps, so that a lost host is told once
     starts = {step.name for step in change.undo if isinstance(step, Start)}
@@ -120,7 +125,7 @@ def undo(change: Change, begun: Sequence[Step], context: Context, do: Do, *, wai
     failed = silent or "; ".join(f"{', '.join(steps)}: {said}" for said, steps in failures.items())
     routes = f". {'; '.join(unrouted)}" if unrouted else ""
     kept = dirty is not None and bool(starts)  # the host by itself would start it all the same, so is not left to it
-    return Left(_said(change, subject, failed, dirty=kept) + routes, log, well=kept or not failed)
+    return Left(_said(change, subject, failed, dirty=kept) + routes, log, well=kept or not failed, lost=lost)
 
 
 def _said(change: Change, subject: str, failed: str, *, dirty: bool) -> str:
@@ -177,6 +182,15 @@ def _silence(context: Context) -> str:
             context.say(f"the engine does not answer; waiting up to {ENGINE:.0f} s before anything is put back")
             told = True
         context.sleep(1)
+
+
+def _lost(context: Context) -> HostError | None:
+    """Why the host is not ours any more: then nothing is put back from here."""
+    try:
+        context.guard.check()
+    except HostError as error:
+        return error
+    return None
 
 
 def _gone(name: str, context: Context) -> bool:

@@ -282,6 +282,31 @@ def test_over_a_lost_link_nothing_is_waited_for_and_the_host_puts_back_by_itself
     assert (guard.said, naps) == (["arm", "leave"], [])
 
 
+class LostGuard(Guard):
+    """The lock is found lost once the new container was to be renamed, as after a controller that stood still."""
+
+    def __init__(self, api: FakeApi) -> None:
+        super().__init__()
+        self.api = api
+
+    def check(self) -> None:
+        if "rename missing" in self.api.calls:
+            raise HostError("n1", "lost the lock of n1: its lease ended", hint="look with `invoke status`")
+
+
+def test_after_a_lost_lock_that_is_said_first_and_nothing_is_put_back_from_here(tmp_path: Path) -> None:
+    api = FakeApi(chat_0="running")
+    guard, said = LostGuard(api), list[str]()
+    failing = Change(CHANGE.name, "w", (*CHANGE.steps, Rename("missing", "x", "w")), CHANGE.commit, CHANGE.undo)
+    with pytest.raises(
+        HostError, match=r"^lost the lock of n1: its lease ended\. Seen last, .*rename missing"
+    ) as caught:
+        carry_out(ServingPlan((failing,)), context(api, tmp_path, guard=guard, said=said))
+    assert (caught.value.hint, guard.said) == ("look with `invoke status`", ["arm", "leave"])
+    assert api.calls == ["create chat-0-new", "stop chat-0", "start chat-0-new", "rename missing"]
+    assert not any("undo" in line for line in said)
+
+
 def test_nothing_is_undone_when_nothing_could_be_created(tmp_path: Path) -> None:
     api = FakeApi(chat_0="running")
     api.refuse["create"] = "no such image: vllm-rocm:r1"
