@@ -99,12 +99,21 @@ def read(path: Path) -> tuple[Have, str]:
             raise FleetError(f"{path}: has schema {data['schema']}, and this fleet reads {SCHEMA}")
         hosts = {str(name): _holdings(held) for name, held in data["hosts"].items()}
         models = {str(name): _models(of) for name, of in data.get("models", {}).items()}  # an older fleet tells of none
-        have = Have(str(data["made"]), str(data["by"]), frozenset(data["blobs"]), hosts, dict(data["failed"]), models)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        have = Have(
+            _line(data["made"]), _line(data["by"]), frozenset(data["blobs"]), hosts, dict(data["failed"]), models
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise FleetError(
             f"{path} is no file of `bundle.have`: {error}", hint="make it again: bundle.have -o FILE"
         ) from error
     return have, hashlib.sha256(content).hexdigest()
+
+
+def _line(value: object) -> str:
+    """A text that the manifest of a delta repeats, and that has to be read there."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise TypeError(f"{value!r} is no text of one line")
+    return value
 
 
 def _holdings(data: Mapping[str, Any]) -> Holdings:

@@ -149,13 +149,20 @@ def test_a_containerd_store_counts_only_with_the_whole_image(tmp_path: Path) -> 
     assert len(plan.travel([one], full).absent) == 2
 
 
+ENDLESS = {"n1": {"tiny": [["weights", float("inf"), ""]]}}
+
+
+def haves(**said: object) -> str:
+    return json.dumps({**json.loads(have.dumps(Have("now", "me"))), **said})
+
+
 def test_a_have_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     one = Have("now", "me", frozenset({"sha256:a"}), {"n1": holding(("x", "y"), containerd=True)}, {"n2": "gone"})
     (tmp_path / "have.json").write_bytes(have.dumps(one))
     assert have.read(tmp_path / "have.json")[0] == one
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": 9}', '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": 9}', '{"schema": 1}', haves(by="a\nb"), haves(models=ENDLESS)])
 def test_what_is_no_have_file_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "have.json").write_text(text)
     with pytest.raises(FleetError, match=r"have\.json"):
