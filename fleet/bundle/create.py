@@ -17,7 +17,7 @@ from fleet.bundle.manifest import NAME, SIGNATURE, VOLUME, Base, Entry, Manifest
 from fleet.bundle.plan import Carried
 from fleet.bundle.write import Piece, piece_of, put
 from fleet.delivery.progress import Moving
-from fleet.errors import UsageError
+from fleet.errors import FleetError, UsageError
 from fleet.image.layout import read
 from fleet.image.release import Release
 from fleet.image.release import dumps as record_text
@@ -157,11 +157,18 @@ def _clear(target: Path, manifest: Manifest) -> None:
         if path.is_dir() and not path.is_symlink():
             continue
         if name in sealed | parts:
-            path.unlink()
+            _remove(path)
         elif name not in known:
             raise UsageError(
                 f"{target} holds {name}, which is not of this bundle", hint="choose an empty directory, or remove it"
             )
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise FleetError(f"{path} cannot be removed: {error.strerror}", hint="what is there stays") from error
 
 
 def _seal(terms: Terms, manifest: Manifest) -> None:

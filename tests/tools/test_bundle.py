@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import errno
 import io
 import json
 import os
@@ -327,6 +328,17 @@ def test_creation_goes_on_after_a_break(ground: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_ino for path in kept} == kept
     fleet(ground / "site", "bundle.verify", str(bundle), "--unsigned")
     assert "added 0 files" in fleet(ground / "site", "bundle.diff", "../full", str(bundle))
+
+
+def test_a_disk_that_only_reads_is_said(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ground / "full", tmp_path / "full")
+
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    words = ("bundle.create", "-i", "site.yaml", "--without-tool", "--models", "models", "-o", str(tmp_path / "full"))
+    assert "MANIFEST.json cannot be removed: Read-only" in fleet(ground / "home", *words, code=1)
 
 
 def test_a_directory_of_something_else_is_left_alone(ground: Path, tmp_path: Path) -> None:
