@@ -45,7 +45,13 @@ def open_bundle(path: Path, allowed_signers: str = "") -> Bundle:
 
 
 def problems(bundle: Bundle, on_bytes: Callable[[int], None] = lambda _count: None) -> tuple[str, ...]:
-    """Everything that is wrong, by name. Files are read only when the volumes are as they should be, and never through a link."""
+    """Everything that is wrong, by name, each in one line. Files are read only when the volumes are as they should be, and
+    never through a link.
+    """
+    return tuple(one.replace("\n", r"\n") for one in _problems(bundle, on_bytes))  # a stray's name may hold some
+
+
+def _problems(bundle: Bundle, on_bytes: Callable[[int], None]) -> tuple[str, ...]:
     found = [problem for number in range(1, bundle.manifest.volumes + 1) for problem in _volume(bundle, number)]
     found += _foreign_volumes(bundle)
     if found:

@@ -13,8 +13,10 @@ from fleet.bundle.small import content
 from fleet.errors import FleetError
 from fleet.image import reference
 from fleet.image.describe import Made, compose
-from fleet.image.layout import Blob, LayoutImage, blob_path
+from fleet.image.layout import DOCKER_MANIFEST, OCI_MANIFEST, Blob, LayoutImage, blob_path
 from fleet.image.release import Release
+
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})  # what engines take an entry of index.json for
 
 
 def disagreeing(bundle: Bundle, found: Sequence[Release]) -> tuple[str, ...]:
@@ -64,6 +66,7 @@ def _layout(bundle: Bundle, found: Sequence[Release]) -> Iterator[str]:
         images = _file(bundle, "manifest.json")
         said = [(one["digest"], one["annotations"]["org.opencontainers.image.ref.name"]) for one in index]
         sizes = [(str(one["digest"]), one["size"]) for one in index]
+        kinds = {str(one["mediaType"]) for one in index}
         held = [(str(one["Config"]), *map(str, one["Layers"])) for one in images]
         tagged = {str(tag) for one in images for tag in one["RepoTags"]}
         version = _file(bundle, "oci-layout")["imageLayoutVersion"]
@@ -72,6 +75,8 @@ def _layout(bundle: Bundle, found: Sequence[Release]) -> Iterator[str]:
         return
     if {digest for digest, _ in said} != {digest for digest, _ in names} or not set(said) <= names:
         yield f"{bundle.path}: {LAYOUT}/index.json and the records name other images"
+    elif not kinds <= MANIFESTS:
+        yield f"{bundle.path}: {LAYOUT}/index.json names as an image what is none: {', '.join(sorted(kinds - MANIFESTS))}"
     elif any(size != _size(bundle, digest) for digest, size in sizes) or version != "1.0.0":
         yield f"{bundle.path}: {LAYOUT}/index.json is not as the blobs are"
     if set(held) != archives or not tagged <= tags or len(tagged) != len(held):

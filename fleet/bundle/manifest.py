@@ -21,6 +21,7 @@ FOLDERS = (LAYOUT, "releases", "site", "models", "tool")
 MAX_BYTES = 64 << 20  # of a MANIFEST.json
 MAX_NAME, MAX_PATH = 250, 3000  # bytes of a file's name, and of a path: Linux takes 255 and 4095, and we append `.part`
 MAX_VOLUMES = 999  # their directories count in three digits
+MAX_NUMBER = (1 << 63) - 1  # a file's size in Linux
 _HEX = frozenset("0123456789abcdef")
 
 T = TypeVar("T")
@@ -144,7 +145,7 @@ def _document(manifest: Manifest) -> dict[str, Any]:
 def loads(content: bytes, where: str) -> Manifest:
     """Raises FleetError naming the first thing that is wrong."""
     try:
-        data = json.loads(content)
+        data = json.loads(content.decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise FleetError(f"{where}: {NAME} is no JSON: {error}") from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
@@ -214,6 +215,15 @@ def _problems(manifest: Manifest) -> list[str]:
     return found
 
 
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Readers differ in which of two values of one name they take, so there must not be two."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in found if names.count(name) > 1)[:80]!r} stands twice in one object")
+    return found
+
+
 def _base(data: Mapping[str, Any]) -> Base:
     absent = tuple(_made(Absent, {**item, "held_by": _texts(item["held_by"])}) for item in data["absent"])
     files = tuple(_made(AbsentFile, {**item, "held_by": _texts(item["held_by"])}) for item in data.get("files", ()))
@@ -248,4 +258,6 @@ def _texts(value: object) -> tuple[str, ...]:
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{value!r} is no number")
+    if abs(value) > MAX_NUMBER:
+        raise ValueError(f"a number of {value.bit_length()} bits is no size and no count")
     return value

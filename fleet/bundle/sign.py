@@ -3,7 +3,7 @@
 import os
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fleet.bundle.manifest import NAME, SIGNATURE
@@ -43,11 +43,26 @@ def check(folder: Path, content: bytes, allowed: str) -> str:
         raise FleetError(
             f"{signature}: no valid line of {signers} names the key that signed it, {key}: {_words(found)}"
         )
-    name = names[0]
-    done = _keygen(("-Y", "verify", *named, "-f", str(signers), "-I", name), content)
-    if done.returncode:
-        raise FleetError(f"{signature}: {name} of {signers} may not sign it: {_words(done)}")
-    return name
+    refused = ""
+    for name in _principals(signature, signers, names):
+        done = _keygen(("-Y", "verify", *named, "-f", str(signers), "-I", name), content)
+        if not done.returncode:
+            return name
+        refused = refused or f"{signature}: {name} of {signers} may not sign it: {_words(done)}"
+    raise FleetError(refused)
+
+
+def _principals(signature: Path, signers: Path, first: Sequence[str]) -> Iterator[str]:
+    """Everybody whom a line names for the key. ssh-keygen ends at the first line with it, which may be for another namespace."""
+    yield from first
+    told = set(first)
+    for line in signers.read_text(errors="surrogateescape").splitlines():
+        one = line.encode(errors="surrogateescape") + b"\n"
+        found = _keygen(("-Y", "find-principals", "-s", str(signature), "-f", "/dev/stdin"), one)
+        for name in found.stdout.decode(errors="replace").splitlines() if not found.returncode else ():
+            if name not in told:
+                told.add(name)
+                yield name
 
 
 def _require_signature(folder: Path, signature: Path) -> None:

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from fleet.bundle import have
+from fleet.bundle.check import open_bundle
+from fleet.bundle.contents import records
 from fleet.bundle.have import Have
 from fleet.bundle.store import SiteStore
+from fleet.errors import FleetError
 from fleet.image.layout import read, verify
 from tests.tools.test_bundle import MIB, blob, controller, fleet, flip, signers
 
@@ -85,6 +88,16 @@ def rename(bundle: Path, path: str) -> None:
     seal(bundle, lambda document: document["files"][0].update(path=path))
 
 
+def index_of(bundle: Path, kind: str) -> None:
+    document = json.loads((bundle / "images/index.json").read_text())
+    document["manifests"][0]["mediaType"] = kind
+    put(bundle, "images/index.json", json.dumps(document).encode())
+
+
+def rewrite(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text().replace(before, after))
+
+
 LIES: list[tuple[str, Callable[[Path], object], str]] = [
     ("surrogate", lambda b: rename(b, "models/\ud800x"), "is not a plain relative path"),
     ("escape-in-path", lambda b: rename(b, "models/\x9b31m"), "is not a plain relative path"),
@@ -108,6 +121,14 @@ LIES: list[tuple[str, Callable[[Path], object], str]] = [
     ("empty-index", lambda b: put(b, "images/index.json", b'{"manifests": []}'), "images/index.json and the records"),
     ("odd-index", lambda b: put(b, "images/index.json", b"5"), "cannot be read as an OCI layout"),
     (
+        "nested-index",
+        lambda b: index_of(b, "application/vnd.oci.image.index.v1+json"),
+        "names as an image what is none",
+    ),
+    ("foreign-index", lambda b: index_of(b, "application/x-evil"), "names as an image what is none"),
+    ("huge-size", lambda b: seal(b, lambda d: d["files"][0].update(size=10**4000)), "is no size and no count"),
+    ("key-twice", lambda b: rewrite(b / "MANIFEST.json", '"by":', '"by": "me", "by":'), "'by' stands twice"),
+    (
         "config-leaves",
         lambda b: put(b, "images/manifest.json", b'[{"Config": "../../etc/passwd", "RepoTags": [], "Layers": []}]'),
         "images/manifest.json and the records",
@@ -126,10 +147,6 @@ def test_a_bundle_that_lies_is_named_and_nothing_is_loaded(
         assert "mistake of ours" not in told
         assert not any(letter in told for letter in "\x1b\x9b")
     assert not (site / ".fleet").exists()
-
-
-def rewrite(path: Path, before: str, after: str) -> None:
-    path.write_text(path.read_text().replace(before, after))
 
 
 VOLUMES: list[tuple[str, Callable[[Path], object], str]] = [
@@ -165,6 +182,28 @@ def test_a_stray_hides_no_damage_and_a_deep_tree_is_not_entered(site: Path) -> N
     assert "full/site/d is not in MANIFEST.json" in said
     assert "is damaged: its SHA-256 is not" in said
     subprocess.run(("rm", "-rf", bundle), check=True)
+
+
+def test_a_strays_name_writes_no_line_of_its_own(site: Path) -> None:
+    (site.parent / "full/site/a\nDAMAGED nothing").touch()
+    said = fleet(site, "bundle.verify", "../full", "--unsigned", code=1)
+    assert r"full/site/a\nDAMAGED nothing is not in MANIFEST.json" in said
+
+
+def test_a_record_that_changed_after_it_was_checked_is_not_believed(site: Path) -> None:
+    bundle = open_bundle(site.parent / "full")
+    flip(record(bundle.path))
+    with pytest.raises(FleetError, match="is damaged or changed"):
+        records(bundle)
+
+
+def test_a_key_signs_although_another_line_has_it_for_another_namespace(site: Path) -> None:
+    signers = site.parent / "signers"
+    line = signers.read_text()
+    signers.write_text(line.replace("ops@desk", "mail@desk").replace("fleet-bundle", "mail") + line)
+    assert "signed by ops@desk" in fleet(site, "bundle.verify", "../full", "--allowed-signers", "../signers")
+    signers.write_text(line.replace("fleet-bundle", "mail"))
+    assert "may not sign it" in fleet(site, "bundle.verify", "../full", "--allowed-signers", "../signers", code=1)
 
 
 def test_a_blob_that_the_disk_spoilt_in_the_store_is_written_anew(site: Path) -> None:
