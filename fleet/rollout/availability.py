@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fleet.errors import HostError
@@ -67,6 +67,7 @@ class Budget:
         look: Callable[[], Mapping[str, Counts]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._wanted = {host: one.wanted for host, one in standings.items()}
         self._serving = {host: dict(one.serving) for host, one in standings.items()}
         self._floors = dict(floors)
         self._away: dict[str, Counts] = {}
@@ -75,6 +76,11 @@ class Budget:
         self._look, self._clock = look, clock
         self._looking = False
         self._fresh_until = clock() + FRESH
+
+    def expect(self, hosts: Iterable[str]) -> None:
+        """These are about to begin and take nothing away: others wait for what they may add."""
+        with self._changed:
+            self._away.update({host: {} for host in hosts})
 
     def begin(self, host: str, cost: Counts) -> Counts:
         """Return when `cost` replicas of each service may go from `host`, less those that do not serve: what is taken.
@@ -93,7 +99,9 @@ class Budget:
                     service: least for service, count in cost.items() if (least := min(count, there.get(service, 0)))
                 }
                 held = [service for service, count in taken.items() if not self._free(service, count)]
-                others = any(service in away for away in self._away.values() for service in held)
+                others = any(
+                    service in away or self._adds(one, service) for one, away in self._away.items() for service in held
+                )
                 if held and others:
                     self._changed.wait()
                 elif self._stale(cost):
@@ -132,6 +140,10 @@ class Budget:
     @property
     def ended(self) -> str:
         return self._ended
+
+    def _adds(self, host: str, service: str) -> bool:
+        """May the work on this host bring a replica that does not serve now?"""
+        return self._wanted.get(host, {}).get(service, 0) > self._serving.get(host, {}).get(service, 0)
 
     def _stale(self, cost: Counts) -> bool:
         return (

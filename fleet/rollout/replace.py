@@ -111,6 +111,7 @@ def serve(
             raise
 
     hosts = [site_of(one).host for one in sorted(chosen, key=lambda one: bool(cost(site_of(one))))]
+    budget.expect(one.host for one in chosen if not cost(site_of(one)))
     try:
         for name, result in fan_out(hosts, change, forks=run.forks).items():
             if isinstance(result, HostError) and outcomes[name].error is None:

@@ -65,6 +65,18 @@ def test_a_floor_that_can_never_be_kept_is_said_at_once() -> None:
         budget.begin("n0", CHAT)
 
 
+def test_who_may_not_go_yet_waits_for_a_broken_host_that_is_being_replaced() -> None:
+    standings = fleet(2, broken=1)
+    budget = Budget(standings, floors(Amount(1), standings))
+    budget.expect(["n0"])
+    second = waits(budget, "n1")
+    budget.begin("n0", {})
+    assert second.is_alive()
+    budget.finish("n0", CHAT)
+    second.join(1)
+    assert not second.is_alive()
+
+
 def test_who_waits_is_told_when_a_host_came_back_broken() -> None:
     budget = Budget(fleet(4), floors(Amount(3), fleet(4)))
     budget.begin("n0", CHAT)
