@@ -3,7 +3,7 @@
 What is written down on a host about a step (its audit, its record, what it answered with) is a step too, though no plan counts
 it. Two things go past: a host's lock, which is there before the first step and ends by itself; and what is done on the builder
 and in the registry, which no host has yet: builds and pushes can be repeated as a whole, and are killed at every point of their
-own by tests/lab/test_killed_builds.py.
+own by tests/lab/test_killed_builds.py. What a roll asks of a host beside the seam is listed in tests/seam_watch.py.
 """
 
 from collections.abc import Callable
