@@ -147,21 +147,24 @@ def whoami() -> str:
 
 
 def _clear(target: Path, manifest: Manifest) -> None:
-    """Unseal what is there: until all is written it is no bundle. Raises UsageError for foreign files, by name."""
+    """Unseal what is there: until all is written it is no bundle. Raises UsageError for foreign files, by name, before that."""
     known = {str(Path(manifest.folder(one.volume)) / one.path) for one in manifest.files}
     folders = {manifest.folder(number) for number in range(1, manifest.volumes + 1)}
     sealed = {str(Path(folder) / name) for folder in folders for name in (NAME, SIGNATURE, VOLUME)}
     parts = {f"{name}.part" for name in known | sealed}
+    stale = []
     for path in sorted(target.rglob("*")) if target.exists() else ():
         name = path.relative_to(target).as_posix()
         if path.is_dir() and not path.is_symlink():
             continue
         if name in sealed | parts:
-            _remove(path)
+            stale.append(path)
         elif name not in known:
             raise UsageError(
                 f"{target} holds {name}, which is not of this bundle", hint="choose an empty directory, or remove it"
             )
+    for path in stale:
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -348,6 +348,14 @@ def test_a_directory_of_something_else_is_left_alone(ground: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_the_bundle_before_stays_whole_when_the_next_one_is_refused_its_directory(site: Path, tmp_path: Path) -> None:
+    home = controller(tmp_path / "home2", 2)
+    for name in ("full", "split"):
+        words = ("bundle.create", "-i", "site.yaml", "--without-tool", "-o", f"../{name}")
+        assert "which is not of this bundle" in fleet(home, *words, code=2)
+        fleet(site, "bundle.verify", f"../{name}", *SIGNED)
+
+
 def test_a_delta_carries_what_changed_and_the_store_completes_it(site: Path, tmp_path: Path) -> None:
     fleet(site, "bundle.load", "../full", *SIGNED)
     store = SiteStore(site / ".fleet/store")
