@@ -92,11 +92,12 @@ def documents(carried: Sequence[Carried]) -> Mapping[str, bytes]:
 
 
 def split(entries: Iterable[Entry], volume_size: int) -> tuple[Entry, ...]:
-    """Give every file its volume: small files first, so that volume 1 tells about all. 0 = do not split.
+    """Give every file its volume: weights and blobs come last, so that volume 1 tells about all and has the whole tool,
+    which is installed from one directory. 0 = do not split.
 
     Raises UsageError naming a file that is bigger than a volume.
     """
-    ordered = sorted(entries, key=lambda one: (one.path.startswith(f"{LAYOUT}/blobs/"), one.path))
+    ordered = sorted(entries, key=lambda one: (one.path.startswith((f"{LAYOUT}/blobs/", "models/")), one.path))
     if not volume_size:
         return tuple(replace(one, volume=1) for one in ordered)
     # MANIFEST.json lies in every volume, and is about as long as its files' names and digests.

@@ -99,6 +99,13 @@ def test_small_files_come_first_and_no_volume_is_too_full() -> None:
     assert {one.volume for one in plan.split(blobs, 0)} == {1}
 
 
+def test_the_tool_lies_in_one_volume_whatever_the_weights_weigh() -> None:
+    weights = [entry(f"models/tiny/{number}", 3 * MIB) for number in range(3)]
+    tool = [entry("tool/install.sh", 100), entry("tool/wheels/a.whl", MIB), entry("tool/wheels/b.whl", 2 * MIB)]
+    placed = plan.split([*weights, *tool], 6 * MIB)
+    assert {one.volume for one in placed if one.path.startswith("tool/")} == {1}
+
+
 def test_a_file_bigger_than_a_volume_is_named_with_the_least_size() -> None:
     with pytest.raises(UsageError, match=r"images/blobs/sha256/a+ alone has 10 MB") as caught:
         plan.split([entry(f"images/blobs/sha256/{'a' * 64}", 10 * MIB)], 4 * MIB)
