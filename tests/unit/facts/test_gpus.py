@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleet.facts import Facts, parse
-from fleet.facts.cards import gfx_of_model, gfx_of_version, model_of
+from fleet.facts.cards import gfx_of_model, gfx_of_version, mode_of, model_of
 
 RECORDS = Path(__file__).parents[2] / "data/probe"
 
@@ -204,6 +204,21 @@ T end
 )
 def test_target_versions_decode(version: int, gfx: str | None) -> None:
     assert gfx_of_version(version) == gfx
+
+
+@pytest.mark.parametrize(
+    ("model", "xccs", "mode"),
+    [
+        ("MI300X", 4, "DPX"),
+        ("MI300A", 2, "TPX"),
+        ("MI308X", 1, "CPX"),
+        ("MI350X", 8, "SPX"),
+        ("MI355X", 2, "QPX"),
+        ("MI210", 1, None),
+    ],
+)
+def test_the_mode_of_a_card_is_told_by_its_compute_dies(model: str, xccs: int, mode: str | None) -> None:
+    assert mode_of(model, xccs) == mode
 
 
 def test_cards_are_known_by_id_and_by_compute_units() -> None:
