@@ -290,7 +290,7 @@ class _Builder:
         return [(key, inner, source.keys[key]) for source in sources for key, inner in source.value.items()]
 
     def _duplicate(self, key: object, place: Place, first: Place) -> None:
-        hint = "a plain YAML reader would silently keep the last one"
+        hint = "write `<<: [*one, *two]`" if key == "<<" else "a plain YAML reader would silently keep the last one"
         self.problems.append(place.problem("", f"duplicate key {key!r}, first on line {first.line}", hint))
 
     def _sequence(self, opened: _Open) -> Node:

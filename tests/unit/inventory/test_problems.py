@@ -91,6 +91,10 @@ CASES = {
     ),
     "hosts as a list": ("all: {hosts: [a, b]}\n", "i.yaml:1:14: all.hosts: must be a mapping, not a list"),
     "duplicate": ("all:\n  hosts: {a: }\n  hosts: {b: }\n", "i.yaml:3:3: duplicate key 'hosts', first on line 2"),
+    "merged twice": (
+        "all:\n  vars: {x: &x {a: 1}}\n  hosts:\n    h:\n      <<: *x\n      <<: *x\n",
+        "i.yaml:6:7: duplicate key '<<', first on line 5 (write `<<: [*one, *two]`)",
+    ),
     "jinja": (FLEET + "      models_dir: '{{ x }}'\n", "Jinja is not supported inside fleet"),
     "vault": (FLEET + "      builder: !vault |\n        abc\n", "!vault is not supported inside fleet"),
     "whole fleet by vault": ("all: {hosts: {a: {fleet: !vault x}}}\n", "!vault is not supported inside fleet"),
