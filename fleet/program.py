@@ -41,3 +41,8 @@ def _run() -> None:
         ) from error
     except UnknownFileType as error:
         raise UsageError(str(error)) from error
+    except (PermissionError, IsADirectoryError) as error:  # of another user's HOME, as su and sudo may leave it
+        raise UsageError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            hint="Invoke's config in $HOME; set HOME to a directory of yours",
+        ) from error

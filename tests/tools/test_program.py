@@ -27,6 +27,14 @@ def test_program_and_checkout_list_the_same_verbs() -> None:
     assert listed.partition("\n")[2].split() == invoked.partition("\n")[2].split()
 
 
+def test_a_config_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".invoke.yaml").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run(FLEET, "facts", "--root", ROOT)
+    assert done.returncode == 2
+    assert f"error: {tmp_path}/.invoke.yaml cannot be read" in done.stderr
+
+
 def test_help_has_an_example() -> None:
     assert "Example: invoke preflight" in run(FLEET, "--help", "preflight").stdout
 
