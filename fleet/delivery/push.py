@@ -16,6 +16,7 @@ from fleet.errors import FleetError
 from fleet.image import skopeo
 from fleet.image.again import TransientError, again, is_transient
 from fleet.image.machine import Here, Machine
+from fleet.image.registry_words import helps
 from fleet.inventory.settings import Registry
 
 # $1 seconds without progress, $2 source, $3 target, then flags. skopeo tells no bytes when nobody watches, so they are
@@ -126,5 +127,6 @@ def _reason(code: int, lines: list[str], stall: float) -> str:
 def _hint(code: int, said: str, machine: Machine) -> str:
     if code == NO_SKOPEO:
         return f"apt-get install skopeo on {machine.name}"
-    denied = re.search(r"denied|unauthorized|forbidden|authentication required", said, re.IGNORECASE)
-    return "the account of fleet.registry may not push there" if denied else "the same command again goes on"
+    if re.search(r"denied|unauthorized|forbidden|authentication required", said, re.IGNORECASE):
+        return "the account of fleet.registry may not push there"
+    return helps(said) or "the same command again goes on"

@@ -15,7 +15,7 @@ PAUSE = 0.5  # seconds before the second try, doubled each time
 PATIENCE = 60.0  # seconds that a registry may ask to be left alone
 # Words of tools that have no codes for it (skopeo, and Go's net/http below it).
 SIGNS = re.compile(
-    r"\b(429|502|503|504)\b|too ?many ?requests|bad gateway|service unavailable|gateway timeout|connection reset"
+    r"\b(429|502|503|504)\b|too ?many ?requests|internal server error|bad gateway|service unavailable|gateway timeout|connection reset"
     r"|connection refused|broken pipe|\beof\b|time-?out|timed out|deadline exceeded|temporary failure"
     r"|server misbehaving|no route to host|network is unreachable|\bgoaway\b",
     re.IGNORECASE,

@@ -15,7 +15,7 @@ from fleet.errors import FleetError
 from fleet.image import skopeo
 from fleet.image.describe import dropped_by_conversion
 from fleet.image.layout import PLATFORM, Blob, LayoutImage, read, verify
-from fleet.image.registry_words import LOGIN
+from fleet.image.registry_words import LOGIN, helps
 from fleet.image.scratch import scratch
 from fleet.image.unpacked import most
 from fleet.inventory.settings import Registry
@@ -100,7 +100,6 @@ def _hint(error: FleetError) -> str:
     for sign, hint in (
         ("unauthorized", LOGIN),
         ("authentication required", LOGIN),
-        ("x509", "set registry.ca_file to the CA that signed its certificate, or that of fleet.registries"),
         ("manifest unknown", "the registry has no such tag or digest"),
         ("name unknown", "the registry has no such image"),
         ("no image found in", _PLATFORM_HINT),
@@ -108,4 +107,4 @@ def _hint(error: FleetError) -> str:
     ):
         if sign in words:
             return hint
-    return ""
+    return helps(error.message)

@@ -183,6 +183,8 @@ def _checksum(path: Path, workshop: Workshop) -> str:
     """SHA-256 of a file; one that has neither moved nor changed since last time is not read again."""
     try:
         memo = _memo(path)
+        if not path.is_file():  # a pipe would be waited for without end
+            raise UsageError(f"archive {path} is no file", hint="image.archive names a tarball")
         before = workshop.store.known_key(memo)
         if before:
             return before

@@ -12,7 +12,8 @@ from fleet.image.again import TransientError
 from fleet.inventory.settings import Registry
 
 LOGIN = "set its username and password: fleet.registry, or fleet.registries for one that images come from"
-_PASSING = frozenset({429, 502, 503, 504})
+_PLAIN = "set registry.insecure: true if that is meant (fleet.registry or fleet.registries)"
+_PASSING = frozenset({429, 500, 502, 503, 504})  # 500: its own storage failed it, which mostly passes
 
 
 class UnsupportedError(FleetError):
@@ -60,17 +61,13 @@ def unanswered(registry: Registry, error: requests.RequestException, url: str) -
     host, text = registry.host, str(error)
     if isinstance(error, requests.exceptions.SSLError):
         if "wrong version number" in text.lower() or "record layer failure" in text.lower():
-            return FleetError(
-                f"registry {host} does not speak TLS; set registry.insecure: true if that is meant (fleet.registry or fleet.registries)"
-            )
-        reason = re.search(r"certificate verify failed: ([^(]+?)(?: \(|'|$)", text)
+            return FleetError(f"registry {host} does not speak TLS; {_PLAIN}")
+        if "no certificate or crl found" in text.lower() or "pem lib" in text.lower():
+            return FleetError(f"registry {host}: ca_file {registry.ca_file} holds no certificate in PEM")
+        reason = re.search(r"certificate verify failed: (.+?)\.?(?: \(_ssl|\"|'\)|$)", text)
         if reason or "EOF" not in text:
             said = reason[1] if reason else "TLS failed"
-            return FleetError(
-                f"registry {host} is not trusted: {said}; set registry.ca_file to the CA that signed its "
-                "certificate, or that of fleet.registries",
-                hint=proxy.hint(url),
-            )
+            return FleetError(f"registry {host} is not trusted: {said}; {_trust(said)}", hint=proxy.hint(url))
     hint = proxy.hint(url)
     if isinstance(error, requests.exceptions.Timeout):
         return TransientError(f"registry {host} did not answer in time", hint=hint)
@@ -90,6 +87,28 @@ def unanswered(registry: Registry, error: requests.RequestException, url: str) -
     said = f"registry {host} cannot be reached: {type(error).__name__}"
     passes = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
     return TransientError(said, hint=hint) if passes else FleetError(said, hint=hint)
+
+
+def helps(said: str) -> str:
+    """What helps where skopeo did not get as far as an answer of the registry's; "" where it did."""
+    if "x509" in said:
+        return _trust(said)
+    if re.search("does not look like a TLS handshake|HTTP response to HTTPS client", said, re.IGNORECASE):
+        return _PLAIN
+    if "docker://[" in said and "invalid reference format" in said:
+        return "give the registry a name: this skopeo, and older engines, read no IPv6 address in an image's name"
+    return ""
+
+
+def _trust(said: str) -> str:
+    """What helps against a certificate that was refused, in OpenSSL's words or Go's. No CA makes a date or a name right."""
+    if "expired" in said:
+        return "renew its certificate, if the clock here is right"
+    if "not yet valid" in said:
+        return "set the clock here, if its certificate is right"
+    if re.search(r"mismatch|doesn't contain any|not valid for any|certificate is valid for", said):
+        return "name it as its certificate does, or have that name added to the certificate"
+    return "set registry.ca_file to the CA that signed its certificate, or that of fleet.registries"
 
 
 def _seconds(text: str) -> float:

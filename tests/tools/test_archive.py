@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, UsageError
 from fleet.image import archive
 from fleet.image.layout import OCI_INDEX, read
 from fleet.image.lock import Lock
@@ -76,6 +76,12 @@ def test_gzip_xz_and_bzip2_are_read_and_a_flipped_bit_or_a_cut_is_told(
         with pytest.raises(FleetError, match=rf"archive {path} is damaged"):
             imported(path, tmp_path / "again")
         assert not list((tmp_path / "again").glob("layouts/*"))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(UsageError, match="is no file"):
+        imported(tmp_path / "a.tar", tmp_path / "store")
 
 
 def test_zstd_is_refused_in_words(tmp_path: Path) -> None:

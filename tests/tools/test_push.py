@@ -87,6 +87,28 @@ def test_what_skopeo_says_is_the_reason(notes: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("x509: certificate signed by unknown authority", "set registry.ca_file"),
+        ("x509: certificate has expired or is not yet valid: current time 2026 is after 2020", "renew its certificate"),
+        ("x509: cannot validate certificate for 10.0.0.1 because it doesn't contain any IP SANs", "name it as its"),
+        ("tls: first record does not look like a TLS handshake", "set registry.insecure: true"),
+        ("Invalid destination name docker://[::1]:5000/v:1: invalid reference format", "give the registry a name"),
+        ("no idea", "the same command again goes on"),
+    ],
+)
+def test_a_registry_that_was_not_reached_is_said_with_what_helps(
+    said: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "said").write_text(f'time="x" level=fatal msg="{said}"\n')
+    monkeypatch.setenv("SKOPEO_DOES", f"cat {tmp_path / 'said'}; exit 1")
+    with pytest.raises(FleetError) as caught:
+        push("/layout", registry(tmp_path), "vllm", "r1", on_line=lambda _line: None)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.usefixtures("notes")
 def test_a_push_in_which_nothing_moves_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKOPEO_DOES", "exec sleep 60")
     waits: list[float] = []

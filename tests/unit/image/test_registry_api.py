@@ -149,10 +149,24 @@ def test_refusals_are_said_without_the_password(
             ),
             "not trusted: self-signed; set registry.ca_file",
         ),
+        (
+            requests.exceptions.SSLError("certificate verify failed: certificate has expired (_ssl.c:1006)"),
+            "not trusted: certificate has expired; renew",
+        ),
+        (
+            requests.exceptions.SSLError(
+                "certificate verify failed: IP address mismatch, certificate is not valid for '10.0.0.1'. (_ssl.c:1006)"
+            ),
+            "certificate is not valid for '10.0.0.1'; name it as its certificate does",
+        ),
         (requests.exceptions.SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), "does not speak TLS"),
         (requests.exceptions.ConnectionError("[Errno 111] Connection refused"), "connection refused"),
         (requests.exceptions.ConnectionError("[Errno -2] Name or service not known"), "its name is not known"),
         (requests.exceptions.ReadTimeout("x"), "did not answer in time"),
+        (
+            requests.exceptions.SSLError("[X509: NO_CERTIFICATE_OR_CRL_FOUND] no certificate or crl found"),
+            "no certificate in",
+        ),
         (OSError("Could not find a suitable TLS CA certificate bundle"), "ca_file"),
     ],
 )
@@ -165,7 +179,7 @@ def test_a_registry_that_cannot_be_talked_to_is_said(error: Exception, words: st
         registry.digest("vllm", "v1")
 
 
-@pytest.mark.parametrize("code", [429, 502, 503, 504])
+@pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("failing", ["HEAD", "POST", "PUT", "GET"])
 def test_one_bad_answer_to_any_request_of_a_record_changes_nothing(code: int, failing: str) -> None:
     failed: list[str] = []
