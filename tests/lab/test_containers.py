@@ -173,7 +173,8 @@ def test_a_shell_is_a_bash_in_the_container_with_our_window_and_its_exit_code(
         time.sleep(0.5)
         terminal.type(size)
         assert terminal.expect(r"(\d+) (\d+)\r").groups() == ("70", "20")
-        terminal.type("python3 -c 'import time; print(8 * 8); time.sleep(100)'\n")
+        # Not one long sleep: Python looks for a signal before it begins one, and not in the moment in between.
+        terminal.type("python3 -c 'import time; print(8 * 8); [time.sleep(0.1) for _ in range(999)]'\n")
         terminal.expect("64\r")
         terminal.type("\x03")
         terminal.expect("ready-2> ")
