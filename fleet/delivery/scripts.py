@@ -134,7 +134,8 @@ cat > "$1/sideload/images/$2/frame" || exit 1
 # $1 directory, $2 config (hex), $3 blocks of the frame before the first layer's head, then HEX:SIZE of each layer.
 # Standard input: `whole` when every layer is staged; if it ends before that, the engine is stopped.
 # The engine reads the layers while they arrive: a part grows at its end only, and becomes whole under another name, which
-# a link to it outlives. Checksums are made beside that; what is wrong becomes a part again.
+# a link to it outlives. Checksums are made beside that; what is wrong becomes a part again. The first pauses are short ones,
+# because what is small is there in a moment.
 LOAD = r"""
 umask 077
 LC_ALL=C; export LC_ALL
@@ -143,7 +144,12 @@ shift 3
 exec 4<&0 </dev/null
 rm -f -- "$image/over.$$"
 echo $$ > "$image/loader" || exit 1
-here() { [ ! -e "$image/over.$$" ] && kill -0 $$ && sleep 0.1; }
+pause=0.02 looks=0
+here() {
+  [ ! -e "$image/over.$$" ] && kill -0 $$ && sleep "$pause" || return
+  looks=$((looks + 1))
+  [ "$looks" -lt 100 ] || pause=0.1
+}
 framed() { dd if="$image/frame" bs=512 "$@"; }
 archive() {
   framed count="$front" || return
